@@ -1,0 +1,101 @@
+"""What callers hand in and get back: the shapes of OpenAI chat completions, whoever serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+
+Json: TypeAlias = dict[str, Any]
+"""One JSON object, with the keys of OpenAI's chat completions."""
+
+
+@frozen
+class Chat:
+    """One request for a completion. Never changed once made: backends rewrite a copy."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice: Any = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stream: bool = False
+    extra: Mapping[str, Any] = field(factory=dict)
+    """Any further members of the request's body, passed on as they are."""
+
+
+@frozen
+class Usage:
+    """Tokens of one answer; `prompt_tokens` counts the cached ones too."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@frozen
+class AttemptReport:
+    """One attempt of a call, told for people: which model, how it ended, in what words.
+
+    `rewrites` says in a few words what the history needed for this model's dialect.
+    """
+
+    alias: str
+    outcome: str
+    message: str = ""
+    rewrites: tuple[str, ...] = ()
+
+
+@frozen
+class Reply:
+    """A whole answer. `model` is the alias that served; `raw` the provider's own object."""
+
+    message: Json
+    finish_reason: str | None = None
+    usage: Usage = Usage()
+    raw: Json = field(factory=dict, repr=False)
+    model: str = ""
+    attempts: tuple[AttemptReport, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return self.message.get("content") or ""
+
+    @property
+    def tool_calls(self) -> list[Json]:
+        return self.message.get("tool_calls") or []
+
+
+@frozen
+class Chunk:
+    """One piece of a stream: `raw` is a `chat.completion.chunk` object."""
+
+    raw: Json
+
+    @property
+    def delta(self) -> Json:
+        choices = self.raw.get("choices") or []
+        return (choices[0].get("delta") or {}) if choices else {}
+
+    @property
+    def text(self) -> str:
+        return self.delta.get("content") or ""
+
+    @property
+    def finish_reason(self) -> str | None:
+        choices = self.raw.get("choices") or []
+        return choices[0].get("finish_reason") if choices else None
+
+    @property
+    def commits(self) -> bool:
+        """Whether it holds content, reasoning or a piece of a tool call for the caller.
+
+        From the first such chunk on, no other model can take the answer over. Empty,
+        role-only and usage chunks commit to nothing.
+        """
+        return any(value for name, value in self.delta.items() if name != "role")

@@ -1,0 +1,1 @@
+"""The `vibe-mux` command: one module a subcommand, each imported only when it is used."""

@@ -1,0 +1,87 @@
+"""`vibe-mux chat`: one question through the user's own pool, the answer as it arrives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from muxcore.chat import AttemptReport, Reply
+from muxcore.cli.main import FAILED, WELL
+from muxcore.core.status import clean
+from muxcore.errors import StreamInterruptedError
+from muxcore.shell.multiplexer import Multiplexer
+
+
+def run(options: argparse.Namespace) -> int:
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    messages = [{"role": "user", "content": prompt}]
+    with Multiplexer.from_config(options.config) as multiplexer:
+        if options.json:
+            reply = multiplexer.complete(messages, model=options.model)
+            print(json.dumps(_as_json(reply), indent=2))
+            return WELL
+        try:
+            with multiplexer.stream(messages, model=options.model) as stream:
+                for chunk in stream:
+                    print(printable(chunk.text), end="", flush=True)
+                reply = stream.reply
+        except StreamInterruptedError as error:
+            print()
+            print(f"vibe-mux: {error}", file=sys.stderr)
+            return FAILED
+    print()
+    for line in told(reply, verbose=options.verbose):
+        print(line, file=sys.stderr)
+    return WELL
+
+
+def told(reply: Reply, *, verbose: bool) -> list[str]:
+    """Say which model answered, and which were passed over."""
+    *passed, last = reply.attempts
+    lines = [f"passed over {_told(attempt)}" for attempt in passed]
+    lines.append(f"answered by {clean(last.alias)}")
+    if verbose:
+        usage = reply.usage
+        lines[-1] += (
+            f": {usage.prompt_tokens} tokens in ({usage.cached_tokens} cached),"
+            f" {usage.completion_tokens} out, finish reason {reply.finish_reason}"
+        )
+        lines += [
+            f"rewritten for {clean(attempt.alias)}: {', '.join(attempt.rewrites)}"
+            for attempt in reply.attempts
+            if attempt.rewrites
+        ]
+    return lines
+
+
+def printable(text: str) -> str:
+    """Keep line breaks and tabs, and nothing else that could steer a terminal."""
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
+
+
+def _told(attempt: AttemptReport) -> str:
+    text = f"{clean(attempt.alias)}: {attempt.outcome}"
+    return f"{text} ({attempt.message})" if attempt.message else text
+
+
+def _as_json(reply: Reply) -> dict[str, object]:
+    return {
+        "model": reply.model,
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "usage": {
+            "prompt_tokens": reply.usage.prompt_tokens,
+            "completion_tokens": reply.usage.completion_tokens,
+            "cached_tokens": reply.usage.cached_tokens,
+        },
+        "attempts": [
+            {
+                "model": a.alias,
+                "outcome": a.outcome,
+                "message": a.message,
+                "rewrites": a.rewrites,
+            }
+            for a in reply.attempts
+        ],
+    }

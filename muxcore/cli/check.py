@@ -1,0 +1,122 @@
+"""`vibe-mux check`: all errors of a config at once, or a picture of the pool it makes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+from urllib.parse import urlsplit
+
+from muxcore import config as configuration
+from muxcore.cli.main import FAILED, WELL
+from muxcore.config import Config
+from muxcore.core.records import Endpoint
+from muxcore.core.status import clean
+from muxcore.errors import ConfigError
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        config = configuration.load(options.config)
+    except ConfigError as error:
+        if options.json:
+            print(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
+        else:
+            for problem in error.problems:
+                print(problem, file=sys.stderr)
+        return FAILED
+    if options.json:
+        print(json.dumps(picture_json(config), indent=2))
+    else:
+        print(picture(config))
+        for warning in config.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    return WELL
+
+
+def picture(config: Config) -> str:
+    """Draw the pool for people."""
+    where = "vibe's defaults (no config file)" if config.source is None else config.source
+    lines = [f"Config: {where}"]
+    if config.enabled:
+        lines.append(f"Mode: {config.mode}")
+    else:
+        lines.append("The multiplexer is off: the active model alone is called.")
+    lines.append("Pool, in order:" if len(config.endpoints) > 1 else "Pool:")
+    width = max(len(clean(endpoint.alias)) for endpoint in config.endpoints)
+    for place, endpoint in enumerate(config.endpoints, start=1):
+        facts = [
+            f"{clean(endpoint.model)} at {_host(endpoint)}",
+            "fallback" if endpoint.is_fallback else "primary",
+            *_share(config, endpoint),
+            *_sizes(endpoint),
+            _key(config, endpoint),
+        ]
+        lines.append(f"  {place}. {clean(endpoint.alias):<{width}}  {', '.join(facts)}")
+    return "\n".join(lines)
+
+
+def picture_json(config: Config) -> dict[str, Any]:
+    """Draw the pool for programs."""
+    return {
+        "ok": True,
+        "source": None if config.source is None else str(config.source),
+        "enabled": config.enabled,
+        "mode": config.mode,
+        "warnings": list(config.warnings),
+        "pool": [
+            {
+                "alias": endpoint.alias,
+                "model": endpoint.model,
+                "provider": endpoint.provider,
+                "host": _host(endpoint),
+                "backend": endpoint.dialect,
+                "is_fallback": endpoint.is_fallback,
+                "weight": endpoint.weight,
+                "share": _share_of(config, endpoint),
+                "max_concurrent": endpoint.max_concurrent,
+                "context_window": endpoint.context_window,
+                "key_variable": endpoint.wire.key_variable or None,
+                "key_present": endpoint.alias in config.keys,
+            }
+            for endpoint in config.endpoints
+        ],
+    }
+
+
+def _share_of(config: Config, endpoint: Endpoint) -> float:
+    """Return the endpoint's part of its tier's weight."""
+    tier = [e.weight for e in config.endpoints if e.is_fallback == endpoint.is_fallback]
+    return endpoint.weight / sum(tier)
+
+
+def _share(config: Config, endpoint: Endpoint) -> list[str]:
+    if config.strategy_name == "failover":
+        return []
+    share = _share_of(config, endpoint)
+    return [f"weight {endpoint.weight} ({share:.0%} of its tier)"]
+
+
+def _sizes(endpoint: Endpoint) -> list[str]:
+    facts = []
+    if endpoint.max_concurrent is not None:
+        facts.append(f"at most {endpoint.max_concurrent} at once")
+    if endpoint.context_window is not None:
+        facts.append(f"{endpoint.context_window:,} tokens")
+    return facts
+
+
+def _key(config: Config, endpoint: Endpoint) -> str:
+    variable = clean(endpoint.wire.key_variable)
+    if not variable:
+        return "no key"
+    key = config.keys.get(endpoint.alias)
+    return (
+        f"key {variable} missing" if key is None else f"key {variable} found ({key.place})"
+    )
+
+
+def _host(endpoint: Endpoint) -> str:
+    parts = urlsplit(endpoint.wire.api_base)
+    return clean(parts.netloc.rpartition("@")[2])

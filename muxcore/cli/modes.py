@@ -1,0 +1,41 @@
+"""`vibe-mux modes`: every mode and backend at hand, and where each comes from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from muxcore.cli.main import WELL
+from muxcore.core.status import clean
+from muxcore.plugins.listing import listing
+
+
+def run(options: argparse.Namespace) -> int:
+    found = listing()
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return WELL
+    for title, kind in (("Modes", "modes"), ("Backends", "backends")):
+        print(f"{title}:")
+        print(*_lines(found[kind]), sep="\n")
+    for problem in found["problems"]:
+        print(f"warning: {clean(problem)}", file=sys.stderr)
+    return WELL
+
+
+def _lines(entries: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        (
+            clean(e["name"]),
+            clean(f"{e['distribution']} {e['version']}".rstrip()),
+            clean(e["summary"]),
+        )
+        for e in entries
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    return [
+        f"  {name:<{widths[0]}}  {origin:<{widths[1]}}  {summary}"
+        for name, origin, summary in rows
+    ]

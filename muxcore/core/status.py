@@ -1,0 +1,194 @@
+"""What `/mux` shows: a record made of the state, as text for people and as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+from attrs import frozen
+
+from muxcore.core.records import Candidate, PoolState
+
+ACTIVE, PROBATION, DISABLED = "🟢", "🟡", "🔴"
+
+
+@frozen
+class ModelStatus:
+    """One model's part. `disabled_until` (UTC) and `cause` tell of a disabling under way."""
+
+    alias: str
+    success_count: int
+    rate_limit_count: int
+    fail_count: int
+    rejected_count: int
+    cancelled_count: int
+    in_flight: int
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+    cost: float
+    priced: bool
+    first_content: timedelta | None
+    is_fallback: bool
+    on_probation: bool
+    disabled_until: datetime | None
+    cause: str
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.disabled_until is not None
+
+    @property
+    def total_requests(self) -> int:
+        return self.success_count + self.rate_limit_count + self.fail_count
+
+    @property
+    def success_rate(self) -> float:
+        """Between 0 and 1; 0.0 when there were no requests."""
+        return self.success_count / self.total_requests if self.total_requests else 0.0
+
+
+@frozen
+class Status:
+    """The pool as it stands. `str()` of it is the text of `/mux`, with times in `zone`."""
+
+    enabled: bool
+    mode: str
+    models: tuple[ModelStatus, ...]
+    last_used_model: str | None
+    zone: tzinfo | None = None
+    notices: tuple[str, ...] = ()
+
+    @property
+    def models_available(self) -> int:
+        return sum(not model.is_disabled for model in self.models)
+
+    def __str__(self) -> str:
+        lines = [
+            "## Multiplexer Status",
+            "",
+            f"**Mode:** {clean(self.mode)}",
+            f"**Pool:** {self.models_available}/{len(self.models)} models available",
+            "",
+        ]
+        for notice in self.notices:
+            lines += [f"> {clean(notice)}", ""]
+        lines += ["### Per-Model Statistics", ""]
+        for model in self.models:
+            lines += [*self._model_lines(model), ""]
+        return "\n".join(lines).rstrip("\n") + "\n"
+
+    def _model_lines(self, model: ModelStatus) -> list[str]:
+        rate = f"{model.success_rate:.0%}"
+        lines = [
+            f"**{clean(model.alias)}**: {self._standing(model)}",
+            f"  - Success: {model.success_count} | Rate limited: {model.rate_limit_count}"
+            f" | Failed: {model.fail_count} | Success rate: {rate}",
+        ]
+        if model.tokens_in or model.tokens_out:
+            cached = model.tokens_cached / model.tokens_in if model.tokens_in else 0.0
+            line = (
+                f"  - Tokens: {_count(model.tokens_in)} in ({cached:.0%} cached),"
+                f" {_count(model.tokens_out)} out"
+            )
+            if model.priced:
+                line += f" | Cost: ${model.cost:.2f}"
+            lines.append(line)
+        return lines
+
+    def _standing(self, model: ModelStatus) -> str:
+        if model.disabled_until is not None:
+            until = model.disabled_until.astimezone(self.zone)
+            return f"{DISABLED} disabled until {until:%H:%M:%S} ({model.cause})"
+        if model.on_probation:
+            return f"{PROBATION} on probation"
+        return f"{ACTIVE} active"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as plain JSON values; moments as ISO 8601 in UTC."""
+        return {
+            "enabled": self.enabled,
+            "mode": self.mode,
+            "models_in_pool": len(self.models),
+            "models_available": self.models_available,
+            "models_disabled": len(self.models) - self.models_available,
+            "last_used_model": self.last_used_model,
+            "notices": list(self.notices),
+            "per_model": {model.alias: _model_json(model) for model in self.models},
+        }
+
+
+def status_of(
+    state: PoolState,
+    mode: str,
+    now: datetime,
+    *,
+    enabled: bool = True,
+    zone: tzinfo | None = None,
+    notices: tuple[str, ...] = (),
+) -> Status:
+    """Return what there is to show at `now`."""
+    models = tuple(_model_status(candidate, now) for candidate in state.candidates)
+    return Status(enabled, mode, models, state.last_used, zone, notices)
+
+
+def clean(text: str) -> str:
+    """Strip control characters: text from outside must not steer a terminal."""
+    return "".join(character for character in text if character.isprintable())
+
+
+def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:
+    endpoint, health, tally = candidate.endpoint, candidate.health, candidate.tally
+    spell = health.disabling(now)
+    return ModelStatus(
+        alias=endpoint.alias,
+        success_count=tally.succeeded,
+        rate_limit_count=tally.rate_limited,
+        fail_count=tally.failed,
+        rejected_count=tally.rejected,
+        cancelled_count=tally.cancelled,
+        in_flight=health.in_flight,
+        tokens_in=tally.tokens_in,
+        tokens_cached=tally.tokens_cached,
+        tokens_out=tally.tokens_out,
+        cost=candidate.cost,
+        priced=bool(endpoint.input_price or endpoint.output_price),
+        first_content=tally.first_content,
+        is_fallback=endpoint.is_fallback,
+        on_probation=spell is None and health.unproven,
+        disabled_until=None if spell is None else spell.until,
+        cause="" if spell is None else str(spell.cause),
+    )
+
+
+def _model_json(model: ModelStatus) -> dict[str, Any]:
+    first = model.first_content
+    until = model.disabled_until
+    return {
+        "success_count": model.success_count,
+        "rate_limit_count": model.rate_limit_count,
+        "fail_count": model.fail_count,
+        "rejected_count": model.rejected_count,
+        "cancelled_count": model.cancelled_count,
+        "total_requests": model.total_requests,
+        "success_rate": model.success_rate,
+        "is_fallback": model.is_fallback,
+        "is_disabled": model.is_disabled,
+        "disabled_until": None if until is None else until.isoformat(),
+        "disabled_for": model.cause,
+        "on_probation": model.on_probation,
+        "in_flight": model.in_flight,
+        "tokens_in": model.tokens_in,
+        "tokens_cached": model.tokens_cached,
+        "tokens_out": model.tokens_out,
+        "cost": model.cost,
+        "first_content_ms": None if first is None else first / timedelta(milliseconds=1),
+    }
+
+
+def _count(tokens: int) -> str:
+    """Shorten as people do: 950, 34k, 1.2M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if tokens >= size:
+            return f"{tokens / size:.1f}".removesuffix(".0") + letter if tokens < 10 * size else f"{tokens / size:.0f}{letter}"
+    return str(tokens)

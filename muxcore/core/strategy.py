@@ -1,0 +1,29 @@
+"""The `Strategy` protocol: what a mode is to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from muxcore.core.records import Call, Candidate, Endpoint
+
+
+class Strategy(Protocol):
+    """A mode: picks one of the open endpoints of one tier. It is shown no others.
+
+    `pick` is pure: the same arguments give the same answer, and nothing is changed. The
+    `memory` it returns, made of plain JSON values, comes back at its next pick (None at the
+    first one). It must return the endpoint of one of the `candidates`, of which there is
+    always one at least, in pool order.
+    """
+
+    def pick(
+        self,
+        candidates: Sequence[Candidate],
+        memory: object,
+        call: Call,
+        now: datetime,
+    ) -> tuple[Endpoint, object]:
+        """Return the endpoint to attempt and the memory to keep."""
+        ...

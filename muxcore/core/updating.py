@@ -1,0 +1,289 @@
+"""`update`: fold what happened into the state. What is learnt, and nothing else.
+
+The rules it keeps (DESIGN.md in docs, and tests cite the numbers):
+
+- Attempts are numbered by `Started`, and order is told by these numbers alone. A failure
+  disables its endpoint and remembers the newest number of that moment; only a success with a
+  greater one clears it, and only failures with a greater one count as consecutive.
+- A spell's end never moves earlier, except by that success or a `Reset` (rule 4).
+- A fault of the request and a caller who left change nobody's availability (rule 6).
+- Each attempt ends once: a second end, or one of a stranger, changes nothing (rule 12).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from attrs import evolve
+
+from muxcore.core.outcomes import (
+    Cancelled,
+    Failed,
+    Fault,
+    Limit,
+    Outcome,
+    RateLimited,
+    Rejected,
+    Reset,
+    Responding,
+    Started,
+    Succeeded,
+)
+from muxcore.core.records import Candidate, Health, Pin, Policy, PoolState, Spell, Tally
+
+LONGEST_HINT = timedelta(hours=1)
+QUOTA_DURATION = timedelta(minutes=15)
+LONGEST_ESCALATION = timedelta(minutes=5)
+MOST_PINS = 256
+AVERAGE_OVER = 8
+"""The newest time to first content counts one part in this many."""
+
+
+def update(state: PoolState, outcome: Outcome, now: datetime) -> PoolState:
+    """Return the state after `outcome`, which became known at `now`."""
+    match outcome:
+        case Started():
+            return _started(state, outcome)
+        case Responding():
+            return _responding(state, outcome, now)
+        case Succeeded():
+            return _succeeded(state, outcome, now)
+        case RateLimited() | Failed():
+            return _failed(state, outcome, now)
+        case Rejected() | Cancelled():
+            return _released(state, outcome)
+        case Reset():
+            return _reset(state, outcome)
+        case _ as never:
+            assert_never(never)
+
+
+def cooldown(policy: Policy, outcome: RateLimited | Failed, failures: int) -> timedelta:
+    """Return for how long this disables, as the `failures`-th of its kind in a row."""
+    rate = policy.rate_limit_disable_duration
+    error = policy.persistent_error_disable_duration
+    hint = min(outcome.hint or timedelta(), LONGEST_HINT)
+    match outcome.kind:
+        case Limit.BUDGET:
+            return hint or rate
+        case Limit.RATE:
+            return max(rate, hint)
+        case Limit.QUOTA | Fault.UNPAID:
+            return max(rate, QUOTA_DURATION, hint)
+        case Fault.TRANSIENT:
+            return max(error, hint)
+        case Fault.PERSISTENT | Fault.AUTH | Fault.NOT_FOUND:
+            # 2 ** 20 times the smallest cooldown is beyond the limit already.
+            escalated = min(error * 2 ** min(failures - 1, 20), LONGEST_ESCALATION)
+            return max(error, escalated, hint)
+        case _ as never:
+            assert_never(never)
+
+
+def _started(state: PoolState, outcome: Started) -> PoolState:
+    position = _position(state, outcome.alias)
+    if position is None:
+        return state
+    candidate = state.candidates[position]
+    health = candidate.health
+    number = state.attempts + 1
+    return PoolState(
+        _replaced(
+            state.candidates,
+            position,
+            Candidate(
+                candidate.endpoint,
+                Health(health.limited, health.broken, (*health.under_way, number)),
+                candidate.tally,
+            ),
+        ),
+        state.policy,
+        outcome.memory,
+        number,
+        state.pins,
+        state.last_used,
+    )
+
+
+def _responding(state: PoolState, outcome: Responding, now: datetime) -> PoolState:
+    position = _position(state, outcome.alias, outcome.attempt)
+    if position is None:
+        return state
+    candidate = state.candidates[position]
+    health, tally = candidate.health, candidate.tally
+    if health.unproven:
+        health = evolve(
+            health,
+            limited=_proven(health.limited, outcome.attempt, now),
+            broken=_proven(health.broken, outcome.attempt, now),
+        )
+    tally = _timed(tally, outcome.after, now)
+    return _with(state, position, Candidate(candidate.endpoint, health, tally))
+
+
+def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState:
+    position = _position(state, outcome.alias, outcome.attempt)
+    if position is None:
+        return state
+    candidate = state.candidates[position]
+    health, tally = candidate.health, candidate.tally
+    candidate = Candidate(
+        candidate.endpoint,
+        Health(
+            _cleared(health.limited, outcome.attempt),
+            _cleared(health.broken, outcome.attempt),
+            tuple(n for n in health.under_way if n != outcome.attempt),
+        ),
+        Tally(
+            tally.succeeded + 1,
+            tally.rate_limited,
+            tally.failed,
+            tally.rejected,
+            tally.cancelled,
+            tally.tokens_in + outcome.tokens_in,
+            tally.tokens_cached + outcome.tokens_cached,
+            tally.tokens_out + outcome.tokens_out,
+            tally.first_content,
+            tally.first_content_at,
+        ),
+    )
+    if outcome.after is not None:
+        candidate = evolve(candidate, tally=_timed(candidate.tally, outcome.after, now))
+    pins = state.pins
+    if outcome.conversation is not None:
+        pins = _pinned(pins, Pin(outcome.conversation, outcome.alias, now))
+    return PoolState(
+        _replaced(state.candidates, position, candidate),
+        state.policy,
+        state.memory,
+        state.attempts,
+        pins,
+        outcome.alias,
+    )
+
+
+def _failed(state: PoolState, outcome: RateLimited | Failed, now: datetime) -> PoolState:
+    position = _position(state, outcome.alias, outcome.attempt)
+    if position is None:
+        return state
+    candidate = state.candidates[position]
+    health, tally = candidate.health, candidate.tally
+    match outcome:
+        case RateLimited():
+            tally = evolve(tally, rate_limited=tally.rate_limited + 1)
+        case Failed():
+            tally = evolve(tally, failed=tally.failed + 1)
+        case _ as never:
+            assert_never(never)
+    limited, broken = health.limited, health.broken
+    if not state.policy.direct:
+        # A spent quota and an account that cannot pay are one spell, however they are told.
+        if isinstance(outcome.kind, Limit) or outcome.kind is Fault.UNPAID:
+            limited = _disabled(limited, outcome, state, now)
+        else:
+            broken = _disabled(broken, outcome, state, now)
+    under_way = tuple(n for n in health.under_way if n != outcome.attempt)
+    health = Health(limited, broken, under_way)
+    return _with(state, position, Candidate(candidate.endpoint, health, tally))
+
+
+def _released(state: PoolState, outcome: Rejected | Cancelled) -> PoolState:
+    position = _position(state, outcome.alias, outcome.attempt)
+    if position is None:
+        return state
+    candidate = state.candidates[position]
+    health, tally = candidate.health, candidate.tally
+    match outcome:
+        case Rejected():
+            tally = evolve(tally, rejected=tally.rejected + 1)
+        case Cancelled():
+            tally = evolve(tally, cancelled=tally.cancelled + 1)
+        case _ as never:
+            assert_never(never)
+    under_way = tuple(n for n in health.under_way if n != outcome.attempt)
+    health = evolve(health, under_way=under_way)
+    return _with(state, position, Candidate(candidate.endpoint, health, tally))
+
+
+def _reset(state: PoolState, outcome: Reset) -> PoolState:
+    candidates = tuple(
+        evolve(candidate, health=Health(under_way=candidate.health.under_way))
+        if outcome.alias in {None, candidate.endpoint.alias}
+        else candidate
+        for candidate in state.candidates
+    )
+    return evolve(state, candidates=candidates)
+
+
+def _disabled(
+    spell: Spell | None, outcome: RateLimited | Failed, state: PoolState, now: datetime
+) -> Spell:
+    """Return the spell that this failure begins, or lengthens."""
+    fresh = Spell(
+        since=now,
+        until=now + cooldown(state.policy, outcome, 1),
+        cause=outcome.kind,
+        newest=state.attempts,
+        failures=1,
+        failed_at=now,
+        hint=None if outcome.hint is None else min(outcome.hint, LONGEST_HINT),
+    )
+    if spell is None:
+        return fresh
+    failures = 1
+    if spell.grave == fresh.grave:
+        failures = spell.failures + (outcome.attempt > spell.newest)
+    until = now + cooldown(state.policy, outcome, failures)
+    if not spell.active(now):
+        return evolve(fresh, failures=failures, until=until)
+    if spell.grave and not fresh.grave:
+        # The graver cause stays while it lasts: "try again soon" says nothing of a bad key.
+        return evolve(spell, until=max(spell.until, until), newest=state.attempts)
+    return evolve(
+        fresh, failures=failures, since=spell.since, until=max(spell.until, until)
+    )
+
+
+def _proven(spell: Spell | None, attempt: int, now: datetime) -> Spell | None:
+    """End the probation of a spell that is over: its probe has responded."""
+    if spell is None or attempt <= spell.newest or spell.active(now):
+        return spell
+    return evolve(spell, proven=True)
+
+
+def _cleared(spell: Spell | None, attempt: int) -> Spell | None:
+    return None if spell is not None and attempt > spell.newest else spell
+
+
+def _timed(tally: Tally, after: timedelta | None, now: datetime) -> Tally:
+    if after is None:
+        return tally
+    average = tally.first_content
+    moved = after if average is None else average + (after - average) / AVERAGE_OVER
+    return evolve(tally, first_content=moved, first_content_at=now)
+
+
+def _pinned(pins: tuple[Pin, ...], pin: Pin) -> tuple[Pin, ...]:
+    others = tuple(p for p in pins if p.conversation != pin.conversation)
+    return (*others[-(MOST_PINS - 1) :], pin)
+
+
+def _position(state: PoolState, alias: str, attempt: int | None = None) -> int | None:
+    """Find the endpoint, if the pool has it (and this attempt of it is under way)."""
+    for position, candidate in enumerate(state.candidates):
+        if candidate.endpoint.alias == alias:
+            if attempt is None or attempt in candidate.health.under_way:
+                return position
+            return None
+    return None
+
+
+def _replaced(
+    candidates: tuple[Candidate, ...], position: int, candidate: Candidate
+) -> tuple[Candidate, ...]:
+    return (*candidates[:position], candidate, *candidates[position + 1 :])
+
+
+def _with(state: PoolState, position: int, candidate: Candidate) -> PoolState:
+    return evolve(state, candidates=_replaced(state.candidates, position, candidate))

@@ -1,0 +1,68 @@
+"""The exceptions of this package. None of them holds a key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from muxcore.chat import AttemptReport, Reply
+
+
+class MultiplexerError(Exception):
+    """Any error of this package, also raised by calls on a closed multiplexer."""
+
+
+class ConfigError(MultiplexerError):
+    """The config cannot be used. `problems` holds each fault as one text; str() has all."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class CallError(MultiplexerError):
+    """A call ended without an answer. `attempts` tells of each model that was asked."""
+
+    def __init__(self, message: str, attempts: Sequence[AttemptReport] = ()) -> None:
+        self.attempts = tuple(attempts)
+        super().__init__(message)
+
+
+class RequestRejectedError(CallError):
+    """The request itself is at fault: no model was disabled. `status` is the HTTP status."""
+
+    def __init__(
+        self,
+        message: str,
+        attempts: Sequence[AttemptReport] = (),
+        status: int | None = None,
+    ) -> None:
+        self.status = status
+        super().__init__(message, attempts)
+
+
+class PoolExhaustedError(CallError):
+    """No model could serve in time. At `retry_at` (UTC) one may be tried; None: unknown."""
+
+    def __init__(
+        self,
+        message: str,
+        attempts: Sequence[AttemptReport] = (),
+        retry_at: datetime | None = None,
+    ) -> None:
+        self.retry_at = retry_at
+        super().__init__(message, attempts)
+
+
+class StreamInterruptedError(CallError):
+    """A stream failed after its first content. `reply` holds what had arrived."""
+
+    def __init__(
+        self, message: str, reply: Reply, attempts: Sequence[AttemptReport] = ()
+    ) -> None:
+        self.reply = reply
+        super().__init__(message, attempts)
+
+
+class StrategyError(MultiplexerError):
+    """A mode raised, or picked what it was not shown. It names the mode."""

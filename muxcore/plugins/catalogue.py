@@ -1,0 +1,197 @@
+"""The catalogue of modes and backends: built-in ones by module, others by entry point.
+
+A third party's code is imported only when a name is asked for that is not built in, so a
+broken plugin breaks nothing that does not use it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+from typing import Any, Generic, TypeVar
+
+import pluggy
+from attrs import Factory, field, frozen
+
+from muxcore.core.strategy import Strategy
+from muxcore.plugins import hookspecs
+from muxcore.plugins.backend import Backend
+
+DISTRIBUTION = "vibe-mux"
+BUILT_IN = (
+    "muxcore_strategies.failover",
+    "muxcore_strategies.load_balance",
+    "muxcore_backends.generic",
+    "muxcore_backends.mistral",
+)
+
+T = TypeVar("T")
+
+
+class PluginError(Exception):
+    """A mode or backend that cannot be had: its text says why, and whose it is.
+
+    `known` are the names that could be had instead.
+    """
+
+    def __init__(self, message: str, known: Iterable[str] = ()) -> None:
+        self.known = tuple(known)
+        super().__init__(message)
+
+
+@frozen
+class Entry(Generic[T]):
+    """One mode or backend: its name, its factory, and the distribution it comes from."""
+
+    name: str
+    factory: Callable[..., T]
+    distribution: str = DISTRIBUTION
+    version: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The first line of its documentation."""
+        return (self.factory.__doc__ or "").strip().partition("\n")[0]
+
+
+@frozen
+class _Origin:
+    distribution: str
+    version: str
+    load: Callable[[], object]
+    label: str
+    """What to call it in an error: its distribution and where it lies in there."""
+
+
+@frozen
+class Catalogue:
+    """All modes and backends at hand. `problems` tells of plugins that could not be used."""
+
+    strategies: Mapping[str, Entry[Strategy]]
+    backends: Mapping[str, Entry[Backend]]
+    problems: tuple[str, ...] = ()
+
+    def strategy(self, name: str) -> Entry[Strategy]:
+        return _entry(self.strategies, name, "mode", self.problems)
+
+    def backend(self, name: str) -> Entry[Backend]:
+        return _entry(self.backends, name, "backend", self.problems)
+
+
+def _entry(
+    entries: Mapping[str, Entry[T]], name: str, kind: str, problems: Iterable[str]
+) -> Entry[T]:
+    if name in entries:
+        return entries[name]
+    lines = [f"there is no {kind} {name!r}", *problems]
+    raise PluginError("; ".join(lines), known=entries)
+
+
+@frozen
+class _Registry:
+    """What the plugins have registered so far, while a catalogue is being made."""
+
+    strategies: dict[str, Entry[Strategy]] = field(factory=dict)
+    backends: dict[str, Entry[Backend]] = field(factory=dict)
+    problems: list[str] = Factory(list)
+
+    def admit(self, origin: _Origin) -> None:
+        """Load one plugin and take what it registers, all of it or nothing."""
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        strategies: list[tuple[str, Callable[..., Any]]] = []
+        backends: list[tuple[str, Callable[..., Any]]] = []
+        try:
+            manager.register(origin.load())
+            manager.check_pending()
+            manager.hook.vibe_mux_register_strategies(register=_collect(strategies))
+            manager.hook.vibe_mux_register_backends(register=_collect(backends))
+        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+            reason = f"{type(error).__name__}: {error}"
+            self.problems.append(f"the plugin {origin.label} cannot be used: {reason}")
+            return
+        self._take(origin, self.strategies, strategies, "mode")
+        self._take(origin, self.backends, backends, "backend")
+
+    def _take(
+        self,
+        origin: _Origin,
+        taken: dict[str, Entry[Any]],
+        offered: list[tuple[str, Callable[..., Any]]],
+        kind: str,
+    ) -> None:
+        for name, factory in offered:
+            if name in taken:
+                self.problems.append(
+                    f"{origin.label} registers the {kind} {name!r}, which"
+                    f" {taken[name].distribution} has registered already: the first one counts"
+                )
+            else:
+                taken[name] = Entry(name, factory, origin.distribution, origin.version)
+
+
+def _collect(into: list[tuple[str, Callable[..., Any]]]) -> Callable[[str, Any], None]:
+    def register(name: str, factory: Callable[..., Any]) -> None:
+        into.append((name, factory))
+
+    return register
+
+
+def built_in() -> Catalogue:
+    """Make the catalogue of what this package brings: no third party's code is imported."""
+    return _catalogue([])
+
+
+def everything() -> Catalogue:
+    """Make the catalogue of all that is installed: this imports every plugin."""
+    return _catalogue(_third_party())
+
+
+def holding(*, mode: str, backends: Iterable[str]) -> Catalogue:
+    """Make the smallest catalogue for these names: plugins only if one is not built in."""
+    small = built_in()
+    if mode in small.strategies and all(name in small.backends for name in backends):
+        return small
+    return everything()
+
+
+def _catalogue(third_party: Iterable[_Origin]) -> Catalogue:
+    registry = _Registry()
+    for module in BUILT_IN:
+        load = _importer(module)
+        registry.admit(_Origin(DISTRIBUTION, version(), load, module))
+    for origin in third_party:
+        registry.admit(origin)
+    return Catalogue(registry.strategies, registry.backends, tuple(registry.problems))
+
+
+def _importer(module: str) -> Callable[[], object]:
+    return lambda: importlib.import_module(module)
+
+
+def _third_party() -> list[_Origin]:
+    found = [
+        _origin(distribution, entry_point)
+        for distribution in metadata.distributions()
+        for entry_point in distribution.entry_points
+        if entry_point.group == hookspecs.PROJECT
+    ]
+    # The order of sys.path is an accident; by name, the first to register is always the same.
+    return sorted(found, key=lambda origin: origin.label)
+
+
+def _origin(
+    distribution: metadata.Distribution, entry_point: metadata.EntryPoint
+) -> _Origin:
+    name = distribution.metadata["Name"] or "unknown"
+    label = f"{name} ({entry_point.value})"
+    return _Origin(name, distribution.version, entry_point.load, label)
+
+
+def version() -> str:
+    """Return the version of this package; "" when it runs from a bare checkout."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,82 @@
+"""List every mode and backend, in a process of its own: listing imports strangers' code.
+
+A plugin that hangs, exits or prints at import cannot take the caller with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from attrs import asdict
+
+from muxcore.plugins.catalogue import Entry, built_in, everything, version
+
+LIMIT_SECONDS = 20.0
+MARK = "vibe-mux listing: "
+
+
+def listing(limit: float = LIMIT_SECONDS) -> dict[str, Any]:
+    """Return all modes and backends at hand as plain JSON values, and what is wrong.
+
+    If some plugin keeps the rest from being listed, the built-in ones are.
+    """
+    command = [sys.executable, "-m", "muxcore.plugins.listing"]
+    try:
+        done = subprocess.run(  # noqa: S603 - this very Python and module
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=limit,
+            check=False,
+            # What this process can import, so can that one: a bare checkout too.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUTF8": "1"},
+        )
+    except subprocess.TimeoutExpired:
+        return _built_in(f"a plugin took longer than {limit:g} s to import")
+    for line in done.stdout.splitlines():
+        if line.startswith(MARK):
+            found: dict[str, Any] = json.loads(line.removeprefix(MARK))
+            return found
+    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    return _built_in(f"a plugin ended the process that imported it: {last}")
+
+
+def _built_in(problem: str) -> dict[str, Any]:
+    catalogue = built_in()
+    problems = [*catalogue.problems, f"{problem}; only built-in ones are listed"]
+    return _listed(catalogue.strategies.values(), catalogue.backends.values(), problems)
+
+
+def _listed(strategies: Any, backends: Any, problems: Any) -> dict[str, Any]:
+    single = Entry("single", _single, version=version())
+    return {
+        "modes": [_entry(entry) for entry in (single, *strategies)],
+        "backends": [_entry(entry) for entry in backends],
+        "problems": list(problems),
+    }
+
+
+def _entry(entry: Entry[Any]) -> dict[str, Any]:
+    fields = asdict(entry, filter=lambda attribute, _: attribute.name != "factory")
+    return {**fields, "summary": entry.summary}
+
+
+def _single() -> None:
+    """Call the active model alone: no pool (the default)."""
+
+
+def _main() -> None:
+    catalogue = everything()
+    found = _listed(
+        catalogue.strategies.values(), catalogue.backends.values(), catalogue.problems
+    )
+    sys.stdout.write(f"\n{MARK}{json.dumps(found)}\n")
+
+
+if __name__ == "__main__":
+    _main()

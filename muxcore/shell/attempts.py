@@ -1,0 +1,295 @@
+"""One attempt at one member: encode, send, decode, and say what came of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import timedelta
+from itertools import islice
+
+from attrs import frozen
+
+from muxcore.assembling import Assembler
+from muxcore.chat import Chat, Chunk, Reply
+from muxcore.core.calling import Granted
+from muxcore.core.outcomes import (
+    Cancelled,
+    End,
+    Failed,
+    Fault,
+    Limit,
+    RateLimited,
+    Refusal,
+    Rejected,
+    Responding,
+    Succeeded,
+)
+from muxcore.plugins.backend import Answer, BadReplyError, Decoder, Failure, HttpRequest
+from muxcore.shell import clock
+from muxcore.shell.cutting import Cut, CutReason
+from muxcore.shell.events import EventParser, EventTooLongError
+from muxcore.shell.members import Member
+from muxcore.shell.transport import Exchange, TransportError, send
+
+OK = 200
+MOST_EMPTY_CHUNKS = 10_000
+"""A stream that never comes to its first content is ended after this many chunks."""
+
+NOT_A_STREAM = ("application/json", "text/html")
+
+
+@frozen
+class Attempted:
+    """What came of one attempt: its outcome, and with a success what it brought.
+
+    `status` is the HTTP status, for a request that was refused.
+    """
+
+    outcome: Responding | End
+    rewrites: tuple[str, ...] = ()
+    reply: Reply | None = None
+    stream: OpenStream | None = None
+    status: int | None = None
+
+
+class _FailedError(Exception):
+    """Leaves an attempt at the point where it is known to have failed."""
+
+    def __init__(self, failure: Failure, status: int | None = None) -> None:
+        self.failure = failure
+        self.status = status
+        super().__init__(failure.message)
+
+
+class OpenStream:
+    """A stream with its first content at hand: `chunks` that were read, and the rest."""
+
+    def __init__(self, exchange: Exchange, decoder: Decoder) -> None:
+        self.exchange = exchange
+        self.decoder = decoder
+        self.chunks: deque[Chunk] = deque()
+        self.assembler = Assembler()
+        self._parser = EventParser()
+        self._pieces = exchange.pieces()
+        self._ended = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model has said that its answer is complete."""
+        return self.decoder.done
+
+    def read(self) -> bool:
+        """Read one more piece into `chunks`; return False at the end of the stream.
+
+        Raise `TransportError`, `BadReplyError` or `EventTooLongError` when it breaks.
+        """
+        if self._ended:
+            return False
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._ended = True
+            return False
+        for event in self._parser.feed(piece):
+            if self._ended:
+                break
+            for chunk in self.decoder.feed(event):
+                self.assembler.add(chunk)
+                self.chunks.append(chunk)
+            self._ended = self.decoder.ended
+        return True
+
+    def close(self) -> None:
+        if self._ended:
+            self.exchange.drain()
+        self.exchange.close()
+
+
+def complete(member: Member, granted: Granted, chat: Chat, cut: Cut) -> Attempted:
+    """Make an attempt whose answer comes whole."""
+    began = clock.elapsed()
+    request: HttpRequest | None = None
+    try:
+        request = _encoded(member, chat)
+        reply = _reply(member, _send(member, request, cut).answer())
+    except (_FailedError, TransportError) as error:
+        return _failed(error, member, granted, request, cut)
+    after = timedelta(seconds=clock.elapsed() - began)
+    outcome = succeeded(granted, reply, after)
+    return Attempted(outcome, request.rewrites, reply=reply)
+
+
+def open_stream(member: Member, granted: Granted, chat: Chat, cut: Cut) -> Attempted:
+    """Make an attempt that streams, up to its first content."""
+    began = clock.elapsed()
+    request: HttpRequest | None = None
+    exchange: Exchange | None = None
+    try:
+        request = _encoded(member, chat)
+        exchange = _send(member, request, cut)
+        _expect_stream(member, exchange)
+        stream = OpenStream(exchange, member.backend.stream(granted.endpoint))
+        committed = _read_to_content(member, stream)
+    except (_FailedError, TransportError) as error:
+        if exchange is not None:
+            exchange.close()
+        return _failed(error, member, granted, request, cut)
+    except BaseException:
+        # An interrupt: the connection is of no more use to anyone.
+        if exchange is not None:
+            exchange.close()
+        raise
+    after = timedelta(seconds=clock.elapsed() - began)
+    if committed:
+        outcome: Responding | End = Responding(
+            granted.endpoint.alias, granted.attempt, after
+        )
+    else:
+        stream.close()
+        outcome = succeeded(granted, stream.assembler.reply(), after)
+    return Attempted(outcome, request.rewrites, stream=stream)
+
+
+def succeeded(granted: Granted, reply: Reply, after: timedelta | None = None) -> Succeeded:
+    """Return the outcome of a whole answer."""
+    return Succeeded(
+        granted.endpoint.alias,
+        granted.attempt,
+        tokens_in=reply.usage.prompt_tokens,
+        tokens_cached=reply.usage.cached_tokens,
+        tokens_out=reply.usage.completion_tokens,
+        after=after,
+    )
+
+
+def read_chunk(member: Member, stream: OpenStream) -> Chunk | None:
+    """Return the stream's next chunk, None at its end.
+
+    Raise `TransportError` for all that can break a stream, in words for people.
+    """
+    while not stream.chunks:
+        try:
+            if not _read(member, stream):
+                return None
+        except _FailedError as error:
+            raise TransportError(error.failure.message) from None
+    return stream.chunks.popleft()
+
+
+def _encoded(member: Member, chat: Chat) -> HttpRequest:
+    try:
+        return member.backend.request(member.endpoint, chat)
+    except Exception as error:  # noqa: BLE001 - a stranger's backend, or a message no JSON holds
+        text = f"the request cannot be encoded: {type(error).__name__}: {error}"
+        raise _FailedError(Failure(Refusal.REQUEST, message=text)) from None
+
+
+def _send(member: Member, request: HttpRequest, cut: Cut) -> Exchange:
+    timeout = (cut.timeout(member.limits.connect), member.limits.read)
+    return send(member.connections, request, member.key, timeout, cut)
+
+
+def _reply(member: Member, answer: Answer) -> Reply:
+    if answer.status != OK:
+        raise _FailedError(_classified(member, answer), answer.status)
+    try:
+        return member.backend.reply(member.endpoint, answer)
+    except BadReplyError as error:
+        failure = error.failure or Failure(Fault.TRANSIENT, message=str(error))
+        raise _FailedError(failure, answer.status) from None
+    except Exception as error:  # noqa: BLE001 - a stranger's backend may raise anything
+        text = _misread(member, error)
+        raise _FailedError(Failure(Fault.TRANSIENT, message=text)) from None
+
+
+def _expect_stream(member: Member, exchange: Exchange) -> None:
+    content_type = exchange.headers.get("content-type", "")
+    if exchange.status != OK or content_type.startswith(NOT_A_STREAM):
+        answer = exchange.answer()
+        raise _FailedError(_classified(member, answer), answer.status)
+
+
+def _classified(member: Member, answer: Answer) -> Failure:
+    try:
+        return member.backend.failure(answer, clock.now())
+    except Exception as error:  # noqa: BLE001 - a stranger's backend may raise anything
+        return Failure(Fault.TRANSIENT, message=_misread(member, error))
+
+
+def _read_to_content(member: Member, stream: OpenStream) -> bool:
+    """Read up to the first content; return False if the answer is whole without any."""
+    seen = 0
+    while True:
+        try:
+            more = _read(member, stream)
+        except TransportError:
+            if stream.whole:
+                return False
+            raise
+        if not more:
+            break
+        if any(chunk.commits for chunk in islice(stream.chunks, seen, None)):
+            return True
+        seen = len(stream.chunks)
+        if seen > MOST_EMPTY_CHUNKS:
+            raise TransportError(f"{seen} chunks came without any content")
+    if not stream.whole:
+        raise TransportError("the stream ended before any content")
+    return False
+
+
+def _read(member: Member, stream: OpenStream) -> bool:
+    """Read one more piece; return False at the end. Raise `_FailedError`, `TransportError`."""
+    try:
+        return stream.read()
+    except BadReplyError as error:
+        failure = error.failure or Failure(Fault.TRANSIENT, message=str(error))
+        raise _FailedError(failure) from None
+    except EventTooLongError as error:
+        raise TransportError(str(error)) from None
+    except TransportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a stranger's decoder may raise anything
+        raise TransportError(_misread(member, error)) from None
+
+
+def _misread(member: Member, error: Exception) -> str:
+    return f"the backend {member.endpoint.dialect} raised {type(error).__name__}: {error}"
+
+
+def _failed(
+    error: _FailedError | TransportError,
+    member: Member,
+    granted: Granted,
+    request: HttpRequest | None,
+    cut: Cut,
+) -> Attempted:
+    rewrites = () if request is None else request.rewrites
+    alias, attempt = granted.endpoint.alias, granted.attempt
+    if cut.reason is not None and cut.reason is not CutReason.ATTEMPT_TIME:
+        return Attempted(Cancelled(alias, attempt, str(cut.reason)), rewrites)
+    if isinstance(error, TransportError):
+        failure, status = Failure(Fault.TRANSIENT, message=str(error)), None
+    else:
+        failure, status = error.failure, error.status
+    message = _advised(failure, member)
+    outcome: End
+    match failure.kind:
+        case Limit():
+            outcome = RateLimited(alias, attempt, failure.kind, failure.hint, message)
+        case Fault():
+            outcome = Failed(alias, attempt, failure.kind, failure.hint, message)
+        case Refusal():
+            outcome = Rejected(alias, attempt, failure.kind, failure.window, message)
+    return Attempted(outcome, rewrites, status=status)
+
+
+def _advised(failure: Failure, member: Member) -> str:
+    """Add to the server's words what the user can do about them."""
+    wire = member.endpoint.wire
+    if failure.kind is not Fault.AUTH:
+        return failure.message
+    if not wire.key_variable:
+        return f"{failure.message} (its provider names no api_key_env_var)"
+    advice = f"check {wire.key_variable}"
+    if member.endpoint.dialect == "mistral":
+        advice += "; Mistral says the same of a plan that is spent"
+    return f"{failure.message} ({advice})"

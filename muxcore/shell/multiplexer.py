@@ -1,0 +1,265 @@
+"""`Multiplexer`: a pool of models behind every call."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from attrs import evolve
+
+from muxcore.chat import AttemptReport, Chat, Reply
+from muxcore.core.calling import Attempt, Served
+from muxcore.core.outcomes import Reset, Responding
+from muxcore.core.records import Call, PoolState
+from muxcore.core.status import Status, status_of
+from muxcore.core.strategy import Strategy
+from muxcore.errors import MultiplexerError
+from muxcore.shell import clock
+from muxcore.shell.cutting import Cut, Watch
+from muxcore.shell.describing import begins_turn, conversation_of, estimated_tokens
+from muxcore.shell.members import Member
+from muxcore.shell.pool import Pool, Ticket
+
+if TYPE_CHECKING:
+    from muxcore.config import Config
+    from muxcore.shell.attempts import Attempted
+    from muxcore.shell.streaming import Running, Stream
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Multiplexer:
+    """A pool of models behind every call; safe to share between threads.
+
+    Make one with `from_config`. Use it as a context manager, or `close` it.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        strategy: Strategy,
+        state: PoolState,
+        *,
+        mode: str,
+        call_timeout: timedelta,
+        enabled: bool = True,
+    ) -> None:
+        self._members = {member.endpoint.alias: member for member in members}
+        self._pool = Pool(state, strategy)
+        self._mode = mode
+        self._enabled = enabled
+        self._call_timeout = call_timeout.total_seconds()
+        self._measures = any(member.endpoint.context_window for member in members)
+        self._watch = Watch()
+        self._closed = False
+        weakref.finalize(self, self._watch.retire)
+
+    @classmethod
+    def from_config(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Make one from a file, a mapping of the same shape, a `Config`, or vibe's own file.
+
+        `env` defaults to the process's environment. Raise `ConfigError` with all faults.
+        """
+        from muxcore.shell.building import parts_of  # noqa: PLC0415 - brings cattrs and tomli
+
+        return cls(**parts_of(source, env))
+
+    def complete(
+        self,
+        messages: Messages,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        session: str | None = None,
+        timeout: float | None = None,
+        *,
+        model: str | None = None,
+        **extra: Any,
+    ) -> Reply:
+        """Return a whole answer of one model of the pool.
+
+        `session` names what the call belongs to, so that a turn stays on one model.
+        `timeout` (seconds) shortens the config's limit for the whole call. `model`, an alias,
+        asks that model alone. `extra` goes into the request's body as it is.
+
+        Raise `RequestRejectedError` when the request is at fault, `PoolExhaustedError` when
+        no model could serve in time, `StrategyError` when the mode is broken.
+        """
+        from muxcore.shell.attempts import complete  # noqa: PLC0415 - brings requests
+
+        chat = Chat(messages, tools, tool_choice, temperature, max_tokens, extra=extra)
+        ticket = Ticket()
+        attempted, reports, _ = self._run(chat, ticket, session, timeout, model, complete)
+        assert attempted.reply is not None  # noqa: S101 - what `complete` brings with a success
+        return evolve(attempted.reply, model=reports[-1].alias, attempts=reports)
+
+    def stream(
+        self,
+        messages: Messages,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: Any = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        session: str | None = None,
+        timeout: float | None = None,
+        *,
+        model: str | None = None,
+        **extra: Any,
+    ) -> Stream:
+        """Return a `Stream`, to be used in a `with` statement; arguments as for `complete`.
+
+        Until the first content arrives a failing model is replaced unseen; after it, a
+        failure raises `StreamInterruptedError` with the partial reply.
+        """
+        from muxcore.shell.streaming import Stream  # noqa: PLC0415 - brings requests
+
+        chat = Chat(
+            messages, tools, tool_choice, temperature, max_tokens, stream=True, extra=extra
+        )
+        return Stream(lambda: self._open(chat, session, timeout, model))
+
+    def status(self) -> Status:
+        """Return what `/mux` shows; `str()` of it is that text."""
+        now = clock.now()
+        return status_of(self.state, self._mode, now, enabled=self._enabled)
+
+    @property
+    def state(self) -> PoolState:
+        """The present state, for `select`, `explain` and for looking at."""
+        return self._pool.state
+
+    def reset(self, alias: str | None = None) -> None:
+        """Re-enable one model, or all. Raise `MultiplexerError` for an unknown alias."""
+        if alias is not None and alias not in self._members:
+            known = ", ".join(self._members)
+            raise MultiplexerError(
+                f"there is no model {alias!r} in the pool (known: {known})"
+            )
+        self._pool.record(Reset(alias))
+
+    def close(self) -> None:
+        """End everything: running calls raise `MultiplexerError("closed")`, as later ones."""
+        self._closed = True
+        self._pool.close()
+        self._watch.close()
+        for member in self._members.values():
+            member.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Multiplexer {self._mode}: {', '.join(self._members)}>"
+
+    def _open(
+        self, chat: Chat, session: str | None, timeout: float | None, model: str | None
+    ) -> Running:
+        from muxcore.shell.attempts import open_stream  # noqa: PLC0415 - brings requests
+        from muxcore.shell.streaming import Running  # noqa: PLC0415
+
+        ticket = Ticket()
+        try:
+            attempted, reports, (step, cut) = self._run(
+                chat, ticket, session, timeout, model, open_stream
+            )
+            assert attempted.stream is not None  # noqa: S101 - what `open_stream` brings
+            return Running(
+                self._pool,
+                self._watch,
+                ticket,
+                cut,
+                self._members[step.granted.endpoint.alias],
+                step.granted,
+                attempted.stream,
+                reports,
+                step.call.conversation,
+            )
+        except BaseException:
+            # An interrupt after the first content: nobody is there to take the stream.
+            self._pool.settle(ticket)
+            raise
+
+    def _run(
+        self,
+        chat: Chat,
+        ticket: Ticket,
+        session: str | None,
+        timeout: float | None,
+        model: str | None,
+        attempt_at: Callable[..., Attempted],
+    ) -> tuple[Attempted, tuple[AttemptReport, ...], tuple[Attempt, Cut]]:
+        """Drive one call; return its last attempt, all reports, and what that ran under."""
+        from muxcore.shell.driving import drive  # noqa: PLC0415 - brings requests
+        from muxcore.shell.telling import error_of, report  # noqa: PLC0415
+
+        if self._closed:
+            raise MultiplexerError("closed")
+        if model is not None and model not in self._members:
+            known = ", ".join(self._members)
+            raise MultiplexerError(
+                f"there is no model {model!r} in the pool (known: {known})"
+            )
+        seconds = (
+            self._call_timeout if timeout is None else min(timeout, self._call_timeout)
+        )
+        call_limit = clock.elapsed() + seconds
+        call = self._described(
+            chat, session, model, clock.now() + timedelta(seconds=seconds)
+        )
+        last: list[tuple[Attempt, Cut]] = []
+
+        def attempt(step: Attempt) -> Attempted:
+            member = self._members[step.granted.endpoint.alias]
+            cut = Cut(clock.elapsed() + member.limits.attempt, call_limit)
+            last[:] = [(step, cut)]
+            self._watch.add(cut)
+            responding = False
+            try:
+                attempted = attempt_at(member, step.granted, chat, cut)
+                responding = isinstance(attempted.outcome, Responding)
+                return attempted
+            finally:
+                if responding:
+                    # From its first content on, only silence and the call's end limit it.
+                    cut.attempt_limit = cut.call_limit
+                else:
+                    self._watch.remove(cut)
+
+        ending, attempts = drive(self._pool, ticket, call, attempt)
+        reports = tuple(
+            report(tried, attempted.rewrites)
+            for tried, attempted in zip(ending.trail, attempts, strict=True)
+        )
+        if not isinstance(ending, Served):
+            status = attempts[-1].status if attempts else None
+            raise error_of(ending, reports, status)
+        return attempts[-1], reports, last[0]
+
+    def _described(
+        self, chat: Chat, session: str | None, model: str | None, deadline: datetime
+    ) -> Call:
+        return Call(
+            only=model,
+            conversation=conversation_of(session, chat.messages),
+            new_turn=begins_turn(chat.messages),
+            prompt_tokens=estimated_tokens(chat) if self._measures else None,
+            deadline=deadline,
+        )

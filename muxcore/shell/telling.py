@@ -1,0 +1,81 @@
+"""How a call that brought no answer is told: the reports of its attempts, and its error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import assert_never
+
+from muxcore.chat import AttemptReport
+from muxcore.core.calling import Abandoned, GaveUp, Refused, Tried
+from muxcore.core.outcomes import (
+    Cancelled,
+    Failed,
+    RateLimited,
+    Rejected,
+    Responding,
+    Succeeded,
+)
+from muxcore.core.records import Reason
+from muxcore.core.status import clean
+from muxcore.errors import (
+    CallError,
+    MultiplexerError,
+    PoolExhaustedError,
+    RequestRejectedError,
+)
+from muxcore.shell.cutting import CutReason
+
+
+def report(tried: Tried, rewrites: tuple[str, ...] = ()) -> AttemptReport:
+    """Tell of one attempt."""
+    alias = tried.granted.endpoint.alias
+    match tried.outcome:
+        case Succeeded():
+            return AttemptReport(alias, "succeeded", rewrites=rewrites)
+        case Responding():
+            return AttemptReport(alias, "responding", rewrites=rewrites)
+        case Cancelled(message=message):
+            return AttemptReport(alias, "cancelled", clean(message), rewrites)
+        case RateLimited() | Failed() | Rejected() as outcome:
+            return AttemptReport(alias, str(outcome.kind), clean(outcome.message), rewrites)
+        case _ as never:
+            assert_never(never)
+
+
+def error_of(
+    ending: Refused | GaveUp | Abandoned,
+    attempts: Sequence[AttemptReport],
+    status: int | None,
+) -> MultiplexerError:
+    """Return the error that this ending is raised as."""
+    match ending:
+        case Refused():
+            last = attempts[-1] if attempts else AttemptReport("", str(ending.refusal.kind))
+            text = f"{clean(last.alias)} refused the request ({last.outcome})"
+            if last.message:
+                text += f": {last.message}"
+            return RequestRejectedError(text, attempts, status)
+        case GaveUp(exhausted=exhausted):
+            return _exhausted(exhausted.reason, attempts, exhausted.retry_at)
+        case Abandoned(cancelled=cancelled):
+            if cancelled.message == CutReason.CLOSED:
+                return MultiplexerError("closed")
+            return _exhausted(Reason.DEADLINE, attempts, None)
+        case _ as never:
+            assert_never(never)
+
+
+def _exhausted(
+    reason: Reason, attempts: Sequence[AttemptReport], retry_at: datetime | None
+) -> CallError:
+    text = f"no model could serve the call: {reason}"
+    if reason is Reason.DEADLINE:
+        text += " (its deadline, call_timeout_ms or timeout)"
+    if retry_at is not None:
+        text += f"; the next may be tried at {retry_at.astimezone():%H:%M:%S}"
+    for attempt in attempts:
+        text += f"\n  {clean(attempt.alias)}: {attempt.outcome}"
+        if attempt.message:
+            text += f": {attempt.message}"
+    return PoolExhaustedError(text, attempts, retry_at)

@@ -1,0 +1,215 @@
+"""One attempt over HTTP: send, read, and tell what came of it. Nothing is decided here.
+
+No exception of `requests` leaves this module: each carries the request, and with it the key.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import requests
+import urllib3
+from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
+
+from muxcore.plugins.backend import Answer, HttpRequest
+from muxcore.shell.connections import Connections
+from muxcore.shell.cutting import Cut
+
+if TYPE_CHECKING:
+    from muxcore.config import Key
+
+LARGEST_BODY = 64 * 1024 * 1024
+READ_SIZE = 65536
+DRAIN_SECONDS = 0.01
+
+
+class TransportError(Exception):
+    """The attempt got no answer, or not all of it. Its text is for people, without secrets."""
+
+
+class Exchange:
+    """A request that was sent, and its answer with the body still to be read."""
+
+    def __init__(self, response: requests.Response, cut: Cut) -> None:
+        self._response = response
+        self._cut = cut
+
+    @property
+    def status(self) -> int:
+        return self._response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {name.lower(): value for name, value in self._response.headers.items()}
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give the body as it arrives: what is there, without waiting for more."""
+        raw = self._response.raw
+        try:
+            while piece := raw.read1(READ_SIZE, decode_content=True):
+                yield piece
+        except ERRORS as error:
+            raise TransportError(_told(error, self._cut)) from None
+        # A cut in a body without a length looks like its end.
+        if self._cut.reason is not None:
+            raise TransportError(self._cut.reason)
+
+    def answer(self) -> Answer:
+        """Read the whole body."""
+        parts = []
+        size = 0
+        for piece in self.pieces():
+            size += len(piece)
+            if size > LARGEST_BODY:
+                raise TransportError(f"the answer is longer than {LARGEST_BODY} bytes")
+            parts.append(piece)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return Answer(self.status, self.headers, body)
+
+    def drain(self) -> None:
+        """Read what little may follow a stream's last event, so that its connection is kept.
+
+        Waits for a moment only: a server that keeps the stream open costs its connection.
+        """
+        connection = getattr(self._response.raw, "connection", None)
+        sock = getattr(connection, "sock", None)
+        if isinstance(sock, socket.socket):
+            sock.settimeout(DRAIN_SECONDS)
+        try:
+            # One piece is enough for the end of a chunked body; more is not waited for.
+            if self._response.raw.read1(READ_SIZE):
+                self._response.close()
+        except ERRORS:
+            self._response.close()
+
+    def close(self) -> None:
+        """Give the connection back if the body was read, else close it."""
+        self._cut.release()
+        self._response.close()
+
+
+def send(
+    connections: Connections,
+    request: HttpRequest,
+    key: Key | None,
+    timeout: tuple[float, float],
+    cut: Cut,
+) -> Exchange:
+    """Make the request. Raise `TransportError` if no answer came.
+
+    `timeout` is for connecting and for each silence, in seconds.
+    """
+    response = _response(connections, request, key, timeout, cut)
+    if isinstance(response, str):
+        # Raised out here, so that neither its context nor a frame of its traceback holds
+        # the request: that has the key in it.
+        raise TransportError(response)
+    return Exchange(response, cut)
+
+
+def _response(
+    connections: Connections,
+    request: HttpRequest,
+    key: Key | None,
+    timeout: tuple[float, float],
+    cut: Cut,
+) -> requests.Response | str:
+    """Return the answer, or why there is none. The key is in the request while it is sent."""
+    prepared = _prepared(request)
+    name = None
+    if key is not None and request.key_header is not None:
+        name = request.key_header.name
+        prepared.headers[name] = request.key_header.prefix + key.reveal()
+    try:
+        try:
+            return connections.send(prepared, timeout, cut)
+        except requests.exceptions.ConnectionError as error:
+            # The server closed it while it was idle: that says nothing of the model.
+            if not cut.reused or cut.reason is not None or not _closed_idle(error):
+                raise
+        return connections.send(prepared, timeout, cut)
+    except ERRORS as error:
+        return _told(error, cut)
+    finally:
+        if name is not None:
+            # The answer keeps its request.
+            del prepared.headers[name]
+
+
+def _prepared(request: HttpRequest) -> requests.PreparedRequest:
+    """Make the request as `requests` sends it, without what its `prepare` looks up anew."""
+    prepared = requests.PreparedRequest()
+    prepared.method = "POST"
+    prepared.url = request.url
+    prepared.headers = CaseInsensitiveDict(request.headers)
+    prepared.headers["Content-Length"] = str(len(request.body))
+    prepared.body = request.body
+    prepared._cookies = RequestsCookieJar()  # type: ignore[attr-defined]  # noqa: SLF001 - as `prepare` does
+    return prepared
+
+
+ERRORS = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    ValueError,
+)
+"""All that sending and reading may raise; `ValueError` is what urllib3 says of odd bytes."""
+
+
+def _closed_idle(error: BaseException) -> bool:
+    return any(
+        isinstance(cause, ConnectionResetError | BrokenPipeError)
+        or type(cause).__name__ == "RemoteDisconnected"
+        for cause in _causes(error)
+    )
+
+
+def _told(error: BaseException, cut: Cut) -> str:
+    """Say in a few plain words why there is no answer."""
+    if cut.reason is not None:
+        return str(cut.reason)
+    causes = tuple(_causes(error))
+    for kinds, text in _WORDS:
+        if any(isinstance(cause, kinds) for cause in causes):
+            return text
+    return f"no answer ({type(error).__name__})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Give the error and what it wraps, the innermost last."""
+    seen: set[int] = set()
+    todo: list[object] = [error]
+    while todo:
+        cause = todo.pop(0)
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            todo += [getattr(cause, "reason", None), *cause.args]
+            todo += [cause.__cause__, cause.__context__]
+
+
+_WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    (urllib3.exceptions.NameResolutionError, "its name could not be resolved"),
+    (requests.exceptions.ProxyError, "the proxy did not let it through"),
+    (requests.exceptions.SSLError, "its certificate or TLS connection failed"),
+    (requests.exceptions.ConnectTimeout, "it could not be connected to in time"),
+    (urllib3.exceptions.ConnectTimeoutError, "it could not be connected to in time"),
+    (
+        (
+            requests.exceptions.ReadTimeout,
+            urllib3.exceptions.ReadTimeoutError,
+            TimeoutError,
+        ),
+        "it was silent for too long",
+    ),
+    (ConnectionRefusedError, "the connection was refused"),
+    (ConnectionResetError, "the connection was reset"),
+    (urllib3.exceptions.IncompleteRead, "the answer broke off"),
+    (urllib3.exceptions.ProtocolError, "the connection broke off"),
+    (urllib3.exceptions.NewConnectionError, "it could not be connected to"),
+    (urllib3.exceptions.DecodeError, "its answer could not be decompressed"),
+)

@@ -1,0 +1,70 @@
+"""Stand-in models on loopback: real HTTP, OpenAI-compatible, and as unwell as one likes.
+
+`vibe-mux demo` and this project's own tests talk to these. A `Model` plays `Behaviour`s,
+which are data; a `StandInServer` hosts models.
+"""
+
+from muxcore.standin.gate import Gate
+from muxcore.standin.model import Model
+from muxcore.standin.script import (
+    Answer,
+    Behaviour,
+    Break,
+    Closed,
+    Cut,
+    Delayed,
+    Drip,
+    Dripping,
+    Ending,
+    EndWithoutFinish,
+    ErrorEvent,
+    Framing,
+    Hang,
+    HeadersOnly,
+    Play,
+    Raw,
+    Received,
+    Reset,
+    Silence,
+    Stall,
+    Status,
+    ToolCall,
+    Wire,
+    rate_limited,
+    refusal,
+    server_error,
+)
+from muxcore.standin.server import StandInServer, dead_port
+
+__all__ = [
+    "Answer",
+    "Behaviour",
+    "Break",
+    "Closed",
+    "Cut",
+    "Delayed",
+    "Drip",
+    "Dripping",
+    "EndWithoutFinish",
+    "Ending",
+    "ErrorEvent",
+    "Framing",
+    "Gate",
+    "Hang",
+    "HeadersOnly",
+    "Model",
+    "Play",
+    "Raw",
+    "Received",
+    "Reset",
+    "Silence",
+    "Stall",
+    "StandInServer",
+    "Status",
+    "ToolCall",
+    "Wire",
+    "dead_port",
+    "rate_limited",
+    "refusal",
+    "server_error",
+]

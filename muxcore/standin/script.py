@@ -1,0 +1,297 @@
+"""What a stand-in model does, as data. `playing` acts it out on a connection.
+
+Durations are `timedelta`s. Where a record holds an `answer`, it takes the words from there;
+`after` counts the pieces of content that are sent before things go wrong (0: the stream
+has begun, with a role and no content).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import TypeAlias, final
+
+from attrs import field, frozen
+
+from muxcore.chat import Json, Usage
+from muxcore.standin.gate import Gate
+
+AT_ONCE = timedelta()
+
+
+class Ending(StrEnum):
+    """How a request ended, seen from the stand-in."""
+
+    SERVED = "served"
+    BROKEN = "broken off by the script"
+    LEFT = "the client left"
+    STOPPED = "the server stopped"
+    FAILED = "the script raised"
+
+
+class Break(StrEnum):
+    """How a connection is given up: with a FIN, or with an RST."""
+
+    CLOSE = "close"
+    RESET = "reset"
+
+
+class Framing(StrEnum):
+    """How a client knows where a body of unknown length ends."""
+
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+class Dripping(StrEnum):
+    """What drips: header lines, or what a body may hold before its content.
+
+    That is comments in a stream, blanks ahead of JSON.
+    """
+
+    HEADERS = "headers"
+    BODY = "body"
+
+
+@final
+@frozen
+class ToolCall:
+    """An empty `id` becomes one of nine letters and digits, which every provider accepts."""
+
+    name: str
+    arguments: str = "{}"
+    id: str = ""
+
+
+@final
+@frozen
+class Answer:
+    """A good answer, streamed or whole as the request asks.
+
+    `text` None says "pong from NAME", or nothing beside tool calls; `finish_reason` None is
+    "stop" or "tool_calls"; `usage` None is counted from the words. Text, reasoning and each
+    tool call's arguments are cut into `pieces`, with `delay` between two of them; a whole
+    answer's bytes are cut and delayed alike.
+    """
+
+    text: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
+    reasoning_field: str = "reasoning_content"
+    usage: Usage | None = None
+    pieces: int = 3
+    delay: timedelta = AT_ONCE
+    finish_reason: str | None = None
+
+
+@final
+@frozen
+class Status:
+    """Any status, with a body as it is (str, bytes) or as JSON (anything else)."""
+
+    status: int
+    body: object = field(factory=dict[str, object])
+    headers: Mapping[str, str] = field(factory=dict[str, str])
+
+
+@final
+@frozen
+class Closed:
+    """The request is read and the connection closed without a byte."""
+
+
+@final
+@frozen
+class Reset:
+    """The request is read and the connection reset without a byte."""
+
+
+@final
+@frozen
+class Silence:
+    """Not a byte until `Model.release()`; then the connection is closed."""
+
+
+@final
+@frozen
+class HeadersOnly:
+    """The headers of a good answer, then silence until `Model.release()`, then closed."""
+
+
+@final
+@frozen
+class Drip:
+    """Something that means nothing, each `interval`; then the answer.
+
+    It drips `count` times, or (None) until `Model.release()`.
+    """
+
+    what: Dripping
+    interval: timedelta
+    count: int | None = None
+    answer: Answer = Answer()
+
+
+@final
+@frozen
+class Raw:
+    """A body in these very pieces, ended as HTTP asks. For events and UTF-8 cut anywhere."""
+
+    pieces: tuple[bytes, ...]
+    delay: timedelta = AT_ONCE
+    status: int = 200
+    headers: Mapping[str, str] = field(factory=dict[str, str])
+
+
+@final
+@frozen
+class Wire:
+    """These very bytes on the connection, which is then closed. For broken HTTP."""
+
+    pieces: tuple[bytes, ...]
+    delay: timedelta = AT_ONCE
+
+
+@final
+@frozen
+class Cut:
+    """The connection breaks after some pieces of the answer."""
+
+    after: int
+    how: Break = Break.CLOSE
+    answer: Answer = Answer()
+
+
+@final
+@frozen
+class Stall:
+    """Silence after some pieces until `Model.release()`; then the rest."""
+
+    after: int
+    answer: Answer = Answer()
+
+
+@final
+@frozen
+class ErrorEvent:
+    """A 200 that holds an error: in band after some pieces, or as the whole body."""
+
+    error: Json
+    after: int = 0
+    answer: Answer = Answer()
+
+
+@final
+@frozen
+class EndWithoutFinish:
+    """All the words, then a clean end without a `finish_reason`."""
+
+    says_done: bool = False
+    """Whether a stream still ends with `[DONE]`."""
+    answer: Answer = Answer()
+
+
+@final
+@frozen
+class Hang:
+    """Silence until the gate opens, then the next behaviour."""
+
+    gate: Gate
+    then: Behaviour = Answer()
+
+
+@final
+@frozen
+class Delayed:
+    """Silence for a while, then the next behaviour."""
+
+    by: timedelta
+    then: Behaviour = Answer()
+
+
+Behaviour: TypeAlias = (
+    Answer
+    | Status
+    | Closed
+    | Reset
+    | Silence
+    | HeadersOnly
+    | Drip
+    | Raw
+    | Wire
+    | Cut
+    | Stall
+    | ErrorEvent
+    | EndWithoutFinish
+    | Hang
+    | Delayed
+)
+
+
+@final
+@frozen
+class Received:
+    """One request. `headers` have names in lower case; `ending` is None while it runs.
+
+    `arrived` is on the monotonic clock; `connection` tells which requests shared one.
+    """
+
+    method: str
+    path: str
+    # A key is in here, and a failing test prints what it compared.
+    headers: Mapping[str, str] = field(repr=False)
+    body: Json
+    arrived: float
+    connection: int
+    number: int = 0
+    ending: Ending | None = None
+
+    @property
+    def streams(self) -> bool:
+        return self.body.get("stream") is True
+
+    @property
+    def wants_usage(self) -> bool:
+        match self.body:
+            case {"stream_options": {"include_usage": True}}:
+                return True
+            case _:
+                return False
+
+
+Play: TypeAlias = Behaviour | Callable[[Received], Behaviour]
+"""What a model does with a request, fixed or depending on it."""
+
+
+def refusal(
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Status:
+    """Make a status with a body of OpenAI's shape."""
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return Status(status, {"error": error}, headers or {})
+
+
+def rate_limited(retry_after: timedelta | None = None) -> Status:
+    """Make a 429, with a `Retry-After` in seconds if one is given."""
+    return refusal(
+        429,
+        "Rate limit exceeded",
+        kind="rate_limit_error",
+        code="rate_limit_exceeded",
+        headers=(
+            {}
+            if retry_after is None
+            else {"Retry-After": f"{retry_after.total_seconds():g}"}
+        ),
+    )
+
+
+def server_error(status: int = 503) -> Status:
+    """Make an outage that the server itself reports."""
+    return refusal(status, "The server is overloaded", kind="server_error")

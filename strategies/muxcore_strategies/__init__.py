@@ -1,0 +1,1 @@
+"""The modes of the multiplexer, one module each, registered as anybody else's are."""
