@@ -25,7 +25,7 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
-from muxcore.core.records import Call, Endpoint, Exhausted, PoolState, Picked, Wait, Why
+from muxcore.core.records import Call, Endpoint, Exhausted, Picked, PoolState, Wait, Why
 from muxcore.core.selection import select
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update

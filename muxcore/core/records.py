@@ -244,7 +244,7 @@ class PoolState:
     last_used: str | None = None
 
     @classmethod
-    def of(cls, *endpoints: Endpoint, policy: Policy = Policy()) -> PoolState:  # noqa: B008 - frozen
+    def of(cls, *endpoints: Endpoint, policy: Policy = Policy()) -> PoolState:
         """Make the state of a pool that has done nothing yet, in pool order."""
         return cls(tuple(Candidate(endpoint) for endpoint in endpoints), policy)
 

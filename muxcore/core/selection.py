@@ -172,7 +172,7 @@ def _is_pinned(state: PoolState, alias: str, call: Call, now: datetime) -> bool:
     )
 
 
-def _picked(  # noqa: PLR0913 - what `pick` is told, and why
+def _picked(
     state: PoolState,
     mode: Strategy,
     tier: Sequence[Candidate],

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from muxcore.chat import AttemptReport, Chat, Reply
 from muxcore.core.calling import Attempt, Served
@@ -19,6 +19,7 @@ from muxcore.core.status import Status, status_of
 from muxcore.core.strategy import Strategy
 from muxcore.errors import MultiplexerError
 from muxcore.shell import clock
+from muxcore.shell.cancelling import Cancellation
 from muxcore.shell.cutting import Cut, Watch
 from muxcore.shell.describing import begins_turn, conversation_of, estimated_tokens
 from muxcore.shell.members import Member
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
     from muxcore.shell.streaming import Running, Stream
 
 Messages = Sequence[Mapping[str, Any]]
+
+
+@frozen
+class Asked:
+    """What a caller asks of a call, beside the chat itself. `timeout` is in seconds."""
+
+    session: str | None
+    timeout: float | None
+    model: str | None
+    cancellation: Cancellation | None
 
 
 class Multiplexer:
@@ -84,13 +95,15 @@ class Multiplexer:
         timeout: float | None = None,
         *,
         model: str | None = None,
+        cancellation: Cancellation | None = None,
         **extra: Any,
     ) -> Reply:
         """Return a whole answer of one model of the pool.
 
         `session` names what the call belongs to, so that a turn stays on one model.
         `timeout` (seconds) shortens the config's limit for the whole call. `model`, an alias,
-        asks that model alone. `extra` goes into the request's body as it is.
+        asks that model alone. `cancellation` lets another thread give the call up. `extra`
+        goes into the request's body as it is.
 
         Raise `RequestRejectedError` when the request is at fault, `PoolExhaustedError` when
         no model could serve in time, `StrategyError` when the mode is broken.
@@ -99,7 +112,9 @@ class Multiplexer:
 
         chat = Chat(messages, tools, tool_choice, temperature, max_tokens, extra=extra)
         ticket = Ticket()
-        attempted, reports, _ = self._run(chat, ticket, session, timeout, model, complete)
+        attempted, reports, _ = self._run(
+            chat, ticket, Asked(session, timeout, model, cancellation), complete
+        )
         assert attempted.reply is not None  # noqa: S101 - what `complete` brings with a success
         return evolve(attempted.reply, model=reports[-1].alias, attempts=reports)
 
@@ -114,6 +129,7 @@ class Multiplexer:
         timeout: float | None = None,
         *,
         model: str | None = None,
+        cancellation: Cancellation | None = None,
         **extra: Any,
     ) -> Stream:
         """Return a `Stream`, to be used in a `with` statement; arguments as for `complete`.
@@ -126,7 +142,8 @@ class Multiplexer:
         chat = Chat(
             messages, tools, tool_choice, temperature, max_tokens, stream=True, extra=extra
         )
-        return Stream(lambda: self._open(chat, session, timeout, model))
+        asked = Asked(session, timeout, model, cancellation)
+        return Stream(lambda: self._open(chat, asked))
 
     def status(self) -> Status:
         """Return what `/mux` shows; `str()` of it is that text."""
@@ -169,17 +186,13 @@ class Multiplexer:
     def __repr__(self) -> str:
         return f"<Multiplexer {self._mode}: {', '.join(self._members)}>"
 
-    def _open(
-        self, chat: Chat, session: str | None, timeout: float | None, model: str | None
-    ) -> Running:
+    def _open(self, chat: Chat, asked: Asked) -> Running:
         from muxcore.shell.attempts import open_stream  # noqa: PLC0415 - brings requests
         from muxcore.shell.streaming import Running  # noqa: PLC0415
 
         ticket = Ticket()
         try:
-            attempted, reports, (step, cut) = self._run(
-                chat, ticket, session, timeout, model, open_stream
-            )
+            attempted, reports, (step, cut) = self._run(chat, ticket, asked, open_stream)
             assert attempted.stream is not None  # noqa: S101 - what `open_stream` brings
             return Running(
                 self._pool,
@@ -201,9 +214,7 @@ class Multiplexer:
         self,
         chat: Chat,
         ticket: Ticket,
-        session: str | None,
-        timeout: float | None,
-        model: str | None,
+        asked: Asked,
         attempt_at: Callable[..., Attempted],
     ) -> tuple[Attempted, tuple[AttemptReport, ...], tuple[Attempt, Cut]]:
         """Drive one call; return its last attempt, all reports, and what that ran under."""
@@ -231,6 +242,8 @@ class Multiplexer:
             cut = Cut(clock.elapsed() + member.limits.attempt, call_limit)
             last[:] = [(step, cut)]
             self._watch.add(cut)
+            if asked.cancellation is not None:
+                asked.cancellation.watch_attempt(cut)
             responding = False
             try:
                 attempted = attempt_at(member, step.granted, chat, cut)
@@ -253,13 +266,18 @@ class Multiplexer:
             raise error_of(ending, reports, status)
         return attempts[-1], reports, last[0]
 
-    def _described(
-        self, chat: Chat, session: str | None, model: str | None, deadline: datetime
-    ) -> Call:
+    def _described(self, chat: Chat, asked: Asked, deadline: datetime) -> Call:
         return Call(
-            only=model,
-            conversation=conversation_of(session, chat.messages),
+            only=asked.model,
+            conversation=conversation_of(asked.session, chat.messages),
             new_turn=begins_turn(chat.messages),
             prompt_tokens=estimated_tokens(chat) if self._measures else None,
             deadline=deadline,
         )
+
+    def _expect_known(self, alias: str) -> None:
+        if alias not in self._members:
+            known = ", ".join(self._members)
+            raise MultiplexerError(
+                f"there is no model {alias!r} in the pool (known: {known})"
+            )

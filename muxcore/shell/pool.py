@@ -38,12 +38,13 @@ News: TypeAlias = Granted | Wait | Exhausted | MultiplexerError
 class Ticket:
     """One call's place in the pool: what it was told last, and the slot it holds."""
 
-    __slots__ = ("granted", "news", "waiting", "woken")
+    __slots__ = ("cancelled", "granted", "news", "waiting", "woken")
 
     def __init__(self) -> None:
         self.news: News | None = None
         self.granted: Granted | None = None
         """The attempt whose slot it holds, until its end is recorded."""
+        self.cancelled = False
         self.waiting: _Waiting | None = None
         self.woken: threading.Event | None = None
 
@@ -103,6 +104,8 @@ class Pool:
         def change(state: PoolState) -> tuple[PoolState, _Turn]:
             if self._closed:
                 raise MultiplexerError("closed")
+            if ticket.cancelled:
+                raise MultiplexerError("cancelled")
             state, turn = self._serve(state, now)
             state, choice = choose(state, self.strategy, now, call)
             line = turn.line
@@ -161,6 +164,19 @@ class Pool:
         """
         self._abandoned.append(ticket)
         self._sweep()
+
+    def cancel(self, ticket: Ticket) -> None:
+        """End the wait of this call, now or as soon as it would begin one."""
+        ticket.cancelled = True
+        cancelled = MultiplexerError("cancelled")
+
+        def change(state: PoolState) -> tuple[PoolState, _Turn]:
+            if ticket not in self._line:
+                return state, _Turn(self._line)
+            line = tuple(other for other in self._line if other is not ticket)
+            return state, _Turn(line, ((ticket, cancelled),))
+
+        self._change(change)
 
     def close(self) -> None:
         """End every wait; every later call is refused."""

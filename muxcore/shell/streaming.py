@@ -144,13 +144,15 @@ class Stream:
 
     def _interrupted(self, running: Running, text: str) -> MultiplexerError:
         reason = running.cut.reason
-        if reason in {CutReason.CALL_TIME, CutReason.CLOSED}:
+        if reason in {CutReason.CALL_TIME, CutReason.CLOSED, CutReason.LEFT}:
             running.end(running.cancelled(str(reason)))
         else:
             alias, attempt = running.granted.endpoint.alias, running.granted.attempt
             running.end(Failed(alias, attempt, message=text))
         if reason is CutReason.CLOSED:
             return MultiplexerError("closed")
+        if reason is CutReason.LEFT:
+            return MultiplexerError("cancelled")
         reply = running.reply
         alias = running.granted.endpoint.alias
         return StreamInterruptedError(

@@ -61,6 +61,8 @@ def error_of(
         case Abandoned(cancelled=cancelled):
             if cancelled.message == CutReason.CLOSED:
                 return MultiplexerError("closed")
+            if cancelled.message == CutReason.LEFT:
+                return MultiplexerError("cancelled")
             return _exhausted(Reason.DEADLINE, attempts, None)
         case _ as never:
             assert_never(never)
