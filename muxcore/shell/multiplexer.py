@@ -84,7 +84,7 @@ class Multiplexer:
 
         return cls(**parts_of(source, env))
 
-    def complete(
+    def complete(  # noqa: PLR0913 - the public contract
         self,
         messages: Messages,
         tools: Sequence[Mapping[str, Any]] | None = None,
@@ -118,7 +118,7 @@ class Multiplexer:
         assert attempted.reply is not None  # noqa: S101 - what `complete` brings with a success
         return evolve(attempted.reply, model=reports[-1].alias, attempts=reports)
 
-    def stream(
+    def stream(  # noqa: PLR0913 - the public contract
         self,
         messages: Messages,
         tools: Sequence[Mapping[str, Any]] | None = None,
@@ -157,11 +157,8 @@ class Multiplexer:
 
     def reset(self, alias: str | None = None) -> None:
         """Re-enable one model, or all. Raise `MultiplexerError` for an unknown alias."""
-        if alias is not None and alias not in self._members:
-            known = ", ".join(self._members)
-            raise MultiplexerError(
-                f"there is no model {alias!r} in the pool (known: {known})"
-            )
+        if alias is not None:
+            self._expect_known(alias)
         self._pool.record(Reset(alias))
 
     def close(self) -> None:
@@ -223,18 +220,15 @@ class Multiplexer:
 
         if self._closed:
             raise MultiplexerError("closed")
-        if model is not None and model not in self._members:
-            known = ", ".join(self._members)
-            raise MultiplexerError(
-                f"there is no model {model!r} in the pool (known: {known})"
-            )
-        seconds = (
-            self._call_timeout if timeout is None else min(timeout, self._call_timeout)
-        )
+        if asked.model is not None:
+            self._expect_known(asked.model)
+        if asked.cancellation is not None:
+            asked.cancellation.watch_over(self._pool, ticket)
+        seconds = self._call_timeout
+        if asked.timeout is not None:
+            seconds = min(asked.timeout, seconds)
         call_limit = clock.elapsed() + seconds
-        call = self._described(
-            chat, session, model, clock.now() + timedelta(seconds=seconds)
-        )
+        call = self._described(chat, asked, clock.now() + timedelta(seconds=seconds))
         last: list[tuple[Attempt, Cut]] = []
 
         def attempt(step: Attempt) -> Attempted:
