@@ -1,0 +1,69 @@
+"""What is wrong with a config, and how it is said."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+"""Where a value is: `("multiplexer", "pool", 1, "weight")`."""
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST_VALUE = 60
+
+
+@frozen
+class Problem:
+    """One fault. `path` finds the line; `where`, if given, is named instead of the path."""
+
+    path: KeyPath
+    text: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where or spelled(self.path)}: {self.text}"
+
+
+def spelled(path: KeyPath) -> str:
+    """Write a path as people do: `multiplexer.pool[1].weight`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            name = step if _BARE_KEY.fullmatch(step) else json.dumps(step)
+            text += f".{name}" if text else name
+    return text
+
+
+def shown(value: object) -> str:
+    """Write a value as TOML does; big ones, and types given instead, only by their kind."""
+    if isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
+        return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + '…"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, type):
+        return f"a {value.__name__}"
+    return "nothing" if value is None else str(value)
+
+
+def listed(names: Iterable[str], last: str = "or") -> str:
+    """Join names as a sentence does: `a, b or c`."""
+    *others, final = names
+    return f"{', '.join(others)} {last} {final}" if others else final
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Ask `; did you mean "…"?`, or say nothing when no known name is like this one."""
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""

@@ -1,0 +1,142 @@
+"""The records of the config: what a file may say, field by field, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from muxcore.config.keys import Key
+from muxcore.core.records import Endpoint, Policy, Sticky
+from muxcore.core.strategy import Strategy
+from muxcore.plugins.catalogue import Catalogue
+
+YEAR_MS = 365 * 24 * 60 * 60 * 1000
+"""The longest duration that is taken: no clock overflows when it is added."""
+
+
+@frozen
+class Bounds:
+    """What a number may be. Kept in a field's metadata under the name "bounds"."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+
+
+def at_least(minimum: int) -> dict[str, Bounds]:
+    return {"bounds": Bounds(minimum)}
+
+
+def milliseconds(minimum: int) -> dict[str, Bounds]:
+    return {"bounds": Bounds(minimum, YEAR_MS)}
+
+
+NOT_EMPTY = {"not_empty": True}
+
+
+@frozen
+class PoolEntry:
+    """One `[[multiplexer.pool]]`."""
+
+    model: str = field(metadata=NOT_EMPTY)
+    weight: int = field(default=1, metadata=at_least(1))
+    max_concurrent: int | None = field(default=None, metadata=at_least(1))
+    is_fallback: bool = False
+    context_window: int | None = field(default=None, metadata=at_least(1))
+
+
+@frozen
+class MultiplexerConfig:
+    """`[multiplexer]`. The entries of its pool are left as they are, to be judged one by one.
+
+    A timeout of None depends on whether the host is a loopback one.
+    """
+
+    enabled: bool | None = None
+    mode: str = "single"
+    rate_limit_disable_duration_ms: int = field(default=60_000, metadata=milliseconds(1000))
+    persistent_error_disable_duration_ms: int = field(
+        default=15_000, metadata=milliseconds(1000)
+    )
+    sticky: Sticky = Sticky.TURN
+    max_wait_ms: int = field(default=30_000, metadata=milliseconds(0))
+    connect_timeout_ms: int = field(default=10_000, metadata=milliseconds(1))
+    read_timeout_ms: int | None = field(default=None, metadata=milliseconds(1))
+    attempt_timeout_ms: int | None = field(default=None, metadata=milliseconds(1))
+    call_timeout_ms: int = field(default=1_200_000, metadata=milliseconds(1))
+    options: dict[str, Any] = field(factory=dict)
+    pool: tuple[Any, ...] = ()
+
+
+@frozen
+class ProviderConfig:
+    """One of vibe's `[[providers]]`, as far as it is used here."""
+
+    name: str = field(metadata=NOT_EMPTY)
+    api_base: str
+    api_key_env_var: str = ""
+    backend: str = "generic"
+    api_style: str = "openai"
+    extra_headers: dict[str, str] = field(factory=dict, metadata={"secret": True})
+    reasoning_field_name: str = "reasoning_content"
+    emits_finish_reason: bool = True
+    capabilities: tuple[str, ...] = ()
+
+
+@frozen
+class ModelConfig:
+    """One of vibe's `[[models]]`, as far as it is used here."""
+
+    name: str = field(metadata=NOT_EMPTY)
+    provider: str = field(metadata=NOT_EMPTY)
+    alias: str = field(metadata=NOT_EMPTY)
+    temperature: float = 0.2
+    top_p: float | None = field(
+        default=None, metadata={"bounds": Bounds(above=0, maximum=1)}
+    )
+    max_output_tokens: int | None = field(default=None, metadata=at_least(1))
+    thinking: str = "off"
+    input_price: float = 0.0
+    output_price: float = 0.0
+    cached_input_price: float | None = None
+    supports_images: bool = False
+    max_context_length: int | None = field(default=None, metadata=at_least(1))
+    capabilities: tuple[str, ...] = ()
+
+
+@frozen
+class Timeouts:
+    """How long one attempt may take: to connect, to be silent, and in all."""
+
+    connect: timedelta
+    read: timedelta
+    attempt: timedelta
+
+
+@frozen
+class Config:
+    """A config that can be used: every alias resolved, every key found.
+
+    `mode` is what the user wrote; `strategy_name` is the mode that does it, which differs
+    for "single" and when the multiplexer is off. `keys` and `timeouts` go by the alias of an
+    endpoint; an endpoint whose provider names no key has none.
+    """
+
+    source: Path | None
+    enabled: bool
+    mode: str
+    strategy_name: str
+    strategy: Strategy
+    options: Mapping[str, Any]
+    active_model: str
+    policy: Policy
+    endpoints: tuple[Endpoint, ...]
+    timeouts: Mapping[str, Timeouts]
+    call_timeout: timedelta
+    keys: Mapping[str, Key] = field(repr=False, eq=False)
+    catalogue: Catalogue = field(repr=False, eq=False)
+    warnings: tuple[str, ...] = ()

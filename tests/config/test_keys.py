@@ -1,0 +1,170 @@
+"""Where keys are found, which ones are refused, and that none is ever shown."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from muxcore.config import Config, Key
+from muxcore.config import keys as finding
+
+Load = Callable[..., Config]
+Problems = Callable[..., list[str]]
+
+SECRET = "sk-very-secret"
+
+
+def key_of(config: Config) -> Key:
+    return config.keys["mistral-medium-3.5"]
+
+
+def test_a_key_hides_itself() -> None:
+    key = Key(SECRET, "A_KEY", "the environment")
+    assert key.reveal() == SECRET
+    shown = "Key(<hidden>, variable='A_KEY', place='the environment')"
+    assert repr(key) == str(key) == f"{key}" == shown
+    assert not hasattr(key, "__dict__")
+
+
+@pytest.mark.parametrize("leak", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_key_stays_in_the_process(leak: Callable[[Key], object]) -> None:
+    with pytest.raises(TypeError, match="a key cannot be pickled or copied"):
+        leak(Key(SECRET))
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"MISTRAL_API_KEY": "from-env"}, "from-env"),
+        ({"MISTRAL_API_KEY": ""}, "from-file"),
+        ({}, "from-file"),
+    ],
+)
+def test_the_environment_goes_before_the_file(
+    load: Load, tmp_path: Path, env: Mapping[str, str], expected: str
+) -> None:
+    (tmp_path / ".env").write_text("MISTRAL_API_KEY=from-file\n")
+    assert key_of(load("", env=env)).reveal() == expected
+
+
+def test_a_key_tells_its_place(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("MISTRAL_API_KEY=k")
+    assert key_of(load("", env={})).place == str(file)
+    assert key_of(load("")).place == "the environment"
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("K=v", "v"),
+        ("export K = v # comment", "v"),
+        ("K=v#1", "v#1"),
+        ("K= # nothing", ""),
+        ("K=", ""),
+        ("K='a b # c'", "a b # c"),
+        (r"K='it\'s \n'", r"it's \n"),
+        (r'K="a\"b\n\x" # comment', 'a"b\nx'),
+        ("K='open", "'open"),
+        ("K=first\nK=last", "last"),
+        ("K=v\r", "v"),
+        ("\tK\t=\tv\t", "v"),
+    ],
+)
+def test_lines_of_a_dotenv(line: str, value: str) -> None:
+    assert finding.parse_dotenv(line) == {"K": value}
+
+
+@pytest.mark.parametrize("line", ["", "# K=v", "K", "= v", "two words = v"])
+def test_lines_that_say_nothing(line: str) -> None:
+    assert finding.parse_dotenv(line) == {}
+
+
+MISSING = (
+    "providers.mistral.api_key_env_var (vibe's default): Missing API key: MISTRAL_API_KEY of"
+    ' provider "mistral", for mistral-medium-3.5, was looked for in the environment'
+)
+
+
+def test_a_missing_key(problems: Problems) -> None:
+    assert problems("", env={}) == [
+        f"config.toml: {MISSING} and in .env; set it in one of them"
+    ]
+
+
+def test_a_mapping_has_no_dotenv_beside_it(problems: Problems) -> None:
+    assert problems({}, env={}) == [f"config: {MISSING}; set it there"]
+
+
+def test_a_dotenv_that_is_not_utf_8(problems: Problems, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"K=\xff")
+    assert problems("", env={}) == [
+        (
+            f"config.toml: {MISSING} and in .env (which cannot be read: it is not UTF-8);"
+            " set it in one of them"
+        )
+    ]
+
+
+def test_a_dotenv_that_is_a_directory(problems: Problems, tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert "in .env (which cannot be read: " in problems("", env={})[0]
+
+
+def test_one_missing_key_of_two_models_is_told_once(problems: Problems) -> None:
+    text = """
+[[providers]]
+name = "p"
+api_base = "https://h/v1"
+api_key_env_var = "A_KEY"
+[[models]]
+name = "a"
+provider = "p"
+[[models]]
+name = "b"
+provider = "p"
+[multiplexer]
+enabled = true
+mode = "failover"
+pool = [{model = "a"}, {model = "b"}]
+"""
+    assert problems(text) == [
+        (
+            "config.toml:5: providers[0].api_key_env_var: Missing API key: A_KEY of provider"
+            ' "p", for a and b, was looked for in the environment and in .env;'
+            " set it in one of them"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f"{SECRET}\n", "begins or ends with a space or a line break"),
+        (f" {SECRET}", "begins or ends with a space or a line break"),
+        (f"{SECRET}\n{SECRET}", "holds a character that cannot be printed"),
+        (f"{SECRET}\x00", "holds a character that cannot be printed"),
+        (f"“{SECRET}”", "holds a typographic quote"),
+        (f"‘{SECRET}’", "holds a typographic quote"),  # noqa: RUF001 - ambiguity is the point
+        (f"{SECRET}…", "holds a character that is not of Latin-1"),
+    ],
+)
+def test_a_key_that_no_header_can_carry(problems: Problems, text: str, fault: str) -> None:
+    found = problems("", env={"MISTRAL_API_KEY": text})
+    assert found == [
+        (
+            "config.toml: providers.mistral.api_key_env_var (vibe's default): the key in"
+            f" MISTRAL_API_KEY (from the environment) {fault}, expected one that a header can"
+            " carry; copy it anew"
+        )
+    ]
+    assert SECRET not in str(found)
+
+
+@pytest.mark.parametrize("text", ["sk-1", "a b", "clé"])
+def test_a_key_that_a_header_can_carry(load: Load, text: str) -> None:
+    assert key_of(load("", env={"MISTRAL_API_KEY": text})).reveal() == text
