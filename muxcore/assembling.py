@@ -15,7 +15,7 @@ HEAD = frozenset({"id", "created", "model"})
 
 
 class Assembler:
-    """Collects chunks of the one shape that decoders give; `reply` may be asked at any time.
+    """Collects chunks, of the one shape that decoders give; ask for `reply` at any time.
 
     Nothing is joined before that, so a long answer costs no more than its length.
     """

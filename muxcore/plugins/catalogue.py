@@ -22,6 +22,8 @@ DISTRIBUTION = "vibe-mux"
 BUILT_IN = (
     "muxcore_strategies.failover",
     "muxcore_strategies.load_balance",
+    "muxcore_strategies.lowest_cost",
+    "muxcore_strategies.lowest_latency",
     "muxcore_backends.generic",
     "muxcore_backends.mistral",
 )
@@ -53,6 +55,15 @@ class Entry(Generic[T]):
     def summary(self) -> str:
         """The first line of its documentation."""
         return (self.factory.__doc__ or "").strip().partition("\n")[0]
+
+    @property
+    def origin(self) -> str:
+        """The distribution and its version, as people name them."""
+        return f"{self.distribution} {self.version}".rstrip()
+
+    @property
+    def is_built_in(self) -> bool:
+        return self.distribution == DISTRIBUTION
 
 
 @frozen
@@ -107,10 +118,13 @@ class _Registry:
             manager.check_pending()
             manager.hook.vibe_mux_register_strategies(register=_collect(strategies))
             manager.hook.vibe_mux_register_backends(register=_collect(backends))
-        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code may raise anything
             reason = f"{type(error).__name__}: {error}"
             self.problems.append(f"the plugin {origin.label} cannot be used: {reason}")
             return
+        if not strategies and not backends:
+            text = "registers nothing; is a hook of it without @hookimpl?"
+            self.problems.append(f"the plugin {origin.label} {text}")
         self._take(origin, self.strategies, strategies, "mode")
         self._take(origin, self.backends, backends, "backend")
 
@@ -122,7 +136,12 @@ class _Registry:
         kind: str,
     ) -> None:
         for name, factory in offered:
-            if name in taken:
+            if not (isinstance(name, str) and name and callable(factory)):
+                self.problems.append(
+                    f"{origin.label} registers the {kind} {name!r} as {factory!r}: expected"
+                    " a name and what makes it"
+                )
+            elif name in taken:
                 self.problems.append(
                     f"{origin.label} registers the {kind} {name!r}, which"
                     f" {taken[name].distribution} has registered already: the first one counts"
@@ -171,12 +190,9 @@ def _importer(module: str) -> Callable[[], object]:
 
 
 def _third_party() -> list[_Origin]:
-    found = [
-        _origin(distribution, entry_point)
-        for distribution in metadata.distributions()
-        for entry_point in distribution.entry_points
-        if entry_point.group == hookspecs.PROJECT
-    ]
+    # Unlike `distributions`, this tells of each once, even if sys.path names its place twice.
+    points = metadata.entry_points(group=hookspecs.PROJECT)
+    found = [_origin(point.dist, point) for point in points if point.dist is not None]
     # The order of sys.path is an accident; by name, the first to register is always the same.
     return sorted(found, key=lambda origin: origin.label)
 

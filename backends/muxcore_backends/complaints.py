@@ -1,0 +1,197 @@
+"""What an error's body says, whichever of the many forms it has.
+
+Flat or nested, a string, a list (Gemini), `detail` with a place (pydantic), `errors`,
+another server's error quoted as text (OpenRouter), an HTML page, plain text, or nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+from attrs import define, field, frozen
+
+LONGEST_MESSAGE = 300
+LONGEST_READ = 4000
+"""Characters of one text that are looked at: what matters stands in the first lines."""
+LONGEST_NAME = 100
+DEEPEST = 8
+MOST_ITEMS = 8
+
+SAID_IN = (
+    "message",
+    "msg",
+    "error_description",
+    "description",
+    "error_msg",
+    "status_msg",
+    "title",
+)
+"""Members whose text is said to people."""
+NAMED_IN = ("code", "type", "status", "reason", "error_code", "quotaId", "limit_source")
+"""Members whose value is a name for programs."""
+NUMBERED_IN = (
+    "raw_status_code",
+    "status_code",
+    "statusCode",
+    "http_code",
+    "code",
+    "status",
+)
+"""Members that may hold an HTTP status, the surest first."""
+INSIDE = (
+    "error",
+    "errors",
+    "message",
+    "detail",
+    "details",
+    "metadata",
+    "raw",
+    "violations",
+    "innererror",
+    "inner_error",
+    "base_resp",
+)
+"""Members that hold more of the complaint, or are the whole of it as a text."""
+
+ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movement
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles, links
+    r"|\x1b[@-_]?"
+)
+UNSHOWABLE = re.compile(
+    r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # controls, but for those that are white space
+    r"\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # hidden, or run backwards
+    r"\ud800-\udfff]"  # halves of characters, which no encoder takes
+)
+TITLE = re.compile(r"<title[^>]{0,200}>([^<]*)", re.IGNORECASE)
+UNSEEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+TAG = re.compile(r"<[^>]*>?")
+
+
+@frozen
+class Complaint:
+    """An error in the server's own words, for people and for rules.
+
+    `status` is the HTTP status that the body names, if it names one.
+    """
+
+    message: str = ""
+    names: frozenset[str] = frozenset()
+    status: int | None = None
+    window: int | None = None
+    is_html: bool = False
+
+    @property
+    def text(self) -> str:
+        """All that rules look at, in lower case: words and names, never the user's own."""
+        return "\n".join((self.message.lower(), *sorted(self.names)))
+
+
+@define
+class _Found:
+    """What has been gathered so far."""
+
+    words: list[str] = field(factory=list)
+    names: set[str] = field(factory=set)
+    statuses: list[int] = field(factory=list)
+    window: int | None = None
+
+
+def clean(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Make a text fit to be shown: one line, short, nothing that steers a terminal."""
+    text = ESCAPES.sub("", text[: LONGEST_READ * 2])
+    text = " ".join(UNSHOWABLE.sub("", text).split())
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def read(body: bytes) -> Complaint:
+    """Read the body of an answer that is no reply."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return _read_text(body)
+    found = _Found()
+    _gather(value, found, DEEPEST)
+    return Complaint(
+        message="; ".join(dict.fromkeys(found.words))[:LONGEST_READ],
+        names=frozenset(found.names),
+        status=found.statuses[0] if found.statuses else None,
+        window=found.window,
+    )
+
+
+def _read_text(body: bytes) -> Complaint:
+    text = body[: LONGEST_READ * 16].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if text.startswith(("{", "[")):
+        # Broken JSON: its words cannot be told from whatever else it held.
+        return Complaint()
+    if text.startswith("<"):
+        title = TITLE.search(text)
+        shown = title[1] if title else TAG.sub(" ", UNSEEN.sub(" ", text))
+        return Complaint(message=clean(html.unescape(shown), LONGEST_READ), is_html=True)
+    return Complaint(message=clean(text, LONGEST_READ))
+
+
+def _gather(value: object, found: _Found, depth: int) -> None:
+    match value:
+        case dict():
+            _gather_members(value, found, depth)
+        case list() if depth:
+            for item in value[:MOST_ITEMS]:
+                _gather(item, found, depth - 1)
+        case str():
+            _gather_text(value, found, depth)
+        case _:
+            pass  # Numbers and null say nothing here.
+
+
+def _gather_members(members: dict[str, Any], found: _Found, depth: int) -> None:
+    _gather_names(members, found)
+    place = members.get("loc")
+    for name in SAID_IN:
+        said = members.get(name)
+        if isinstance(said, str):
+            if isinstance(place, list):
+                said = f"{'.'.join(map(str, place[:MOST_ITEMS]))}: {said}"
+            _gather_text(said, found, depth)
+    if depth:
+        for name in INSIDE:
+            value = members.get(name)
+            if not (name in SAID_IN and isinstance(value, str)):
+                _gather(value, found, depth - 1)
+
+
+def _gather_names(members: dict[str, Any], found: _Found) -> None:
+    statuses = (_status(members.get(name)) for name in NUMBERED_IN)
+    found.statuses += [status for status in statuses if status is not None]
+    names = (members.get(name) for name in NAMED_IN)
+    found.names |= {
+        clean(name, LONGEST_NAME).lower() for name in names if isinstance(name, str)
+    }
+    window = members.get("n_ctx")
+    if type(window) is int and window > 0:
+        found.window = window
+
+
+def _gather_text(text: str, found: _Found, depth: int) -> None:
+    """Take a text that is the complaint, or holds another server's one."""
+    if depth and text.lstrip().startswith(("{", "[")):
+        try:
+            quoted = json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            _gather(quoted, found, depth - 1)
+            return
+    if shown := clean(text, LONGEST_READ):
+        found.words.append(shown)
+
+
+def _status(value: object) -> int | None:
+    """Return an HTTP status of an error, written as a number or as three digits."""
+    if isinstance(value, str) and re.fullmatch(r"[45][0-9]{2}", value):
+        value = int(value)
+    return value if type(value) is int and 400 <= value <= 599 else None  # noqa: PLR2004

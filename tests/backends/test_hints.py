@@ -1,0 +1,205 @@
+"""How long a server asks to be left alone: every form, in order, all junk passed over."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from muxcore_backends.hints import LONGEST, hint
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+Headers = dict[str, str]
+
+READ: list[tuple[Headers, float | None]] = [
+    ({}, None),
+    ({"retry-after": "33"}, 33),
+    ({"retry-after": " 33 "}, 33),
+    ({"retry-after": "0.5"}, 0.5),
+    ({"retry-after": ".5"}, 0.5),
+    ({"retry-after": "2."}, 2),
+    ({"retry-after-ms": "1500"}, 1.5),
+    ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+    ({"retry-after-ms": "soon", "retry-after": "2"}, 2),
+    ({"retry-after-ms": "0", "retry-after": "2"}, 2),
+    ({"retry-after": "Tue, 24 Nov 2026 12:00:30 GMT"}, 30),
+    ({"retry-after": "Tuesday, 24-Nov-26 12:00:30 GMT"}, 30),
+    ({"retry-after": "Tue Nov 24 12:00:30 2026"}, 30),
+    ({"retry-after": "Tue, 24 Nov 2026 13:00:30 +0100"}, 30),
+    ({"retry-after": "Tue, 24 Nov 2026 11:59:30 GMT"}, None),
+    ({"retry-after": "Tue, 24 Nov 2099 12:00:30 GMT"}, None),
+    ({"retry-after": "Tue, 99 Nov 2026 12:00:30 GMT"}, None),
+    # Junk.
+    ({"retry-after": ""}, None),
+    ({"retry-after": "-5"}, None),
+    ({"retry-after": "0"}, None),
+    ({"retry-after": "0.0000000001"}, None),
+    ({"retry-after": "nan"}, None),
+    ({"retry-after": "NaN"}, None),
+    ({"retry-after": "inf"}, None),
+    ({"retry-after": "Infinity"}, None),
+    ({"retry-after": "1_0"}, None),
+    ({"retry-after": "1e3"}, None),
+    ({"retry-after": "0x10"}, None),
+    ({"retry-after": "٣"}, None),
+    ({"retry-after": "9" * 12}, None),
+    ({"retry-after": "9" * 5000}, None),
+    ({"retry-after": "5, 5"}, None),
+    ({"retry-after": "soon"}, None),
+    # Reset headers count when their own bucket is empty.
+    ({"x-ratelimit-reset-requests": "6m0s", "x-ratelimit-remaining-requests": "0"}, 360),
+    ({"x-ratelimit-reset-requests": "12ms", "x-ratelimit-remaining-requests": "0"}, 0.012),
+    ({"x-ratelimit-reset-tokens": "7.66s", "x-ratelimit-remaining-tokens": "0"}, 7.66),
+    ({"x-ratelimit-reset-tokens": "1h2m3s", "x-ratelimit-remaining-tokens": "0"}, 3723),
+    ({"x-ratelimit-reset-tokens": "1D", "x-ratelimit-remaining-tokens": " 0.0 "}, 86400),
+    ({"x-ratelimit-reset-tokens": "1s5ms", "x-ratelimit-remaining-tokens": "00"}, 1.005),
+    ({"x-ratelimit-reset-tokens": "7.66s", "x-ratelimit-remaining-tokens": "1"}, None),
+    ({"x-ratelimit-reset-tokens": "7.66s", "x-ratelimit-remaining-requests": "0"}, None),
+    ({"x-ratelimit-reset-tokens": "7.66s", "x-ratelimit-remaining-tokens": "-1"}, None),
+    ({"x-ratelimit-reset-tokens": "7.66s"}, None),
+    ({"x-ratelimit-reset-tokens": "", "x-ratelimit-remaining-tokens": "0"}, None),
+    ({"x-ratelimit-reset-tokens": "0s", "x-ratelimit-remaining-tokens": "0"}, None),
+    ({"x-ratelimit-reset-tokens": "s", "x-ratelimit-remaining-tokens": "0"}, None),
+    (
+        {
+            "x-ratelimit-reset-tokens": "999999999999999d",
+            "x-ratelimit-remaining-tokens": "0",
+        },
+        None,
+    ),
+    (
+        {
+            "x-ratelimit-reset-requests-day": "33011.38",
+            "x-ratelimit-remaining-requests-day": "0",
+        },
+        33011.38,
+    ),
+    ({"ratelimit-reset": "50", "ratelimit-remaining": "0"}, 50),
+    ({"ratelimitbysize-reset": "38", "ratelimitbysize-remaining": "0"}, 38),
+    ({"x-ratelimit-reset": "1795521630", "x-ratelimit-remaining": "0"}, 30),
+    ({"x-ratelimit-reset": "1795521630000", "x-ratelimit-remaining": "0"}, 30),
+    ({"x-ratelimit-reset": "1795521000", "x-ratelimit-remaining": "0"}, None),
+    ({"x-ratelimit-reset": "999999999999999", "x-ratelimit-remaining": "0"}, None),
+    ({"x-ratelimit-reset": "99999999", "x-ratelimit-remaining": "0"}, None),
+    (
+        {
+            "anthropic-ratelimit-requests-reset": "2026-11-24T12:01:40Z",
+            "anthropic-ratelimit-requests-remaining": "0",
+        },
+        100,
+    ),
+    (
+        {
+            "anthropic-ratelimit-tokens-reset": "2026-11-24T13:01:40.5+01:00",
+            "anthropic-ratelimit-tokens-remaining": "0",
+        },
+        100.5,
+    ),
+    ({"x-ratelimit-reset": "2026-11-24 12:01:40", "x-ratelimit-remaining": "0"}, 100),
+    ({"x-ratelimit-reset": "2026-11-24T99:01:40Z", "x-ratelimit-remaining": "0"}, None),
+    (
+        {"x-ratelimit-reset": "0001-01-01T00:00:00+23:59", "x-ratelimit-remaining": "0"},
+        None,
+    ),
+    # The bucket that takes longest decides; a full one has no say.
+    (
+        {
+            "x-ratelimit-reset-requests": "6m0s",
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-tokens": "1s",
+            "x-ratelimit-remaining-tokens": "0",
+            "x-ratelimit-reset-images": "9h",
+            "x-ratelimit-remaining-images": "5",
+        },
+        360,
+    ),
+    (
+        {
+            "retry-after": "2",
+            "x-ratelimit-reset-requests": "6m0s",
+            "x-ratelimit-remaining-requests": "0",
+        },
+        2,
+    ),
+    ({"x-reset": "5", "x-remaining": "0"}, None),
+    ({"x-ratelimit-preset": "5", "x-ratelimit-premaining": "0"}, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "seconds"), READ)
+def test_headers(headers: Headers, seconds: float | None) -> None:
+    expected = None if seconds is None else timedelta(seconds=seconds)
+    assert hint(headers, b"", NOW) == expected
+
+
+DELAYS: list[tuple[bytes, float | None]] = [
+    (b'{"retryDelay": "58s"}', 58),
+    (b'{"retryDelay":"58.812s"}', 58.812),
+    (b'{"error": {"details": [{}, {"@type": "x", "retryDelay" : "1m2s"}]}}', 62),
+    (b'[{"error": {"details": [{"retryDelay": "3s"}]}}]', 3),
+    (b'{"retryDelay": "0s"}', None),
+    (b'{"retryDelay": "-3s"}', None),
+    (b'{"retryDelay": "soon"}', None),
+    (b'{"retryDelay": ""}', None),
+    (b'{"retryDelay": 58}', None),
+    (json.dumps({"input": '{"retryDelay": "58s"}'}).encode(), None),
+]
+
+
+@pytest.mark.parametrize(("body", "seconds"), DELAYS)
+def test_bodies(body: bytes, seconds: float | None) -> None:
+    expected = None if seconds is None else timedelta(seconds=seconds)
+    assert hint({}, body, NOW) == expected
+
+
+def test_the_order() -> None:
+    body = b'{"retryDelay": "58s"}'
+    reset = {"x-ratelimit-reset": "99", "x-ratelimit-remaining": "0"}
+    assert hint({"retry-after": "2", **reset}, body, NOW) == timedelta(seconds=2)
+    assert hint({"retry-after": "-2", **reset}, body, NOW) == timedelta(seconds=58)
+    assert hint(reset, b"{}", NOW) == timedelta(seconds=99)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "Tue, 24 Nov 2026 12:00:30 GMT"},
+        {"x-ratelimit-reset": "1795521630", "x-ratelimit-remaining": "0"},
+        {"x-ratelimit-reset": "2026-11-24T12:01:40Z", "x-ratelimit-remaining": "0"},
+    ],
+)
+def test_a_moment_says_nothing_without_now(headers: Headers) -> None:
+    assert hint(headers, b"", None) is None
+
+
+NAMES = st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset"])
+VALUES = (
+    st.text()
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.from_regex(r"\A[0-9.]{0,20}(d|h|m|s|ms)?[0-9.]{0,20}(s|ms)?\Z")
+    | st.from_regex(
+        r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,12}(Z|[+-][0-9]{2}:[0-9]{2})\Z"
+    )
+    | st.from_regex(
+        r"\A[A-Z][a-z]{2}, [0-9]{1,3} [A-Z][a-z]{2} [0-9]{1,6} [0-9:]{1,9} \S*\Z"
+    )
+)
+
+
+@given(st.dictionaries(NAMES, VALUES), st.binary(), st.datetimes(timezones=st.just(UTC)))
+@example({"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}, b"", NOW)
+@example({"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"}, b"", NOW)
+@example({"retry-after": "x" * 100_000}, b"", NOW)
+@example({"x-ratelimit-reset": "99999999999"}, b"", NOW)
+def test_no_header_makes_it_raise(headers: Headers, body: bytes, now: datetime) -> None:
+    for moment in (now, None):
+        found = hint({**headers, "x-ratelimit-remaining": "0"}, body, moment)
+        assert found is None or timedelta() < found <= LONGEST
+
+
+@given(st.text(max_size=50))
+def test_no_retry_delay_makes_it_raise(delay: str) -> None:
+    found = hint({}, json.dumps({"retryDelay": delay}).encode(), NOW)
+    assert found is None or timedelta() < found <= LONGEST

@@ -1,0 +1,265 @@
+"""Whole answers: what is read out of a good one, and every way of not being one."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxcore.chat import Reply, Usage
+from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
+from muxcore.core.records import Endpoint, Wire
+from muxcore.plugins.backend import Answer, BadReplyError, Failure
+from muxcore_backends.generic import Generic
+from muxcore_backends.mistral import Mistral
+
+ENDPOINT = Endpoint("a", "m")
+
+
+def completion(message: Any, finish_reason: Any = "stop", **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+    return {"id": "chatcmpl-1", "object": "chat.completion", "choices": [choice], **more}
+
+
+def read(raw: Any, endpoint: Endpoint = ENDPOINT) -> Reply:
+    body = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+    return Generic().reply(endpoint, Answer(200, {}, body))
+
+
+def refused(raw: Any) -> Failure:
+    with pytest.raises(BadReplyError) as caught:
+        read(raw)
+    assert caught.value.failure is not None
+    assert str(caught.value) == caught.value.failure.message
+    assert caught.value.failure.message
+    return caught.value.failure
+
+
+def test_a_plain_answer_is_the_providers_own() -> None:
+    message = {"role": "assistant", "content": "hello", "refusal": None, "x": [1]}
+    raw = completion(
+        message, usage={"prompt_tokens": 3, "completion_tokens": 2}, model="m-1"
+    )
+    reply = read(raw)
+    assert (reply.text, reply.message, reply.finish_reason) == ("hello", message, "stop")
+    assert reply.raw == raw
+    assert reply.usage == Usage(3, 2)
+
+
+USAGES: list[tuple[Any, Usage]] = [
+    (None, Usage()),
+    ([], Usage()),
+    ({}, Usage()),
+    ({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}, Usage(9, 2)),
+    ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 7}}, Usage(9, 0, 7)),
+    ({"prompt_tokens": 9, "prompt_tokens_details": None}, Usage(9)),
+    ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 6}, Usage(9, 0, 6)),
+    ({"prompt_tokens": None, "completion_tokens": "2"}, Usage()),
+    ({"prompt_tokens": -1, "completion_tokens": True}, Usage()),
+    ({"prompt_tokens": 1.5, "prompt_tokens_details": {"cached_tokens": []}}, Usage()),
+]
+
+
+@pytest.mark.parametrize(("usage", "read_as"), USAGES)
+def test_usage(usage: Any, read_as: Usage) -> None:
+    assert read(completion({"content": "x"}, usage=usage)).usage == read_as
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "ls", "arguments": "{}"}}
+TOOL_CALLS: list[tuple[Any, list[Any]]] = [
+    (None, []),
+    ([], []),
+    ([CALL], [CALL]),
+    ([{**CALL, "index": 0, "extra_content": {"google": 1}}],) * 2,
+    (
+        [{"function": {"name": "ls", "arguments": {"a": 1}}}],
+        [
+            {
+                "id": "call_0_chatcmpl1",
+                "type": "function",
+                "function": {"name": "ls", "arguments": '{"a": 1}'},
+            }
+        ],
+    ),
+    (
+        [{"id": "", "type": None, "function": {"name": "ls"}}, CALL],
+        [
+            {
+                "id": "call_0_chatcmpl1",
+                "type": "function",
+                "function": {"name": "ls", "arguments": ""},
+            },
+            CALL,
+        ],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "seen"), TOOL_CALLS)
+def test_tool_calls(sent: Any, seen: list[Any]) -> None:
+    reply = read(completion({"content": None, "tool_calls": sent}, "tool_calls"))
+    assert reply.tool_calls == seen
+
+
+def test_an_id_is_made_up_even_without_the_completions() -> None:
+    raw = completion(
+        {"content": None, "tool_calls": [{"function": {"name": "ls"}}]}, id=None
+    )
+    assert read(raw).tool_calls[0]["id"] == "call_0_"
+
+
+def test_a_made_up_id_is_short_enough_for_everyone() -> None:
+    raw = completion(
+        {"tool_calls": [{"function": {"name": "ls"}}]}, id="chatcmpl-" + "é9" * 99
+    )
+    identity = read(raw).tool_calls[0]["id"]
+    assert len(identity) <= 40
+    assert identity.isascii()
+
+
+CONTENTS: list[tuple[Any, str | None, str | None]] = [
+    ("text", "text", None),
+    (None, None, None),
+    ("", "", None),
+    ([], "", None),
+    ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab", None),
+    (
+        [
+            {
+                "type": "thinking",
+                "thinking": [{"type": "text", "text": "h"}, {"text": "m"}, 1],
+            },
+            {"type": "text", "text": "a"},
+        ],
+        "a",
+        "hm",
+    ),
+    ([{"type": "thinking", "thinking": "hm"}, {"type": "thinking"}], "", "hm"),
+    (
+        [{"type": "reference", "reference_ids": [1]}, {"type": "text", "text": None}],
+        "",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "text", "reasoning"), CONTENTS)
+def test_contents_become_text(
+    content: Any, text: str | None, reasoning: str | None
+) -> None:
+    body = json.dumps(completion({"role": "assistant", "content": content})).encode()
+    reply = Mistral().reply(ENDPOINT, Answer(200, {}, body))
+    assert reply.message["content"] == text
+    assert reply.message.get("reasoning_content") == reasoning
+    assert reply.raw["choices"][0]["message"] is reply.message
+
+
+@pytest.mark.parametrize("reasoning", ["hm", "", None])
+def test_reasoning_surfaces_under_one_name(reasoning: str | None) -> None:
+    endpoint = Endpoint("a", wire=Wire(reasoning_field_name="reasoning"))
+    reply = read(completion({"content": "x", "reasoning": reasoning}), endpoint)
+    assert reply.message == {"content": "x", "reasoning_content": reasoning}
+    assert read(completion({"content": "x"}), endpoint).message == {"content": "x"}
+
+
+@pytest.mark.parametrize("finish_reason", [None, "length", "content_filter", "tool_calls"])
+def test_finish_reasons_are_handed_on(finish_reason: str | None) -> None:
+    assert read(completion({"content": ""}, finish_reason)).finish_reason == finish_reason
+
+
+BAD: list[tuple[Any, Kind]] = [
+    (b"", Fault.TRANSIENT),
+    (b"{", Fault.TRANSIENT),
+    (b'{"choices": [{"message": {"content": "hal', Fault.TRANSIENT),
+    (b"\xff\xfe\xfd", Fault.TRANSIENT),
+    (b"[" * 100_000, Fault.TRANSIENT),
+    (b"<html>Sign in to Wi-Fi</html>", Fault.TRANSIENT),
+    (b"data: {}\n\n", Fault.TRANSIENT),
+    (b"no healthy upstream", Fault.TRANSIENT),
+    (None, Fault.TRANSIENT),
+    ([], Fault.TRANSIENT),
+    ("text", Fault.TRANSIENT),
+    (1, Fault.TRANSIENT),
+    ({}, Fault.TRANSIENT),
+    ({"choices": None}, Fault.TRANSIENT),
+    ({"choices": []}, Fault.TRANSIENT),
+    ({"choices": {}}, Fault.TRANSIENT),
+    ({"choices": [None]}, Fault.TRANSIENT),
+    ({"choices": [{}]}, Fault.TRANSIENT),
+    ({"choices": [{"text": "x"}]}, Fault.TRANSIENT),
+    (completion(None), Fault.TRANSIENT),
+    (completion("text"), Fault.TRANSIENT),
+    (completion({"content": 5}), Fault.TRANSIENT),
+    (completion({"content": {"a": 1}}), Fault.TRANSIENT),
+    (completion({"content": ["a"]}), Fault.TRANSIENT),
+    (completion({"content": [{"type": "text", "text": 5}]}), Fault.TRANSIENT),
+    (completion({"content": "x", "reasoning_content": 5}), Fault.TRANSIENT),
+    (completion({"content": "x"}, 5), Fault.TRANSIENT),
+    (completion({"content": "x"}, "error"), Fault.TRANSIENT),
+    (completion({"tool_calls": "ls"}), Fault.TRANSIENT),
+    (completion({"tool_calls": ["ls"]}), Fault.TRANSIENT),
+    (completion({"tool_calls": [{}]}), Fault.TRANSIENT),
+    (completion({"tool_calls": [{"function": "ls"}]}), Fault.TRANSIENT),
+    (completion({"tool_calls": [{"function": {"name": ""}}]}), Fault.TRANSIENT),
+    (completion({"tool_calls": [{"function": {"name": 5}}]}), Fault.TRANSIENT),
+    (
+        completion({"tool_calls": [{"function": {"name": "ls", "arguments": 5}}]}),
+        Fault.TRANSIENT,
+    ),
+    (completion({"tool_calls": [{"id": 5, "function": {"name": "ls"}}]}), Fault.TRANSIENT),
+    ({"error": {"code": 429, "message": "x"}}, Limit.RATE),
+    ({"error": "prompt too long"}, Refusal.TOO_LONG),
+    ({"object": "error", "message": "x", "code": 401}, Fault.AUTH),
+    ({"message": "Rate limit exceeded"}, Limit.RATE),
+    (
+        {**completion({"content": "x"}), "error": {"code": 400, "message": "x"}},
+        Refusal.REQUEST,
+    ),
+    (
+        {"choices": [{"error": {"code": 429, "message": "x"}, "message": {"content": ""}}]},
+        Limit.RATE,
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "kind"), BAD)
+def test_what_is_no_answer(raw: Any, kind: Kind) -> None:
+    assert refused(raw).kind is kind
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    assert read({**completion({"content": "x"}), "error": None}).text == "x"
+
+
+PARTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "message",
+                    "content",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "type",
+                    "finish_reason",
+                ]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+)
+
+
+@given(st.binary() | PARTS.map(lambda choice: json.dumps({"choices": [choice]}).encode()))
+def test_anything_is_a_reply_or_a_bad_one(body: bytes) -> None:
+    try:
+        reply = Generic().reply(ENDPOINT, Answer(200, {}, body))
+    except BadReplyError:
+        return
+    assert isinstance(reply.text, str)
+    assert isinstance(reply.tool_calls, list)

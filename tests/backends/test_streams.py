@@ -1,0 +1,364 @@
+"""Streams: whoever serves, the caller sees OpenAI's chunks; no broken one looks whole."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxcore.assembling import Assembler
+from muxcore.chat import Reply, Usage
+from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
+from muxcore.core.records import Endpoint, Wire
+from muxcore.plugins.backend import BadReplyError, Decoder, Failure, ServerEvent
+from muxcore_backends.generic import Generic
+from muxcore_backends.mistral import Mistral
+
+DONE = "[DONE]"
+STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+NO_FINISH = Wire(emits_finish_reason=False)
+
+
+def decoder(wire: Wire = Wire()) -> Decoder:  # noqa: B008 - frozen
+    return Generic().stream(Endpoint("a", wire=wire))
+
+
+def event(data: Any, kind: str = "message") -> ServerEvent:
+    return ServerEvent(data if isinstance(data, str) else json.dumps(data), kind)
+
+
+def delta(**members: Any) -> dict[str, Any]:
+    return {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": members}]}
+
+
+def calls(*fragments: Any) -> dict[str, Any]:
+    return delta(tool_calls=list(fragments))
+
+
+def fed(events: list[Any], wire: Wire = Wire()) -> tuple[list[Any], Decoder]:  # noqa: B008 - frozen
+    stream = decoder(wire)
+    chunks = [chunk.raw for data in events for chunk in stream.feed(event(data))]
+    return chunks, stream
+
+
+def assembled(events: list[Any]) -> Reply:
+    assembler, stream = Assembler(), decoder()
+    for data in events:
+        for chunk in stream.feed(event(data)):
+            assembler.add(chunk)
+    return assembler.reply()
+
+
+def test_an_ordinary_stream_passes_as_it_is() -> None:
+    events = [
+        delta(role="assistant", content=""),
+        delta(content="Hel"),
+        delta(content="lo", x=1),
+        STOP,
+        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+    ]
+    chunks, stream = fed([*events, DONE])
+    assert chunks == events
+    assert (stream.done, stream.ended) == (True, True)
+    reply = assembled(events)
+    assert (reply.text, reply.finish_reason, reply.usage) == ("Hello", "stop", Usage(3, 2))
+
+
+WHOLE: list[tuple[list[Any], Wire, bool, bool]] = [
+    # the events, whether the stream is whole, whether nothing more will come
+    ([], Wire(), False, False),
+    ([delta(content="x")], Wire(), False, False),
+    ([delta(content="x"), DONE], Wire(), False, True),
+    ([DONE], Wire(), False, True),
+    ([delta(content="x"), STOP], Wire(), True, False),
+    ([delta(content="x"), STOP, DONE], Wire(), True, True),
+    ([STOP, f" {DONE}\n"], Wire(), True, True),
+    ([], NO_FINISH, False, False),
+    ([delta(role="assistant")], NO_FINISH, False, False),
+    ([delta(content="x")], NO_FINISH, True, False),
+    ([delta(content="x"), delta(content="")], NO_FINISH, True, False),
+    ([DONE], NO_FINISH, True, True),
+    ([STOP], NO_FINISH, True, False),
+]
+
+
+@pytest.mark.parametrize(("events", "wire", "done", "ended"), WHOLE)
+def test_when_a_stream_is_whole(
+    events: list[Any], wire: Wire, *, done: bool, ended: bool
+) -> None:
+    _, stream = fed(events, wire)
+    assert (stream.done, stream.ended) == (done, ended)
+
+
+NO_CHUNK: list[ServerEvent] = [
+    event(""),
+    event("  "),
+    event({}, "ping"),
+    event({"type": "ping"}),
+    event({"message": "hello"}, "notice"),
+]
+
+
+@pytest.mark.parametrize("nothing", NO_CHUNK)
+def test_events_that_say_nothing(nothing: ServerEvent) -> None:
+    assert list(decoder().feed(nothing)) == []
+
+
+SHAPED: list[tuple[Any, Any]] = [
+    # as sent, as seen
+    (f" {json.dumps(delta(content='x'))} ", delta(content="x")),
+    (f"{json.dumps(delta(content='x'))}\n", delta(content="x")),
+    ({"choices": [{"delta": None}]}, {"choices": [{"delta": {}}]}),
+    ({"choices": [{"finish_reason": None}]}, {"choices": [{"finish_reason": None, "delta": {}}]}),
+    ({"choices": None, "usage": None}, {"choices": [], "usage": None}),
+    ({"usage": {"prompt_tokens": 1}}, {"choices": [], "usage": {"prompt_tokens": 1}}),
+    (delta(content=None, tool_calls=None), delta(content=None, tool_calls=None)),
+    (delta(content=[]), delta(content="")),
+    (
+        delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]),
+        delta(content="", reasoning_content="hm"),
+    ),
+    (delta(content=[{"type": "text", "text": "a"}]), delta(content="a")),
+    ({**delta(content="x"), "error": None}, {**delta(content="x"), "error": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "seen"), SHAPED)
+def test_one_shape(sent: Any, seen: Any) -> None:
+    assert fed([sent])[0] == [seen]
+
+
+def test_mistral_streams_alike() -> None:
+    stream = Mistral().stream(Endpoint("a"))
+    sent = delta(content=[{"type": "thinking", "thinking": "hm"}])
+    assert next(iter(stream.feed(event(sent)))).raw == delta(
+        content="", reasoning_content="hm"
+    )
+
+
+def test_reasoning_surfaces_under_one_name() -> None:
+    wire = Wire(reasoning_field_name="reasoning")
+    assert fed([delta(reasoning="hm")], wire)[0] == [delta(reasoning_content="hm")]
+    assert fed([delta(content="x")], wire)[0] == [delta(content="x")]
+
+
+def first(index: int, identity: str, name: str, arguments: str = "") -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"index": index, "id": identity, "type": "function", "function": function}
+
+
+def later(index: int, arguments: str) -> dict[str, Any]:
+    return {"index": index, "function": {"arguments": arguments}}
+
+
+def sent_call(**members: Any) -> dict[str, Any]:
+    function = {
+        name: members.pop(name) for name in ("name", "arguments") if name in members
+    }
+    return {**members, "function": function}
+
+
+FRAGMENTS: list[tuple[str, list[Any], list[Any]]] = [
+    (
+        "OpenAI",
+        [
+            first(0, "a", "ls"),
+            later(0, '{"x"'),
+            later(0, ":1}"),
+            first(1, "b", "cat", "{}"),
+        ],
+        [
+            first(0, "a", "ls"),
+            later(0, '{"x"'),
+            later(0, ":1}"),
+            first(1, "b", "cat", "{}"),
+        ],
+    ),
+    (
+        "Mistral: id and name in every fragment",
+        [
+            sent_call(index=0, id="a", name="ls", arguments='{"x"'),
+            sent_call(index=0, id="a", name="ls", arguments=":1}"),
+            sent_call(index=0, id="null", name="", arguments=" "),
+        ],
+        [first(0, "a", "ls", '{"x"'), later(0, ":1}"), later(0, " ")],
+    ),
+    (
+        "Gemini: index 0 for all",
+        [
+            {**sent_call(index=0, id="a", name="ls", arguments="{}"), "extra_content": 1},
+            sent_call(index=0, id="b", name="ls", arguments="{}"),
+            sent_call(index=0, arguments=" "),
+        ],
+        [
+            {**first(0, "a", "ls", "{}"), "extra_content": 1},
+            first(1, "b", "ls", "{}"),
+            later(1, " "),
+        ],
+    ),
+    (
+        "older vLLM: a new id in every fragment",
+        [
+            sent_call(index=0, id="a", name="ls"),
+            sent_call(index=0, id="b", arguments="{}"),
+        ],
+        [first(0, "a", "ls"), later(0, "{}")],
+    ),
+    (
+        "no index, ids",
+        [
+            sent_call(id="a", name="ls", arguments=""),
+            sent_call(id="b", name="cat", arguments="{"),
+            sent_call(id="a", arguments="{}"),
+            sent_call(id="b", arguments="}"),
+        ],
+        [first(0, "a", "ls"), first(1, "b", "cat", "{"), later(0, "{}"), later(1, "}")],
+    ),
+    (
+        "no index, no ids, whole calls with an object for arguments",
+        [
+            sent_call(name="ls", arguments={"x": 1}),
+            sent_call(name="ls", arguments=None),
+            sent_call(arguments="{}"),
+        ],
+        [
+            first(0, "call_0_chatcmpl1", "ls", '{"x": 1}'),
+            first(1, "call_1_chatcmpl1", "ls"),
+            later(1, "{}"),
+        ],
+    ),
+    (
+        "an index that is none, indexes that skip",
+        [
+            sent_call(index="0", id="a", name="ls"),
+            sent_call(index=None, arguments="{}"),
+            sent_call(index=7, id="b", name="ls"),
+            sent_call(index=7, arguments="{}"),
+        ],
+        [first(0, "a", "ls"), later(0, "{}"), first(1, "b", "ls"), later(1, "{}")],
+    ),
+    (
+        "the name comes late",
+        [{"index": 0, "id": "a"}, sent_call(index=0, name="ls", arguments="{}")],
+        [
+            {"index": 0, "id": "a", "type": "function", "function": {"arguments": ""}},
+            {"index": 0, "function": {"name": "ls", "arguments": "{}"}},
+        ],
+    ),
+    (
+        "a piece of nothing",
+        [sent_call(arguments="{}")],
+        [
+            {
+                "index": 0,
+                "id": "call_0_chatcmpl1",
+                "type": "function",
+                "function": {"arguments": "{}"},
+            }
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("who", "sent", "seen"), FRAGMENTS)
+@pytest.mark.parametrize("together", [False, True])
+def test_tool_calls_in_one_shape(
+    who: str, sent: list[Any], seen: list[Any], *, together: bool
+) -> None:
+    events = [calls(*sent)] if together else [calls(fragment) for fragment in sent]
+    chunks, _ = fed(events)
+    found = [c for raw in chunks for c in raw["choices"][0]["delta"]["tool_calls"]]
+    assert found == seen
+
+
+BAD: list[tuple[Any, str, Kind]] = [
+    ('{"choices": [{"delta": {"content": "hal', "message", Fault.TRANSIENT),
+    ("{}{}", "message", Fault.TRANSIENT),
+    ("upstream connect error", "message", Fault.TRANSIENT),
+    ("[DONE", "message", Fault.TRANSIENT),
+    ("null", "message", Fault.TRANSIENT),
+    ("[]", "message", Fault.TRANSIENT),
+    ("[" * 100_000, "message", Fault.TRANSIENT),
+    ({"choices": {"a": 1}}, "message", Fault.TRANSIENT),
+    ({"choices": ["x"]}, "message", Fault.TRANSIENT),
+    ({"choices": [{"delta": "x"}]}, "message", Fault.TRANSIENT),
+    ({"choices": [{"delta": {}, "finish_reason": 5}]}, "message", Fault.TRANSIENT),
+    ({"choices": [{"delta": {}, "finish_reason": "error"}]}, "message", Fault.TRANSIENT),
+    (delta(content=5), "message", Fault.TRANSIENT),
+    (delta(reasoning_content=5), "message", Fault.TRANSIENT),
+    (calls("x"), "message", Fault.TRANSIENT),
+    (calls({"function": "x"}), "message", Fault.TRANSIENT),
+    (calls({"function": {"arguments": 5}}), "message", Fault.TRANSIENT),
+    (delta(tool_calls={"a": 1}), "message", Fault.TRANSIENT),
+    ({"error": {"code": 429, "message": "x"}}, "message", Limit.RATE),
+    ({"error": {"message": "x", "type": "server_error"}}, "message", Fault.TRANSIENT),
+    ({"error": "Context size has been exceeded."}, "message", Refusal.TOO_LONG),
+    ({**STOP, "error": {"code": 502, "message": "x"}}, "message", Fault.TRANSIENT),
+    (
+        {"choices": [{"delta": {}, "error": {"code": 400, "message": "x"}}]},
+        "message",
+        Refusal.REQUEST,
+    ),
+    (
+        {"choices": [{"finish_reason": "error", "error": {"code": 429, "message": "x"}}]},
+        "message",
+        Limit.RATE,
+    ),
+    ({"object": "error", "message": "x", "code": 500}, "message", Fault.TRANSIENT),
+    ({"type": "error"}, "notice", Fault.TRANSIENT),
+    ({"detail": "rate limit"}, "message", Limit.RATE),
+    ({"type": "error", "error": {"type": "overloaded_error"}}, "error", Fault.TRANSIENT),
+    ({"message": "x", "code": 401}, "error", Fault.AUTH),
+    (delta(content="x"), "error", Fault.TRANSIENT),
+    ("boom", "error", Fault.TRANSIENT),
+    ("", "error", Fault.TRANSIENT),
+    (
+        {"choices": [{"delta": {"content": 5}, "finish_reason": "stop"}]},
+        "message",
+        Fault.TRANSIENT,
+    ),
+    (DONE, "error", Fault.TRANSIENT),
+]
+
+
+@pytest.mark.parametrize(("data", "kind", "want"), BAD)
+def test_what_breaks_a_stream(data: Any, kind: str, want: Kind) -> None:
+    stream = decoder()
+    stream.feed(event(delta(content="x")))
+    with pytest.raises(BadReplyError) as caught:
+        stream.feed(event(data, kind))
+    failure = caught.value.failure
+    assert isinstance(failure, Failure)
+    assert failure.kind is want
+    assert failure.message == str(caught.value) != ""
+    assert not stream.done
+
+
+DELTAS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["content", "tool_calls", "function", "name", "id", "index", "type"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+)
+
+
+@given(st.lists(DELTAS | DELTAS.map(lambda value: {"choices": [{"delta": value}]})))
+def test_anything_is_chunks_or_a_bad_reply(events: list[Any]) -> None:
+    assembler, stream = Assembler(), decoder()
+    for data in events:
+        try:
+            chunks = stream.feed(event(data))
+        except BadReplyError:
+            continue
+        for chunk in chunks:
+            assembler.add(chunk)
+    assert isinstance(assembler.reply().text, str)
+    assert not stream.done
