@@ -63,9 +63,10 @@ class _FailedError(Exception):
 class OpenStream:
     """A stream with its first content at hand: `chunks` that were read, and the rest."""
 
-    def __init__(self, exchange: Exchange, decoder: Decoder) -> None:
+    def __init__(self, exchange: Exchange, decoder: Decoder, *, finishes: bool) -> None:
         self.exchange = exchange
         self.decoder = decoder
+        self._finishes = finishes
         self.chunks: deque[Chunk] = deque()
         self.assembler = Assembler()
         self._parser = EventParser()
@@ -74,8 +75,16 @@ class OpenStream:
 
     @property
     def whole(self) -> bool:
-        """Whether the model has said that its answer is complete."""
+        """Whether the answer is complete, if the stream ends here of itself."""
         return self.decoder.done
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is complete, whatever happens to the stream now.
+
+        A provider that emits no finish_reason says so only by a clean end.
+        """
+        return self.decoder.done and (self._finishes or self.decoder.ended)
 
     def read(self) -> bool:
         """Read one more piece into `chunks`; return False at the end of the stream.
@@ -126,7 +135,11 @@ def open_stream(member: Member, granted: Granted, chat: Chat, cut: Cut) -> Attem
         request = _encoded(member, chat)
         exchange = _send(member, request, cut)
         _expect_stream(member, exchange)
-        stream = OpenStream(exchange, member.backend.stream(granted.endpoint))
+        stream = OpenStream(
+            exchange,
+            member.backend.stream(granted.endpoint),
+            finishes=granted.endpoint.wire.emits_finish_reason,
+        )
         committed = _read_to_content(member, stream)
     except (_FailedError, TransportError) as error:
         if exchange is not None:
@@ -221,7 +234,7 @@ def _read_to_content(member: Member, stream: OpenStream) -> bool:
         try:
             more = _read(member, stream)
         except TransportError:
-            if stream.whole:
+            if stream.complete:
                 return False
             raise
         if not more:
@@ -270,7 +283,7 @@ def _failed(
         failure, status = Failure(Fault.TRANSIENT, message=str(error)), None
     else:
         failure, status = error.failure, error.status
-    message = _advised(failure, member)
+    message = member.masked(_advised(failure, member))
     outcome: End
     match failure.kind:
         case Limit():

@@ -16,6 +16,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -41,14 +42,29 @@ class _Cuttable:
             _current.cut.hold(sock)
         return sock
 
+    _unsent: list[bytes] | None = None
+
     def request(self, *args: Any, **options: Any) -> None:
         cut = _current.cut
         if cut is not None:
             cut.reused = self.sock is not None
             cut.hold(self.sock)
-        super().request(*args, **options)  # type: ignore[misc]
+        # Headers and body leave together: one system call and one packet instead of two.
+        self._unsent = []
+        try:
+            super().request(*args, **options)  # type: ignore[misc]
+            unsent, self._unsent = self._unsent, None
+            self.send(b"".join(unsent))
+        finally:
+            self._unsent = None
         if cut is not None:
             cut.hold(self.sock)
+
+    def send(self, data: Any) -> None:
+        if self._unsent is None or not isinstance(data, bytes):
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._unsent.append(data)
 
 
 class _HTTPConnection(_Cuttable, HTTPConnection):
@@ -71,6 +87,35 @@ _POOLS = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
 
 
 class _Adapter(HTTPAdapter):
+    """`requests`' own adapter, less what it works out anew at every call.
+
+    It serves one host, with one set of settings: the connection pool and the target are
+    looked up once. Cookies are not kept, so answers are not searched for any.
+    """
+
+    _pool: Any = None
+    _target: tuple[str, str] | None = None
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **options)
+        return self._pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        url = request.url or ""
+        if self._target is None or self._target[0] != url:
+            self._target = (url, super().request_url(request, proxies))
+        return self._target[1]
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.url = req.url or ""
+        response.request = req
+        return response
+
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS

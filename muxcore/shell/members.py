@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import frozen
 
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Backend
+
+KeyFinder: TypeAlias = "Callable[[], Key | None]"
+Wrapping: TypeAlias = "Callable[[Connections], Connections]"
 
 if TYPE_CHECKING:
     from muxcore.config import Key
@@ -31,12 +35,21 @@ class Member:
     """What is needed to speak to one endpoint. Shared by threads."""
 
     def __init__(
-        self, endpoint: Endpoint, backend: Backend, key: Key | None, limits: Limits
+        self,
+        endpoint: Endpoint,
+        backend: Backend,
+        key: Key | None,
+        limits: Limits,
+        *,
+        find_key: KeyFinder | None = None,
+        wrap: Wrapping | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.backend = backend
         self.limits = limits
         self.key = key
+        self._find_key = find_key
+        self._wrap = wrap
         self._connections: Connections | None = None
         self._lock = threading.Lock()
 
@@ -50,8 +63,40 @@ class Member:
 
                 size = self.endpoint.max_concurrent or DEFAULT_CONNECTIONS
                 url = self.endpoint.wire.api_base
-                self._connections = Connections(url, size, loopback=is_loopback(url))
+                made = Connections(url, size, loopback=is_loopback(url))
+                self._connections = made if self._wrap is None else self._wrap(made)
             return self._connections
+
+    def renew_key(self, refused: Key | None) -> bool:
+        """Look for the key once more, as `refused` was; return whether it is another now."""
+        if self._find_key is None:
+            return False
+        with self._lock:
+            # Another call may have found it in the meantime.
+            if not _same(self.key, refused):
+                return True
+            found = self._find_key()
+            if found is None or _same(found, refused):
+                return False
+            self.key = found
+            return True
+
+    def goes_on_as(self, other: Member) -> bool:
+        """Whether this one can stand for `other`, of a newer config, connections and all."""
+        return (
+            self.endpoint == other.endpoint
+            and self.limits == other.limits
+            and self.same_key(other)
+        )
+
+    def same_key(self, other: Member) -> bool:
+        return _same(self.key, other.key)
+
+    def masked(self, text: str) -> str:
+        """Take the key out of a text: some servers repeat it in their errors (rule 9)."""
+        if self.key is None:
+            return text
+        return text.replace(self.key.reveal(), "[the key]")
 
     def close(self) -> None:
         with self._lock:
@@ -61,3 +106,9 @@ class Member:
 
     def __repr__(self) -> str:
         return f"Member({self.endpoint.alias!r})"
+
+
+def _same(one: Key | None, other: Key | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.reveal() == other.reveal()

@@ -13,11 +13,12 @@ from attrs import evolve, frozen
 
 from muxcore.chat import AttemptReport, Chat, Reply
 from muxcore.core.calling import Attempt, Served
-from muxcore.core.outcomes import Reset, Responding
+from muxcore.core.carrying import carried
+from muxcore.core.outcomes import End, Failed, Fault, Reset, Responding
 from muxcore.core.records import Call, PoolState
 from muxcore.core.status import Status, status_of
 from muxcore.core.strategy import Strategy
-from muxcore.errors import MultiplexerError
+from muxcore.errors import MultiplexerError, StrategyError
 from muxcore.shell import clock
 from muxcore.shell.cancelling import Cancellation
 from muxcore.shell.cutting import Cut, Watch
@@ -37,10 +38,10 @@ Messages = Sequence[Mapping[str, Any]]
 class Asked:
     """What a caller asks of a call, beside the chat itself. `timeout` is in seconds."""
 
-    session: str | None
-    timeout: float | None
-    model: str | None
-    cancellation: Cancellation | None
+    session: str | None = None
+    timeout: float | None = None
+    model: str | None = None
+    cancellation: Cancellation | None = None
 
 
 class Multiplexer:
@@ -58,13 +59,15 @@ class Multiplexer:
         mode: str,
         call_timeout: timedelta,
         enabled: bool = True,
+        origin: str = "",
     ) -> None:
         self._members = {member.endpoint.alias: member for member in members}
         self._pool = Pool(state, strategy)
         self._mode = mode
         self._enabled = enabled
         self._call_timeout = call_timeout.total_seconds()
-        self._measures = any(member.endpoint.context_window for member in members)
+        self._origin = origin
+        self._measures = _measures(members, strategy)
         self._watch = Watch()
         self._closed = False
         weakref.finalize(self, self._watch.retire)
@@ -108,15 +111,8 @@ class Multiplexer:
         Raise `RequestRejectedError` when the request is at fault, `PoolExhaustedError` when
         no model could serve in time, `StrategyError` when the mode is broken.
         """
-        from muxcore.shell.attempts import complete  # noqa: PLC0415 - brings requests
-
         chat = Chat(messages, tools, tool_choice, temperature, max_tokens, extra=extra)
-        ticket = Ticket()
-        attempted, reports, _ = self._run(
-            chat, ticket, Asked(session, timeout, model, cancellation), complete
-        )
-        assert attempted.reply is not None  # noqa: S101 - what `complete` brings with a success
-        return evolve(attempted.reply, model=reports[-1].alias, attempts=reports)
+        return self.answer(chat, Asked(session, timeout, model, cancellation))
 
     def stream(  # noqa: PLR0913 - the public contract
         self,
@@ -137,13 +133,71 @@ class Multiplexer:
         Until the first content arrives a failing model is replaced unseen; after it, a
         failure raises `StreamInterruptedError` with the partial reply.
         """
+        chat = Chat(messages, tools, tool_choice, temperature, max_tokens, extra=extra)
+        return self.answer_in_chunks(chat, Asked(session, timeout, model, cancellation))
+
+    def answer(self, chat: Chat, asked: Asked) -> Reply:
+        """Do as `complete` does. Here `chat.extra` may have members of any name."""
+        from muxcore.shell.attempts import complete  # noqa: PLC0415 - brings requests
+
+        ticket = Ticket()
+        attempted, reports, _ = self._run(
+            evolve(chat, stream=False), ticket, asked, complete
+        )
+        assert attempted.reply is not None  # noqa: S101 - what `complete` brings with a success
+        return evolve(attempted.reply, model=reports[-1].alias, attempts=reports)
+
+    def answer_in_chunks(self, chat: Chat, asked: Asked) -> Stream:
+        """Do as `stream` does. Here `chat.extra` may have members of any name."""
         from muxcore.shell.streaming import Stream  # noqa: PLC0415 - brings requests
 
-        chat = Chat(
-            messages, tools, tool_choice, temperature, max_tokens, stream=True, extra=extra
+        streaming = evolve(chat, stream=True)
+        return Stream(lambda: self._open(streaming, asked))
+
+    def adopt(  # noqa: PLR0913 - the parts of a multiplexer, as for making one
+        self,
+        members: Sequence[Member],
+        strategy: Strategy,
+        state: PoolState,
+        *,
+        mode: str,
+        call_timeout: timedelta,
+        enabled: bool = True,
+        origin: str = "",
+    ) -> None:
+        """Go on with the parts of another config; what stayed keeps its health (`carried`).
+
+        Running calls run on, and are counted where they are; waiting ones choose anew.
+        """
+        former = self._members
+        new_keys = {
+            alias
+            for member in members
+            if (alias := member.endpoint.alias) in former
+            and not former[alias].same_key(member)
+        }
+        going_on = {
+            member.endpoint.alias: former[member.endpoint.alias]
+            for member in members
+            if member.endpoint.alias in former
+            and former[member.endpoint.alias].goes_on_as(member)
+        }
+        # A call may have been granted one that is left out now, and be about to ask it.
+        self._members = {**former, **{m.endpoint.alias: m for m in members}, **going_on}
+        self._mode, self._enabled, self._origin = mode, enabled, origin
+        self._call_timeout = call_timeout.total_seconds()
+        self._measures = _measures(members, strategy)
+        same_mode = strategy == self._pool.strategy
+        endpoints = [candidate.endpoint for candidate in state.candidates]
+        self._pool.adopt(
+            strategy,
+            lambda present: carried(
+                present, endpoints, state.policy, new_keys=new_keys, same_mode=same_mode
+            ),
         )
-        asked = Asked(session, timeout, model, cancellation)
-        return Stream(lambda: self._open(chat, asked))
+        for alias, member in former.items():
+            if alias not in going_on:
+                member.close()
 
     def status(self) -> Status:
         """Return what `/mux` shows; `str()` of it is that text."""
@@ -181,7 +235,8 @@ class Multiplexer:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Multiplexer {self._mode}: {', '.join(self._members)}>"
+        aliases = (candidate.endpoint.alias for candidate in self.state.candidates)
+        return f"<Multiplexer {self._mode}: {', '.join(aliases)}>"
 
     def _open(self, chat: Chat, asked: Asked) -> Running:
         from muxcore.shell.attempts import open_stream  # noqa: PLC0415 - brings requests
@@ -240,7 +295,10 @@ class Multiplexer:
                 asked.cancellation.watch_attempt(cut)
             responding = False
             try:
+                key = member.key
                 attempted = attempt_at(member, step.granted, chat, cut)
+                if _refuses_key(attempted.outcome) and member.renew_key(key):
+                    attempted = attempt_at(member, step.granted, chat, cut)
                 responding = isinstance(attempted.outcome, Responding)
                 return attempted
             finally:
@@ -250,7 +308,13 @@ class Multiplexer:
                 else:
                     self._watch.remove(cut)
 
-        ending, attempts = drive(self._pool, ticket, call, attempt)
+        try:
+            ending, attempts = drive(self._pool, ticket, call, attempt)
+        except StrategyError as error:
+            if not self._origin:
+                raise
+            # The core knows the mode's class, not where it was installed from.
+            raise StrategyError(f"{error} ({self._origin})") from error.__cause__
         reports = tuple(
             report(tried, attempted.rewrites)
             for tried, attempted in zip(ending.trail, attempts, strict=True)
@@ -270,8 +334,20 @@ class Multiplexer:
         )
 
     def _expect_known(self, alias: str) -> None:
-        if alias not in self._members:
-            known = ", ".join(self._members)
+        aliases = [candidate.endpoint.alias for candidate in self.state.candidates]
+        if alias not in aliases:
+            known = ", ".join(aliases)
             raise MultiplexerError(
                 f"there is no model {alias!r} in the pool (known: {known})"
             )
+
+
+def _measures(members: Sequence[Member], strategy: Strategy) -> bool:
+    """Whether anybody wants to know how large a prompt is."""
+    return any(member.endpoint.context_window for member in members) or bool(
+        getattr(strategy, "needs_prompt_tokens", False)
+    )
+
+
+def _refuses_key(outcome: Responding | End) -> bool:
+    return isinstance(outcome, Failed) and outcome.kind is Fault.AUTH

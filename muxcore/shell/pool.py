@@ -139,6 +139,18 @@ class Pool:
         now = clock.now()
         self._change(lambda state: self._serve(update(state, outcome, now), now))
 
+    def adopt(
+        self, strategy: Strategy, carry: Callable[[PoolState], PoolState]
+    ) -> None:
+        """Go on with another mode and the state that `carry` makes of this one."""
+        now = clock.now()
+
+        def change(state: PoolState) -> tuple[PoolState, _Turn]:
+            self.strategy = strategy
+            return self._serve(carry(state), now)
+
+        self._change(change)
+
     def settle(self, ticket: Ticket, why: str = "") -> None:
         """Take a call out that is over, however it ended: it keeps no place and no slot."""
 

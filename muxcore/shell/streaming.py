@@ -99,16 +99,17 @@ class Stream:
         try:
             chunk = read_chunk(running.member, running.source)
         except TransportError as error:
-            text = str(error)
+            whole, text = running.source.complete, str(error)
         except BaseException:
             self.close()
             raise
         else:
             if chunk is not None:
                 return chunk
+            whole = running.source.whole
             text = "the stream ended without a finish_reason"
         self._ended = True
-        if running.source.whole:
+        if whole:
             running.end(running.succeeded())
             raise StopIteration
         raise self._interrupted(running, text)
@@ -123,7 +124,7 @@ class Stream:
         if running is None or self._ended:
             return
         self._ended = True
-        if running.source.whole:
+        if running.source.complete:
             running.end(running.succeeded())
         else:
             running.end(running.cancelled(CutReason.LEFT))

@@ -66,6 +66,8 @@ class Exchange:
             if size > LARGEST_BODY:
                 raise TransportError(f"the answer is longer than {LARGEST_BODY} bytes")
             parts.append(piece)
+        # The connection is another call's from here on, and not to be cut with this one.
+        self._cut.release()
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return Answer(self.status, self.headers, body)
 
