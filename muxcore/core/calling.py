@@ -13,11 +13,10 @@ from typing import TypeAlias, assert_never
 from attrs import evolve, frozen
 
 from muxcore.core.outcomes import (
+    PASSING,
     Cancelled,
     End,
     Failed,
-    Fault,
-    Limit,
     RateLimited,
     Refusal,
     Rejected,
@@ -188,7 +187,7 @@ def serve(
 def _after_failure(call: Call, outcome: RateLimited | Failed) -> Call:
     """Return the call after a model failed it: not there again, or not soon."""
     barred = call.barred
-    if outcome.kind not in {Limit.RATE, Limit.BUDGET, Fault.TRANSIENT}:
+    if outcome.kind not in PASSING:
         barred = (*barred, outcome.alias)
     return evolve(call, tried=(*call.tried, outcome.alias), barred=barred)
 

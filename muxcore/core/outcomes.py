@@ -45,6 +45,9 @@ class Refusal(StrEnum):
 
 Kind: TypeAlias = Limit | Fault | Refusal
 
+PASSING = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
+"""What may be over in seconds. To try again soon after anything else is pointless."""
+
 
 @frozen
 class Started:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from muxcore.core.outcomes import Fault, Limit
+from muxcore.core.outcomes import PASSING, Fault, Limit
 
 LAST_RESORT_AFTER_ERROR = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=4))
 """How long after its first, second and every later failure a model may be a last resort."""
@@ -80,7 +80,8 @@ class Spell:
     """A time `since <= now < until` in which an endpoint is disabled, for one cause.
 
     An interval, so that a clock set back ends it. It outlives its end as the memory of what
-    happened: the endpoint is on probation until a later attempt has `proven` it.
+    happened: the endpoint is on probation until a later attempt has `proven` it. A last
+    resort proves it before the end; that shortens nothing, but then no probation follows.
     """
 
     since: datetime
@@ -95,12 +96,12 @@ class Spell:
     proven: bool = False
 
     def active(self, now: datetime) -> bool:
-        return not self.proven and self.since <= now < self.until
+        return self.since <= now < self.until
 
     @property
     def grave(self) -> bool:
         """Whether trying again soon is pointless: quota, payment, key, model, persistent."""
-        return self.cause not in {Limit.RATE, Limit.BUDGET, Fault.TRANSIENT}
+        return self.cause not in PASSING
 
     @property
     def opens_at(self) -> datetime:
@@ -111,7 +112,7 @@ class Spell:
             step = min(self.failures, len(LAST_RESORT_AFTER_ERROR)) - 1
             pause = max(LAST_RESORT_AFTER_ERROR[step], self.hint or timedelta())
         else:
-            # 2 ** 12 seconds is beyond the longest cooldown, so the power can stop there.
+            # 2 ** 12 seconds are more than any hint, so the doubling can stop there.
             pause = self.hint or LAST_RESORT_AFTER_LIMIT * 2 ** min(self.failures - 1, 12)
         return min(self.failed_at + pause, self.until)
 
@@ -143,7 +144,7 @@ class Health:
         return max((spell.until for spell in self.spells), default=None)
 
     def disabling(self, now: datetime) -> Spell | None:
-        """The spell that disables it now: the one that ends last. None: it is not disabled."""
+        """Return the spell that disables it now, the one that ends last, if any does."""
         active = [spell for spell in self.spells if spell.active(now)]
         return max(active, key=lambda spell: spell.until, default=None)
 
@@ -152,15 +153,18 @@ class Health:
         """Whether a spell is not yet followed by a response: once over, it is probation."""
         return any(not spell.proven for spell in self.spells)
 
-    @property
-    def probed(self) -> bool:
+    def probed(self, now: datetime) -> bool:
         """Whether an attempt is under way that began after the failure: its probe."""
         if not self.under_way:
             return False
-        return any(not s.proven and self.under_way[-1] > s.newest for s in self.spells)
+        latest = self.under_way[-1]
+        return any(
+            latest > spell.newest and (not spell.proven or spell.active(now))
+            for spell in self.spells
+        )
 
     def opens_at(self, now: datetime) -> datetime:
-        """The earliest moment, never before `now`, at which it may be a last resort."""
+        """Return the earliest moment, never before `now`, at which it may be a last resort."""
         return max([now, *(spell.opens_at for spell in self.spells if spell.active(now))])
 
 
@@ -179,6 +183,8 @@ class Tally:
     first_content: timedelta | None = None
     """Time to first content, as a moving average in which the newest counts an eighth."""
     first_content_at: datetime | None = None
+    latest_first_content: timedelta | None = None
+    """The newest of these times by itself, for modes that weigh it in their own way."""
 
     @property
     def ended(self) -> int:
@@ -208,11 +214,15 @@ class Candidate:
 
 @frozen
 class Pin:
-    """The model that served a conversation's last call, and when."""
+    """The model that served a conversation's last call, and when.
+
+    `tokens` is the size of that call with its answer: what may be cached there now.
+    """
 
     conversation: str
     alias: str
     at: datetime
+    tokens: int = 0
 
 
 @frozen
@@ -261,7 +271,8 @@ class Call:
 
     `tried` holds the alias of each attempt so far, in order. `barred` are those whose answer
     made another try pointless. `larger_than` is a window that was found too small, and
-    `refused_dialects` are dialects whose chat template refused the history.
+    `refused_dialects` are dialects whose chat template refused the history. `pin` is for the
+    mode alone: `select` fills it in with where this conversation is, if that is still warm.
     """
 
     only: str | None = None
@@ -274,6 +285,7 @@ class Call:
     waited: timedelta = timedelta()
     larger_than: int | None = None
     refused_dialects: tuple[str, ...] = ()
+    pin: Pin | None = None
 
     @property
     def attempts(self) -> int:

@@ -82,8 +82,11 @@ class Status:
         rate = f"{model.success_rate:.0%}"
         lines = [
             f"**{clean(model.alias)}**: {self._standing(model)}",
-            f"  - Success: {model.success_count} | Rate limited: {model.rate_limit_count}"
-            f" | Failed: {model.fail_count} | Success rate: {rate}",
+            (
+                f"  - Success: {model.success_count}"
+                f" | Rate limited: {model.rate_limit_count}"
+                f" | Failed: {model.fail_count} | Success rate: {rate}"
+            ),
         ]
         if model.tokens_in or model.tokens_out:
             cached = model.tokens_cached / model.tokens_in if model.tokens_in else 0.0
@@ -189,6 +192,8 @@ def _model_json(model: ModelStatus) -> dict[str, Any]:
 def _count(tokens: int) -> str:
     """Shorten as people do: 950, 34k, 1.2M."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if tokens >= size:
-            return f"{tokens / size:.1f}".removesuffix(".0") + letter if tokens < 10 * size else f"{tokens / size:.0f}{letter}"
+        # From 999,500 on, thousands would round to "1000k".
+        if tokens >= size - size // 2_000:
+            digits = 1 if tokens < 10 * size else 0
+            return f"{tokens / size:.{digits}f}".removesuffix(".0") + letter
     return str(tokens)

@@ -45,10 +45,10 @@ def update(state: PoolState, outcome: Outcome, now: datetime) -> PoolState:
     match outcome:
         case Started():
             return _started(state, outcome)
-        case Responding():
-            return _responding(state, outcome, now)
         case Succeeded():
             return _succeeded(state, outcome, now)
+        case Responding():
+            return _responding(state, outcome, now)
         case RateLimited() | Failed():
             return _failed(state, outcome, now)
         case Rejected() | Cancelled():
@@ -63,7 +63,7 @@ def cooldown(policy: Policy, outcome: RateLimited | Failed, failures: int) -> ti
     """Return for how long this disables, as the `failures`-th of its kind in a row."""
     rate = policy.rate_limit_disable_duration
     error = policy.persistent_error_disable_duration
-    hint = min(outcome.hint or timedelta(), LONGEST_HINT)
+    hint = _hint(outcome) or timedelta()
     match outcome.kind:
         case Limit.BUDGET:
             return hint or rate
@@ -74,9 +74,9 @@ def cooldown(policy: Policy, outcome: RateLimited | Failed, failures: int) -> ti
         case Fault.TRANSIENT:
             return max(error, hint)
         case Fault.PERSISTENT | Fault.AUTH | Fault.NOT_FOUND:
-            # 2 ** 20 times the smallest cooldown is beyond the limit already.
-            escalated = min(error * 2 ** min(failures - 1, 20), LONGEST_ESCALATION)
-            return max(error, escalated, hint)
+            # Doubled so often, the smallest cooldown is beyond the limit already.
+            times = 1 << min(failures - 1, 20)
+            return max(error, min(error * times, LONGEST_ESCALATION), hint)
         case _ as never:
             assert_never(never)
 
@@ -115,8 +115,8 @@ def _responding(state: PoolState, outcome: Responding, now: datetime) -> PoolSta
     if health.unproven:
         health = evolve(
             health,
-            limited=_proven(health.limited, outcome.attempt, now),
-            broken=_proven(health.broken, outcome.attempt, now),
+            limited=_proven(health.limited, outcome.attempt),
+            broken=_proven(health.broken, outcome.attempt),
         )
     tally = _timed(tally, outcome.after, now)
     return _with(state, position, Candidate(candidate.endpoint, health, tally))
@@ -133,7 +133,7 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
         Health(
             _cleared(health.limited, outcome.attempt),
             _cleared(health.broken, outcome.attempt),
-            tuple(n for n in health.under_way if n != outcome.attempt),
+            _without(health.under_way, outcome.attempt),
         ),
         Tally(
             tally.succeeded + 1,
@@ -146,13 +146,15 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
             tally.tokens_out + outcome.tokens_out,
             tally.first_content,
             tally.first_content_at,
+            tally.latest_first_content,
         ),
     )
     if outcome.after is not None:
         candidate = evolve(candidate, tally=_timed(candidate.tally, outcome.after, now))
     pins = state.pins
     if outcome.conversation is not None:
-        pins = _pinned(pins, Pin(outcome.conversation, outcome.alias, now))
+        size = outcome.tokens_in + outcome.tokens_out
+        pins = _pinned(pins, Pin(outcome.conversation, outcome.alias, now, size))
     return PoolState(
         _replaced(state.candidates, position, candidate),
         state.policy,
@@ -183,7 +185,7 @@ def _failed(state: PoolState, outcome: RateLimited | Failed, now: datetime) -> P
             limited = _disabled(limited, outcome, state, now)
         else:
             broken = _disabled(broken, outcome, state, now)
-    under_way = tuple(n for n in health.under_way if n != outcome.attempt)
+    under_way = _without(health.under_way, outcome.attempt)
     health = Health(limited, broken, under_way)
     return _with(state, position, Candidate(candidate.endpoint, health, tally))
 
@@ -201,7 +203,7 @@ def _released(state: PoolState, outcome: Rejected | Cancelled) -> PoolState:
             tally = evolve(tally, cancelled=tally.cancelled + 1)
         case _ as never:
             assert_never(never)
-    under_way = tuple(n for n in health.under_way if n != outcome.attempt)
+    under_way = _without(health.under_way, outcome.attempt)
     health = evolve(health, under_way=under_way)
     return _with(state, position, Candidate(candidate.endpoint, health, tally))
 
@@ -227,7 +229,7 @@ def _disabled(
         newest=state.attempts,
         failures=1,
         failed_at=now,
-        hint=None if outcome.hint is None else min(outcome.hint, LONGEST_HINT),
+        hint=_hint(outcome),
     )
     if spell is None:
         return fresh
@@ -239,21 +241,32 @@ def _disabled(
         return evolve(fresh, failures=failures, until=until)
     if spell.grave and not fresh.grave:
         # The graver cause stays while it lasts: "try again soon" says nothing of a bad key.
-        return evolve(spell, until=max(spell.until, until), newest=state.attempts)
-    return evolve(
-        fresh, failures=failures, since=spell.since, until=max(spell.until, until)
-    )
+        until = max(spell.until, until)
+        return evolve(spell, until=until, newest=state.attempts, proven=False)
+    until = max(spell.until, until)
+    return evolve(fresh, failures=failures, since=spell.since, until=until)
 
 
-def _proven(spell: Spell | None, attempt: int, now: datetime) -> Spell | None:
-    """End the probation of a spell that is over: its probe has responded."""
-    if spell is None or attempt <= spell.newest or spell.active(now):
+def _hint(outcome: RateLimited | Failed) -> timedelta | None:
+    """Return how long the server said, if that makes sense, and at most an hour of it."""
+    hint = outcome.hint
+    return None if hint is None or hint <= timedelta() else min(hint, LONGEST_HINT)
+
+
+def _proven(spell: Spell | None, attempt: int) -> Spell | None:
+    """End the probation after a spell: an attempt from after the failure has responded."""
+    if spell is None or attempt <= spell.newest:
         return spell
     return evolve(spell, proven=True)
 
 
 def _cleared(spell: Spell | None, attempt: int) -> Spell | None:
-    return None if spell is not None and attempt > spell.newest else spell
+    return None if spell is None or attempt > spell.newest else spell
+
+
+def _without(under_way: tuple[int, ...], attempt: int) -> tuple[int, ...]:
+    position = under_way.index(attempt)
+    return under_way[:position] + under_way[position + 1 :]
 
 
 def _timed(tally: Tally, after: timedelta | None, now: datetime) -> Tally:
@@ -261,7 +274,9 @@ def _timed(tally: Tally, after: timedelta | None, now: datetime) -> Tally:
         return tally
     average = tally.first_content
     moved = after if average is None else average + (after - average) / AVERAGE_OVER
-    return evolve(tally, first_content=moved, first_content_at=now)
+    return evolve(
+        tally, first_content=moved, first_content_at=now, latest_first_content=after
+    )
 
 
 def _pinned(pins: tuple[Pin, ...], pin: Pin) -> tuple[Pin, ...]:
@@ -282,7 +297,10 @@ def _position(state: PoolState, alias: str, attempt: int | None = None) -> int |
 def _replaced(
     candidates: tuple[Candidate, ...], position: int, candidate: Candidate
 ) -> tuple[Candidate, ...]:
-    return (*candidates[:position], candidate, *candidates[position + 1 :])
+    # By way of a list: half the time of joining slices.
+    replaced = list(candidates)
+    replaced[position] = candidate
+    return tuple(replaced)
 
 
 def _with(state: PoolState, position: int, candidate: Candidate) -> PoolState:

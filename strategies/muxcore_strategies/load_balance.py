@@ -49,32 +49,27 @@ class LoadBalance:
         total = sum(candidate.endpoint.weight for candidate in candidates)
         denominator, lags, disablings = _recalled(memory, total)
         share = denominator // total
-        best = best_lag = best_weight = None
-        best_released = False
+        best = candidates[0].endpoint
+        best_lag, best_released = 0, False
         for candidate in candidates:
-            alias, weight = candidate.endpoint.alias, candidate.endpoint.weight
+            endpoint, tally = candidate.endpoint, candidate.tally
+            alias, weight = endpoint.alias, endpoint.weight
             # Every rate limit and failure disables, so their count tells of a return.
-            disabled = candidate.tally.rate_limited + candidate.tally.failed
+            disabled = tally.rate_limited + tally.failed
             lag = lags.get(alias, 0) if disablings.get(alias, 0) == disabled else 0
             lag += weight * share
             lags[alias] = lag
             disablings[alias] = disabled
             released = lag > 0
             # Its turn is due in (denominator - lag) / weight: compared without dividing.
-            if (
-                best is None
-                or released > best_released
-                or (
-                    released == best_released
-                    and (denominator - lag) * best_weight < (denominator - best_lag) * weight
-                )
+            if endpoint is best or (
+                (denominator - lag) * best.weight < (denominator - best_lag) * weight
+                if released == best_released
+                else released
             ):
-                best, best_lag, best_weight = candidate, lag, weight
-                best_released = released
-        assert best is not None  # noqa: S101 - there is always a candidate
-        lags[best.endpoint.alias] -= denominator
-        kept = Memory(denominator=denominator, lags=lags, disablings=disablings)
-        return best.endpoint, kept
+                best, best_lag, best_released = endpoint, lag, released
+        lags[best.alias] -= denominator
+        return best, Memory(denominator=denominator, lags=lags, disablings=disablings)
 
 
 def _recalled(memory: object, total: int) -> tuple[int, dict[str, int], dict[str, int]]:

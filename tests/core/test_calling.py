@@ -1,0 +1,379 @@
+"""The course of one call: rules 1, 6 and 7."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from attrs import evolve
+
+from muxcore.core.calling import (
+    Abandoned,
+    Attempt,
+    Choose,
+    Ending,
+    GaveUp,
+    Granted,
+    Pause,
+    Refused,
+    Served,
+    Step,
+    Tried,
+    Woken,
+    choose,
+    conduct,
+    serve,
+)
+from muxcore.core.outcomes import (
+    Cancelled,
+    End,
+    Failed,
+    Fault,
+    Limit,
+    RateLimited,
+    Refusal,
+    Rejected,
+    Responding,
+    Succeeded,
+)
+from muxcore.core.records import (
+    Call,
+    Endpoint,
+    Exhausted,
+    Policy,
+    PoolState,
+    Reason,
+    Wait,
+    Why,
+)
+from muxcore.core.selection import FRESH
+from muxcore.core.updating import update
+from muxcore.errors import StrategyError
+from muxcore_strategies.failover import Failover
+
+if TYPE_CHECKING:
+    from tests.core.conftest import History
+
+A, B = Endpoint("a"), Endpoint("b")
+DEFAULTS = Policy()
+GRANTED = Granted(A, 1, Why.MODE)
+
+
+def ended(running: Generator[Step, Any, Ending], event: object) -> Ending:
+    """Send the last event, and return the call's end."""
+    with pytest.raises(StopIteration) as stop:
+        running.send(event)
+    ending: Ending = stop.value.value
+    return ending
+
+
+# -- By hand --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", [Succeeded("a", 1), Responding("a", 1)])
+def test_an_answer_or_its_beginning_ends_the_call_well(
+    outcome: Succeeded | Responding,
+) -> None:
+    running = conduct(Call())
+    assert next(running) == Choose(Call())
+    assert running.send(GRANTED) == Attempt(Call(), GRANTED)
+    assert ended(running, outcome) == Served((Tried(GRANTED, outcome),))
+
+
+def test_a_caller_who_leaves_ends_the_call() -> None:
+    running = conduct(Call())
+    next(running)
+    running.send(GRANTED)
+    left = Cancelled("a", 1)
+    assert ended(running, left) == Abandoned((Tried(GRANTED, left),), left)
+
+
+@pytest.mark.parametrize("kind", [Refusal.REQUEST, Refusal.FILTERED])
+def test_a_fault_of_the_request_ends_the_call_after_one_attempt(kind: Refusal) -> None:
+    running = conduct(Call())
+    next(running)
+    running.send(GRANTED)
+    refusal = Rejected("a", 1, kind)
+    assert ended(running, refusal) == Refused((Tried(GRANTED, refusal),), refusal)
+
+
+def test_nobody_to_choose_ends_the_call(noon: datetime) -> None:
+    running = conduct(Call())
+    next(running)
+    nobody = Exhausted(noon, Reason.DISABLED)
+    assert ended(running, nobody) == GaveUp((), nobody)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "barred"),
+    [
+        (RateLimited("a", 1), ()),
+        (RateLimited("a", 1, Limit.BUDGET), ()),
+        (RateLimited("a", 1, Limit.QUOTA), ("a",)),
+        (Failed("a", 1), ()),
+        (Failed("a", 1, Fault.AUTH), ("a",)),
+        (Failed("a", 1, Fault.NOT_FOUND), ("a",)),
+        (Failed("a", 1, Fault.PERSISTENT), ("a",)),
+        (Failed("a", 1, Fault.UNPAID), ("a",)),
+    ],
+)
+def test_after_a_failure_the_call_goes_on(
+    outcome: RateLimited | Failed, barred: tuple[str, ...], noon: datetime
+) -> None:
+    running = conduct(Call())
+    next(running)
+    running.send(GRANTED)
+    assert running.send(outcome) == Choose(Call(tried=("a",), barred=barred))
+    nobody = Exhausted(noon, Reason.TRIED)
+    assert ended(running, nobody) == GaveUp((Tried(GRANTED, outcome),), nobody)
+
+
+@pytest.mark.parametrize(
+    ("call", "endpoint", "named", "larger_than"),
+    [
+        (Call(), evolve(A, context_window=1000), None, 1000),
+        (Call(), evolve(A, context_window=1000), 800, 800),
+        (Call(), A, 800, 800),
+        (Call(prompt_tokens=500), A, None, 500),
+        (Call(larger_than=2000), A, 800, 2000),
+    ],
+)
+def test_too_long_a_prompt_goes_to_larger_windows_only(
+    call: Call, endpoint: Endpoint, named: int | None, larger_than: int
+) -> None:
+    running = conduct(call)
+    next(running)
+    granted = Granted(endpoint, 1, Why.MODE)
+    running.send(granted)
+    refusal = Rejected("a", 1, Refusal.TOO_LONG, named)
+    goes_on = evolve(call, tried=("a",), barred=("a",), larger_than=larger_than)
+    assert running.send(refusal) == Choose(goes_on)
+    nobody = Exhausted(None, Reason.UNFIT)
+    assert ended(running, nobody) == Refused((Tried(granted, refusal),), refusal)
+
+
+def test_too_long_a_prompt_is_refused_when_nothing_is_known_of_sizes() -> None:
+    running = conduct(Call())
+    next(running)
+    running.send(GRANTED)
+    refusal = Rejected("a", 1, Refusal.TOO_LONG)
+    assert ended(running, refusal) == Refused((Tried(GRANTED, refusal),), refusal)
+
+
+def test_a_template_that_refuses_leads_to_another_dialect() -> None:
+    running = conduct(Call(refused_dialects=("x",)))
+    next(running)
+    running.send(GRANTED)
+    step = running.send(Rejected("a", 1, Refusal.TEMPLATE))
+    assert step == Choose(
+        Call(tried=("a",), barred=("a",), refused_dialects=("x", "generic"))
+    )
+
+
+def test_waits_add_up(noon: datetime) -> None:
+    running = conduct(Call())
+    next(running)
+    wait = Wait(noon, Reason.BUSY)
+    assert running.send(wait) == Pause(Call(), wait)
+    three, two = timedelta(seconds=3), timedelta(seconds=2)
+    assert running.send(Woken(three, wait)) == Pause(Call(waited=three), wait)
+    call = Call(waited=three + two)
+    assert running.send(Woken(two, GRANTED)) == Attempt(call, GRANTED)
+
+
+def test_a_wait_may_end_with_nobody(noon: datetime) -> None:
+    running = conduct(Call())
+    next(running)
+    running.send(Wait(noon, Reason.BUSY))
+    nobody = Exhausted(None, Reason.BUSY)
+    assert ended(running, Woken(timedelta(), nobody)) == GaveUp((), nobody)
+
+
+# -- Choosing -------------------------------------------------------------------------------
+
+
+def test_to_choose_is_to_begin(history: type[History]) -> None:
+    pool = history("a", "b")
+    state, choice = choose(pool.state, pool.mode, pool.now, Call())
+    assert choice == GRANTED
+    assert state["a"].health.under_way == (1,)
+
+
+def test_who_must_wait_changes_nothing(history: type[History]) -> None:
+    pool = history("a").fail(Fault.AUTH)
+    state, choice = choose(pool.state, pool.mode, pool.now, Call())
+    assert isinstance(choice, Wait)
+    assert state is pool.state
+
+
+def test_slots_go_to_waiters_in_the_order_of_arrival(history: type[History]) -> None:
+    pool = history(Endpoint("a", max_concurrent=1))
+    calls = [Call(conversation=str(number)) for number in range(3)]
+    state, choices = serve(pool.state, pool.mode, pool.now, calls)
+    assert isinstance(choices[0], Granted)
+    assert all(isinstance(choice, Wait) for choice in choices[1:])
+    assert state["a"].health.in_flight == 1
+
+
+def test_a_mode_that_raises_ends_only_the_call_it_was_asked_for(
+    history: type[History],
+) -> None:
+    class Moody:
+        def pick(self, candidates: Any, memory: Any, call: Call, now: Any) -> Any:
+            if call.conversation == "odd":
+                raise RuntimeError
+            return candidates[0].endpoint, memory
+
+    pool = history("a", mode=Moody())
+    line = [Call(), Call(conversation="odd"), Call()]
+    state, choices = serve(pool.state, pool.mode, pool.now, line)
+    assert isinstance(choices[1], StrategyError)
+    assert [type(c) for c in choices[::2]] == [Granted, Granted]
+    assert state.attempts == 2
+
+
+# -- Driven to the end ----------------------------------------------------------------------
+
+
+class Driver:
+    """Conducts calls one after the other over models that answer as they are told to."""
+
+    def __init__(
+        self,
+        *endpoints: Endpoint,
+        now: datetime,
+        answers: dict[str, Callable[[int, datetime], End]],
+        policy: Policy = DEFAULTS,
+    ) -> None:
+        self.state = PoolState.of(*endpoints, policy=policy)
+        self.now, self.answers = now, answers
+        self.asked: list[str] = []
+
+    def call(self, call: Call = FRESH) -> Ending:
+        running = conduct(call)
+        event: Any = None
+        while True:
+            try:
+                step = running.send(event)
+            except StopIteration as stop:
+                ending: Ending = stop.value
+                return ending
+            if isinstance(step, Attempt):
+                alias = step.granted.endpoint.alias
+                self.asked.append(alias)
+                event = self.answers[alias](step.granted.attempt, self.now)
+                self.state = update(self.state, event, self.now)
+                continue
+            waited = timedelta()
+            if isinstance(step, Pause):
+                waited = step.wait.until - self.now
+                self.now = step.wait.until
+            seen = evolve(step.call, waited=step.call.waited + waited)
+            self.state, choice = choose(self.state, Failover(), self.now, seen)
+            event = Woken(waited, choice) if isinstance(step, Pause) else choice
+
+
+def fine(alias: str) -> Callable[[int, datetime], End]:
+    return lambda attempt, now: Succeeded(alias, attempt)
+
+
+def broken(alias: str, kind: Fault = Fault.TRANSIENT) -> Callable[[int, datetime], End]:
+    return lambda attempt, now: Failed(alias, attempt, kind)
+
+
+def limited(alias: str, kind: Limit = Limit.RATE) -> Callable[[int, datetime], End]:
+    return lambda attempt, now: RateLimited(alias, attempt, kind)
+
+
+def refuses(alias: str, kind: Refusal) -> Callable[[int, datetime], End]:
+    return lambda attempt, now: Rejected(alias, attempt, kind)
+
+
+def test_a_failing_model_costs_one_more_attempt_and_the_next_call_none(
+    noon: datetime,
+) -> None:
+    driver = Driver(A, B, now=noon, answers={"a": limited("a"), "b": fine("b")})
+    assert isinstance(driver.call(), Served)
+    assert isinstance(driver.call(), Served)
+    assert driver.asked == ["a", "b", "b"]
+    assert driver.now == noon
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("down", [broken, limited])
+def test_a_call_makes_at_most_two_attempts_more_than_there_are_models(
+    noon: datetime, size: int, down: Callable[[str], Callable[[int, datetime], End]]
+) -> None:
+    """Rule 7."""
+    pool = [Endpoint(str(number)) for number in range(size)]
+    driver = Driver(*pool, now=noon, answers={e.alias: down(e.alias) for e in pool})
+    ending = driver.call()
+    assert isinstance(ending, GaveUp)
+    assert len(ending.trail) == len(driver.asked) == size + 2
+    assert driver.asked[:size] == [e.alias for e in pool]
+
+
+@pytest.mark.parametrize(
+    "down", [broken("a", Fault.AUTH), broken("a", Fault.UNPAID), limited("a", Limit.QUOTA)]
+)
+def test_what_time_will_not_heal_is_tried_once(
+    noon: datetime, down: Callable[[int, datetime], End]
+) -> None:
+    driver = Driver(A, now=noon, answers={"a": down})
+    assert isinstance(driver.call(), GaveUp)
+    assert driver.asked == ["a"]
+    assert driver.now == noon
+
+
+def test_a_pool_of_one_recovers_as_soon_as_the_model_does(noon: datetime) -> None:
+    back = noon + timedelta(seconds=2.5)
+
+    def recovers(attempt: int, now: datetime) -> End:
+        return (broken if now < back else fine)("a")(attempt, now)
+
+    driver = Driver(A, now=noon, answers={"a": recovers})
+    assert isinstance(driver.call(), Served)
+    assert driver.now == noon + timedelta(seconds=3)
+
+
+def test_too_long_a_prompt_costs_one_attempt_and_larger_models(noon: datetime) -> None:
+    """Rule 6."""
+    sizes = {"a": 2000, "b": 1000, "c": 4000, "d": None}
+    pool = [Endpoint(alias, context_window=size) for alias, size in sizes.items()]
+    answers = {alias: refuses(alias, Refusal.TOO_LONG) for alias in sizes}
+    driver = Driver(*pool, now=noon, answers=answers)
+    ending = driver.call()
+    assert isinstance(ending, Refused)
+    assert driver.asked == ["a", "c"]
+    assert ending.refusal.alias == "c"
+    assert all(not c.health.spells for c in driver.state.candidates)
+
+
+def test_a_template_fault_costs_one_attempt_for_each_dialect(noon: datetime) -> None:
+    """Rule 6."""
+    dialects = {"a": "mistral", "b": "mistral", "c": "generic"}
+    pool = [Endpoint(alias, dialect=dialect) for alias, dialect in dialects.items()]
+    answers = {alias: refuses(alias, Refusal.TEMPLATE) for alias in dialects}
+    driver = Driver(*pool, now=noon, answers=answers)
+    assert isinstance(driver.call(), Refused)
+    assert driver.asked == ["a", "c"]
+
+
+@pytest.mark.parametrize("kind", [Refusal.REQUEST, Refusal.FILTERED])
+def test_a_fault_of_the_request_costs_one_attempt_and_no_model(
+    noon: datetime, kind: Refusal
+) -> None:
+    """Rule 6."""
+    driver = Driver(A, B, now=noon, answers={"a": refuses("a", kind), "b": fine("b")})
+    assert isinstance(driver.call(), Refused)
+    assert driver.asked == ["a"]
+    assert not driver.state["a"].health.spells
+
+
+def test_without_the_multiplexer_a_call_is_one_attempt(noon: datetime) -> None:
+    driver = Driver(A, now=noon, answers={"a": broken("a")}, policy=Policy(direct=True))
+    assert isinstance(driver.call(), GaveUp)
+    assert driver.asked == ["a"]
+    assert not driver.state["a"].health.spells

@@ -1,0 +1,647 @@
+"""Who is chosen, step by step as in DESIGN.md: rules 2, 3, 5, 6 and 7."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from attrs import evolve, frozen
+
+from muxcore.core.outcomes import Fault, Limit
+from muxcore.core.records import (
+    Call,
+    Candidate,
+    Choice,
+    Endpoint,
+    Exhausted,
+    Picked,
+    Policy,
+    Reason,
+    Sticky,
+    Wait,
+    Why,
+)
+from muxcore.core.selection import Passed, Standing, explain
+from muxcore.errors import StrategyError
+
+if TYPE_CHECKING:
+    from tests.core.conftest import History
+
+RATE, QUOTA, BUDGET = Limit.RATE, Limit.QUOTA, Limit.BUDGET
+TRANSIENT = Fault.TRANSIENT
+ALL_GRAVE: list[Limit | Fault] = [
+    QUOTA,
+    Fault.UNPAID,
+    Fault.AUTH,
+    Fault.NOT_FOUND,
+    Fault.PERSISTENT,
+]
+
+CAPPED = Endpoint("a", max_concurrent=1)
+FALLBACK = Endpoint("f", is_fallback=True)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def told(choice: Choice) -> tuple[str, Why] | Wait | Exhausted:
+    """Return a choice as a table shows it."""
+    return (choice.endpoint.alias, choice.reason) if isinstance(choice, Picked) else choice
+
+
+# -- 1. Who is open -------------------------------------------------------------------------
+
+
+def test_a_fresh_pool_is_open(history: type[History]) -> None:
+    assert told(history("a", "b").select()) == ("a", Why.MODE)
+
+
+def test_one_that_was_tried_in_this_call_is_passed_over(history: type[History]) -> None:
+    assert told(history("a", "b").select(Call(tried=("a",)))) == ("b", Why.MODE)
+
+
+@pytest.mark.parametrize("kind", [*Limit, *Fault])
+def test_one_that_is_disabled_is_passed_over_until_its_time(
+    history: type[History], kind: Limit | Fault
+) -> None:
+    pool = history("a", "b").fail(kind, "a")
+    assert told(pool.select()) == ("b", Why.MODE)
+    lasts = pool.lasts("a")
+    assert told(pool.after(lasts - 0.001).select()) == ("b", Why.MODE)
+    assert told(pool.after(0.001).select()) == ("a", Why.MODE)
+
+
+def test_on_probation_one_call_at_a_time(history: type[History]) -> None:
+    pool = history("a", "b").fail(RATE, "a").after(60)
+    probe = pool.start("a")
+    assert told(pool.select()) == ("b", Why.MODE)
+    pool.respond("a", probe)
+    assert told(pool.select()) == ("a", Why.MODE)
+
+
+def test_a_call_from_before_the_failure_is_no_probe(history: type[History]) -> None:
+    pool = history("a", "b")
+    pool.start("a")
+    pool.fail(RATE, "a", pool.start("a")).after(60)
+    assert told(pool.select()) == ("a", Why.MODE)
+
+
+def test_a_probe_that_leaves_makes_room_for_the_next(history: type[History]) -> None:
+    pool = history("a", "b").fail(RATE, "a").after(60)
+    pool.cancel("a", pool.start("a"))
+    assert told(pool.select()) == ("a", Why.MODE)
+
+
+def test_a_last_resort_that_streams_on_keeps_nobody_out_after_the_spell(
+    history: type[History],
+) -> None:
+    pool = history("a").fail(RATE).after(2)
+    pool.respond("a")
+    assert isinstance(pool.select(), Wait)
+    assert told(pool.after(58).select()) == ("a", Why.MODE)
+
+
+def test_the_cap_holds(history: type[History]) -> None:
+    pool = history(Endpoint("a", max_concurrent=2), "b")
+    first = pool.start("a")
+    assert told(pool.select()) == ("a", Why.MODE)
+    pool.start("a")
+    assert told(pool.select()) == ("b", Why.MODE)
+    assert told(pool.succeed("a", first).select()) == ("a", Why.MODE)
+
+
+WINDOWS = (
+    Endpoint("small", context_window=1000),
+    Endpoint("large", context_window=4000),
+    Endpoint("middle", context_window=2000),
+)
+
+
+@pytest.mark.parametrize(
+    ("pool", "call", "alias"),
+    [
+        (WINDOWS, Call(), "small"),
+        (WINDOWS, Call(prompt_tokens=1000), "small"),
+        (WINDOWS, Call(prompt_tokens=1001), "large"),
+        (WINDOWS, Call(prompt_tokens=5000), "large"),
+        (WINDOWS, Call(prompt_tokens=5000, only="middle"), "middle"),
+        (WINDOWS, Call(prompt_tokens=10, larger_than=1000), "large"),
+        (WINDOWS, Call(prompt_tokens=10, larger_than=1000, only="middle"), "middle"),
+        ((*WINDOWS, Endpoint("unknown")), Call(prompt_tokens=5000), "unknown"),
+        # What the unknown one turned out to be is smaller than the largest known one.
+        (
+            (*WINDOWS, Endpoint("unknown")),
+            Call(prompt_tokens=5000, larger_than=3000, tried=("unknown",)),
+            "large",
+        ),
+        ((*WINDOWS, Endpoint("other", dialect="x")), Call(only="other"), "other"),
+        (
+            (*WINDOWS, Endpoint("other", dialect="x")),
+            Call(refused_dialects=("generic",)),
+            "other",
+        ),
+        (
+            (*WINDOWS, Endpoint("other", dialect="x", context_window=9)),
+            Call(refused_dialects=("generic",), prompt_tokens=5000),
+            "other",
+        ),
+    ],
+)
+def test_only_one_that_fits_is_open(
+    history: type[History], pool: tuple[Endpoint, ...], call: Call, alias: str
+) -> None:
+    assert told(history(*pool).select(call)) == (alias, Why.MODE)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Call(only="stranger"),
+        Call(only="stranger", prompt_tokens=1),
+        Call(larger_than=4000),
+        Call(refused_dialects=("generic",)),
+    ],
+)
+def test_when_nobody_fits_nobody_can_say_when(history: type[History], call: Call) -> None:
+    assert history(*WINDOWS).select(call) == Exhausted(None, Reason.UNFIT)
+
+
+def test_one_of_unknown_size_is_not_known_to_be_larger(history: type[History]) -> None:
+    assert history("a").select(Call(larger_than=10)) == Exhausted(None, Reason.UNFIT)
+
+
+# -- 2. One turn, one model -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sticky", "new_turn", "alias"),
+    [
+        (Sticky.CALL, False, "a"),
+        (Sticky.CALL, True, "a"),
+        (Sticky.TURN, False, "b"),
+        (Sticky.TURN, True, "a"),
+        (Sticky.SESSION, False, "b"),
+        (Sticky.SESSION, True, "b"),
+    ],
+)
+def test_a_conversation_stays(
+    history: type[History], sticky: Sticky, new_turn: bool, alias: str
+) -> None:
+    pool = history("a", "b", policy=Policy(sticky=sticky)).succeed("b", conversation="c")
+    why = Why.STICKY if alias == "b" else Why.MODE
+    call = Call(conversation="c", new_turn=new_turn)
+    assert told(pool.select(call)) == (alias, why)
+    assert told(pool.select(evolve(call, conversation="other"))) == ("a", Why.MODE)
+    assert told(pool.select(evolve(call, conversation=None))) == ("a", Why.MODE)
+
+
+TURN = Call(conversation="c", new_turn=False)
+
+
+@pytest.mark.parametrize(
+    ("waited", "alias"), [(0, "b"), (299.999, "b"), (300, "a"), (-0.001, "a")]
+)
+def test_a_conversation_stays_for_five_minutes(
+    history: type[History], waited: float, alias: str
+) -> None:
+    pool = history("a", "b").succeed("b", conversation="c").after(waited)
+    choice = pool.select(TURN)
+    assert isinstance(choice, Picked)
+    assert choice.endpoint.alias == alias
+
+
+def test_each_call_of_a_conversation_keeps_it_for_longer(history: type[History]) -> None:
+    pool = history("a", "b").succeed("b", conversation="c").after(200)
+    assert told(pool.succeed("b", conversation="c").after(200).select(TURN)) == (
+        "b",
+        Why.STICKY,
+    )
+
+
+def test_a_turn_stays_on_a_fallback(history: type[History]) -> None:
+    pool = history("a", FALLBACK).succeed("f", conversation="c")
+    assert told(pool.select(TURN)) == ("f", Why.STICKY)
+    assert told(pool.select(evolve(TURN, new_turn=True))) == ("a", Why.MODE)
+
+
+@pytest.mark.parametrize("kind", [RATE, TRANSIENT])
+def test_a_turn_leaves_a_model_that_is_not_open(
+    history: type[History], kind: Limit | Fault
+) -> None:
+    pool = history("a", "b").succeed("b", conversation="c").fail(kind, "b")
+    assert told(pool.select(TURN)) == ("a", Why.MODE)
+
+
+def test_a_turn_does_not_stay_where_this_call_failed(history: type[History]) -> None:
+    pool = history("a", "b").succeed("b", conversation="c")
+    assert told(pool.select(evolve(TURN, tried=("b",)))) == ("a", Why.MODE)
+
+
+def test_of_257_conversations_the_first_is_forgotten(history: type[History]) -> None:
+    pool = history("a", "b")
+    for number in range(257):
+        pool.succeed("b", conversation=str(number))
+    assert told(pool.select(evolve(TURN, conversation="0"))) == ("a", Why.MODE)
+    assert told(pool.select(evolve(TURN, conversation="1"))) == ("b", Why.STICKY)
+
+
+# -- 3. Primaries before fallbacks ----------------------------------------------------------
+
+
+def test_a_fallback_is_used_only_when_no_primary_can_serve(history: type[History]) -> None:
+    pool = history(FALLBACK, "a", "b")
+    assert told(pool.select()) == ("a", Why.MODE)
+    pool.fail(RATE, "a")
+    assert told(pool.select()) == ("b", Why.MODE)
+    assert told(pool.select(Call(tried=("b",)))) == ("f", Why.FALLBACK)
+    pool.fail(TRANSIENT, "b")
+    assert told(pool.select()) == ("f", Why.FALLBACK)
+
+
+def test_while_a_primary_is_probed_the_fallback_serves(history: type[History]) -> None:
+    pool = history("a", FALLBACK).fail(RATE, "a").after(60)
+    pool.start("a")
+    assert told(pool.select()) == ("f", Why.FALLBACK)
+
+
+@pytest.mark.parametrize(
+    ("max_wait", "left", "waits"),
+    [(30, None, 30), (30, 100, 30), (30, 40, 20), (30, 60, 30), (0, None, 0), (30, 0, 0)],
+)
+def test_a_busy_primary_is_waited_for(
+    history: type[History], max_wait: float, left: float | None, waits: float
+) -> None:
+    """At most `max_wait`, and at most half of the time left; then the fallback serves."""
+    pool = history(CAPPED, FALLBACK, policy=Policy(max_wait=seconds(max_wait)))
+    pool.start("a")
+    deadline = None if left is None else pool.now + seconds(left)
+    call = Call(deadline=deadline)
+    if waits:
+        assert pool.select(call) == Wait(pool.now + seconds(waits), Reason.BUSY)
+    halfway = evolve(call, waited=seconds(waits / 2))
+    pool.after(waits / 2)
+    if waits:
+        assert pool.select(halfway) == Wait(pool.now + seconds(waits / 2), Reason.BUSY)
+    over = evolve(call, waited=seconds(waits))
+    assert told(pool.after(waits / 2).select(over)) == ("f", Why.FALLBACK)
+
+
+def test_a_slot_given_back_ends_the_wait_for_a_primary(history: type[History]) -> None:
+    pool = history(CAPPED, FALLBACK)
+    slot = pool.start("a")
+    assert told(pool.cancel("a", slot).select(Call(waited=seconds(1)))) == ("a", Why.MODE)
+
+
+def test_another_primary_enabled_meanwhile_ends_the_wait(history: type[History]) -> None:
+    pool = history(CAPPED, "b", FALLBACK).fail(TRANSIENT, "b")
+    pool.start("a")
+    assert pool.select() == Wait(pool.now + seconds(15), Reason.BUSY)
+    assert told(pool.after(15).select()) == ("b", Why.MODE)
+
+
+def test_while_a_fallback_is_open_nothing_is_a_last_resort(history: type[History]) -> None:
+    pool = history(CAPPED, "b", FALLBACK).fail(TRANSIENT, "b").after(5)
+    pool.start("a")
+    assert pool.select() == Wait(pool.now + seconds(10), Reason.BUSY)
+
+
+def test_a_busy_primary_is_waited_for_before_a_fallback_is_a_last_resort(
+    history: type[History],
+) -> None:
+    """Rule 5 holds for last resorts too."""
+    pool = history(CAPPED, FALLBACK).fail(TRANSIENT, "f").after(5)
+    pool.start("a")
+    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    later = Call(waited=seconds(30))
+    assert told(pool.select(later)) == ("f", Why.LAST_RESORT)
+
+
+def test_a_busy_fallback_is_no_reason_to_wait_for_a_slot(history: type[History]) -> None:
+    pool = history("a", evolve(FALLBACK, max_concurrent=1), Endpoint("g", is_fallback=True))
+    pool.fail(QUOTA, "a").start("f")
+    assert told(pool.select()) == ("g", Why.FALLBACK)
+
+
+# -- 4. The mode picks ----------------------------------------------------------------------
+
+
+@frozen
+class Recorder:
+    """A mode that takes the last, and lists what it was shown."""
+
+    shown: list[Any]
+
+    def pick(
+        self, candidates: Sequence[Candidate], memory: object, call: Call, now: datetime
+    ) -> tuple[Endpoint, object]:
+        self.shown.append(([c.endpoint.alias for c in candidates], memory, call, now))
+        return evolve(candidates[-1].endpoint), {"picks": len(self.shown)}
+
+
+def test_the_mode_sees_only_the_open_ones_of_one_tier(history: type[History]) -> None:
+    mode = Recorder([])
+    pool = history("a", "b", FALLBACK, "c", mode=mode).fail(RATE, "b")
+    choice = pool.select()
+    assert isinstance(choice, Picked)
+    assert (choice.endpoint.alias, choice.memory) == ("c", {"picks": 1})
+    pool.start("c", choice.memory)
+    pool.fail(QUOTA, "a").select(Call(tried=("c",)))
+    assert mode.shown == [
+        (["a", "c"], None, Call(), pool.now),
+        (["f"], None, Call(tried=("c",)), pool.now),
+    ]
+
+
+def test_the_modes_memory_comes_back_with_its_next_pick(history: type[History]) -> None:
+    mode = Recorder([])
+    pool = history("a", mode=mode)
+    pool.start("a", {"picks": 7})
+    pool.select()
+    assert mode.shown[0][1] == {"picks": 7}
+
+
+def test_a_last_resort_and_a_turn_keep_the_modes_memory(history: type[History]) -> None:
+    pool = history("a")
+    attempt = pool.start("a", {"kept": 1})
+    pool.succeed("a", attempt, conversation="c")
+    sticky = pool.select(TURN)
+    assert isinstance(sticky, Picked)
+    assert sticky.memory == {"kept": 1}
+    attempt = pool.start("a", sticky.memory)
+    last = pool.fail(TRANSIENT, "a", attempt).after(1).select()
+    assert isinstance(last, Picked)
+    assert (last.reason, last.memory) == (Why.LAST_RESORT, {"kept": 1})
+
+
+@frozen
+class Misbehaved:
+    answer: Any
+
+    def pick(self, *_: object) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (ValueError("no idea"), "raised ValueError: no idea"),
+        (None, "raised TypeError"),
+        ((Endpoint("stranger"), None), "picked Endpoint(alias='stranger'"),
+        ((FALLBACK, None), "which it was not shown"),
+        (("a", None), "picked 'a', which it was not shown"),
+    ],
+)
+def test_a_mode_that_breaks_its_promise_is_named(
+    history: type[History], answer: Any, says: str
+) -> None:
+    with pytest.raises(StrategyError) as caught:
+        history("a", FALLBACK, mode=Misbehaved(answer)).select()
+    assert says in str(caught.value)
+    assert "test_selecting.Misbehaved" in str(caught.value)
+
+
+# -- 5. Nobody is open ----------------------------------------------------------------------
+
+
+def test_nobody_open_waits_for_the_first_that_will_be(history: type[History]) -> None:
+    pool = history("a", "b").fail(Fault.AUTH, "a").after(3).fail(Fault.AUTH, "b")
+    assert pool.select() == Wait(pool.now + seconds(12), Reason.DISABLED)
+
+
+def test_all_waits_of_a_call_stay_within_max_wait(history: type[History]) -> None:
+    pool = history("a").fail(Fault.AUTH, "a")
+    until = pool.now + seconds(15)
+    assert pool.select(Call(waited=seconds(15))) == Wait(until, Reason.DISABLED)
+    over = pool.select(Call(waited=seconds(15.001)))
+    assert over == Exhausted(until, Reason.DISABLED)
+
+
+def test_a_deadline_ends_the_waiting(history: type[History]) -> None:
+    pool = history("a").fail(Fault.AUTH, "a")
+    until = pool.now + seconds(15)
+    assert pool.select(Call(deadline=until)) == Wait(until, Reason.DISABLED)
+    soon = Call(deadline=until - seconds(1))
+    assert pool.select(soon) == Exhausted(until, Reason.DISABLED)
+    assert pool.after(14).select(soon) == Exhausted(until, Reason.DEADLINE)
+
+
+def test_a_first_try_is_never_denied_for_the_deadline(
+    history: type[History], noon: datetime
+) -> None:
+    """Rule 11."""
+    assert told(history("a").select(Call(deadline=noon))) == ("a", Why.MODE)
+
+
+def test_a_slot_is_waited_for_until_patience_ends(history: type[History]) -> None:
+    pool = history(CAPPED)
+    pool.start("a")
+    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    half = Call(deadline=pool.now + seconds(8))
+    assert pool.select(half) == Wait(pool.now + seconds(4), Reason.BUSY)
+    # Nobody else could serve, so the other half is waited for as well.
+    more = evolve(half, waited=seconds(4))
+    assert pool.after(4).select(more) == Wait(pool.now + seconds(4), Reason.BUSY)
+    assert pool.select(Call(waited=seconds(30))) == Exhausted(None, Reason.BUSY)
+
+
+def test_a_slot_of_a_fallback_is_waited_for(history: type[History]) -> None:
+    pool = history("a", evolve(FALLBACK, max_concurrent=1)).fail(QUOTA, "a")
+    pool.start("f")
+    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    later = pool.select(Call(waited=seconds(30)))
+    assert later == Exhausted(pool.now + seconds(900), Reason.BUSY)
+
+
+def test_a_slot_of_a_model_that_stays_disabled_is_not_waited_for(
+    history: type[History],
+) -> None:
+    pool = history(Endpoint("a", max_concurrent=1))
+    pool.start("a")
+    pool.fail(QUOTA, "a", pool.start("a"))
+    assert pool.select() == Exhausted(pool.now + seconds(900), Reason.DISABLED)
+
+
+def test_a_probe_under_way_is_waited_for(history: type[History]) -> None:
+    pool = history("a").fail(RATE).after(60)
+    pool.start("a")
+    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    assert pool.select(Call(waited=seconds(30))) == Exhausted(None, Reason.BUSY)
+
+
+def test_a_wait_ends_at_the_sooner_of_a_slot_and_a_spell(history: type[History]) -> None:
+    pool = history(CAPPED, "b").fail(Fault.AUTH, "b")
+    pool.start("a")
+    assert pool.select() == Wait(pool.now + seconds(15), Reason.BUSY)
+
+
+def test_when_all_were_tried_and_none_is_worth_another_try(history: type[History]) -> None:
+    pool = history("a").fail(Fault.AUTH, "a")
+    call = Call(tried=("a",), barred=("a",))
+    assert pool.select(call) == Exhausted(pool.now + seconds(15), Reason.TRIED)
+
+
+def test_retry_at_is_the_earliest_moment_for_anybody(history: type[History]) -> None:
+    pool = history("a", "b").fail(QUOTA, "a").fail(TRANSIENT, "b", hint=40)
+    choice = pool.select(Call(tried=("b",), barred=("b",)))
+    assert choice == Exhausted(pool.now + seconds(40), Reason.DISABLED)
+
+
+def test_without_the_multiplexer_one_attempt_and_no_waiting(history: type[History]) -> None:
+    pool = history(CAPPED, policy=Policy(direct=True))
+    assert pool.select(Call(tried=("a",))) == Exhausted(pool.now, Reason.TRIED)
+    pool.start("a")
+    assert pool.select() == Exhausted(None, Reason.BUSY)
+
+
+# -- 6. The last resort ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint", "pauses"),
+    [
+        (TRANSIENT, None, [1, 2, 4, 4, 4]),
+        (TRANSIENT, 3, [3, 3, 4]),
+        (RATE, None, [2, 4, 8, 16, 32, 60, 60]),
+        (RATE, 5, [5, 5, 5]),
+        (RATE, 0, [2, 4]),
+        (BUDGET, 3, [3, 3]),
+        (RATE, 90, [90, 90]),
+    ],
+)
+def test_a_last_resort_may_be_tried_again_after(
+    history: type[History], kind: Limit | Fault, hint: float | None, pauses: list[float]
+) -> None:
+    pool = history("a", policy=Policy(max_wait=seconds(1000)))
+    for pause in pauses:
+        pool.fail(kind, "a", hint=hint)
+        assert pool.select() == Wait(pool.now + seconds(pause), Reason.DISABLED)
+        pool.after(pause)
+        choice = pool.select(Call(tried=("a",)))
+        assert told(choice) == ("a", Why.LAST_RESORT)
+
+
+@pytest.mark.parametrize("kind", ALL_GRAVE)
+def test_never_a_last_resort(history: type[History], kind: Limit | Fault) -> None:
+    pool = history("a", policy=Policy(max_wait=seconds(10_000))).fail(kind)
+    end = pool.now + seconds(pool.lasts())
+    assert pool.select() == Wait(end, Reason.DISABLED)
+    assert pool.after(pool.lasts() - 0.001).select() == Wait(end, Reason.DISABLED)
+
+
+def test_never_a_last_resort_while_one_of_two_spells_is_grave(
+    history: type[History],
+) -> None:
+    pool = history("a")
+    attempts = pool.start("a"), pool.start("a")
+    pool.fail(TRANSIENT, "a", attempts[0]).fail(QUOTA, "a", attempts[1])
+    assert pool.after(14).select() == Exhausted(pool.now + seconds(886), Reason.DISABLED)
+
+
+def test_both_spells_must_allow_a_last_resort(history: type[History]) -> None:
+    pool = history("a")
+    attempts = pool.start("a"), pool.start("a")
+    pool.fail(TRANSIENT, "a", attempts[0]).fail(RATE, "a", attempts[1])
+    assert pool.after(1).select() == Wait(pool.now + seconds(1), Reason.DISABLED)
+    assert told(pool.after(1).select()) == ("a", Why.LAST_RESORT)
+
+
+def test_last_resorts_go_one_at_a_time(history: type[History]) -> None:
+    pool = history("a").fail(TRANSIENT).after(1)
+    pool.start("a")
+    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+
+
+def test_last_resorts_obey_the_cap(history: type[History]) -> None:
+    pool = history(Endpoint("a", max_concurrent=1))
+    pool.start("a")
+    pool.fail(TRANSIENT, "a", pool.start("a")).after(1)
+    assert isinstance(pool.select(), Wait)
+
+
+def test_of_last_resorts_primaries_go_first_and_then_the_earliest(
+    history: type[History],
+) -> None:
+    pool = history("a", FALLBACK, "b").fail(TRANSIENT, "f")
+    pool.after(1).fail(TRANSIENT, "b").after(1).fail(TRANSIENT, "a").after(1)
+    order = []
+    for _ in range(3):
+        choice = pool.select()
+        assert isinstance(choice, Picked)
+        assert choice.reason is Why.LAST_RESORT
+        order.append(choice.endpoint.alias)
+        pool.start(order[-1])
+    assert order == ["b", "a", "f"]
+
+
+def test_with_two_spells_a_last_resort_is_as_early_as_the_later_allows(
+    history: type[History],
+) -> None:
+    pool = history("a", "b")
+    attempts = pool.start("a"), pool.start("a")
+    pool.fail(TRANSIENT, "a", attempts[0]).fail(RATE, "a", attempts[1])
+    assert told(pool.after(0.5).fail(TRANSIENT, "b").after(5).select()) == (
+        "b",
+        Why.LAST_RESORT,
+    )
+
+
+def test_what_this_call_tried_and_has_healed_is_a_last_resort(
+    history: type[History],
+) -> None:
+    pool = history("a")
+    assert told(pool.select(Call(tried=("a",)))) == ("a", Why.LAST_RESORT)
+    assert pool.select(Call(tried=("a",), barred=("a",))) == Exhausted(
+        pool.now, Reason.TRIED
+    )
+
+
+def test_a_call_repeats_at_most_twice(history: type[History]) -> None:
+    """Rule 7."""
+    pool = history("a", "b").fail(TRANSIENT, "a").fail(TRANSIENT, "b").after(4)
+    assert told(pool.select(Call(tried=("a", "b", "a")))) == ("a", Why.LAST_RESORT)
+    repeated = Call(tried=("a", "b", "a", "b"))
+    assert (repeated.attempts, repeated.repeats) == (4, 2)
+    assert pool.select(repeated) == Exhausted(pool.now, Reason.TRIED)
+
+
+def test_a_clock_set_back_opens_what_was_disabled(history: type[History]) -> None:
+    pool = history("a").fail(QUOTA)
+    assert told(pool.after(-1).select()) == ("a", Why.MODE)
+
+
+# -- Why each was passed over ---------------------------------------------------------------
+
+
+def test_explain_tells_where_each_stands(history: type[History]) -> None:
+    pool = history(
+        "open",
+        Endpoint("busy", max_concurrent=1),
+        "probed",
+        "disabled",
+        "tried",
+        Endpoint("unfit", context_window=10),
+    )
+    pool.fail(TRANSIENT, "probed").after(15)
+    pool.start("probed")
+    pool.fail(RATE, "disabled").fail(QUOTA, "unfit").start("busy")
+    call = Call(tried=("tried",), prompt_tokens=11)
+    assert explain(pool.state, pool.now, call) == (
+        Passed("open", Standing.OPEN),
+        Passed("busy", Standing.BUSY),
+        Passed("probed", Standing.PROBED),
+        Passed("disabled", Standing.DISABLED, pool.now + seconds(60), "rate limited"),
+        Passed("tried", Standing.TRIED),
+        Passed("unfit", Standing.UNFIT, pool.now + seconds(900), "quota spent"),
+    )
+
+
+def test_the_state_finds_by_alias(history: type[History]) -> None:
+    pool = history("a", "b")
+    assert pool.state["b"].endpoint.alias == "b"
+    with pytest.raises(KeyError):
+        pool.state["stranger"]

@@ -1,0 +1,224 @@
+"""What /mux shows (DESIGN.md §7)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import evolve
+
+from muxcore.core.outcomes import Cancelled, Fault, Limit, Rejected, Responding, Succeeded
+from muxcore.core.records import Endpoint, Policy
+from muxcore.core.status import status_of
+
+if TYPE_CHECKING:
+    from tests.core.conftest import History
+
+LARGE = Endpoint("devstral-2", input_price=0.4, output_price=2.0, cached_input_price=0.0)
+SMALL = Endpoint("devstral-small", is_fallback=True)
+
+
+def sample(history: type[History]) -> History:
+    """Return the pool whose text stands in DESIGN.md."""
+    pool = history(LARGE, SMALL, policy=Policy(timedelta(seconds=200)))
+    for number in range(45):
+        tokens = (1_200_000, 1_092_000, 34_000) if number == 0 else (0, 0, 0)
+        pool.tell(Succeeded("devstral-2", pool.start("devstral-2"), *tokens))
+    attempts = pool.start("devstral-2"), pool.start("devstral-2")
+    for attempt in attempts:
+        pool.fail(Limit.RATE, "devstral-2", attempt)
+    for _ in range(5):
+        pool.succeed("devstral-small")
+    return pool
+
+
+def test_the_text(history: type[History]) -> None:
+    pool = sample(history)
+    status = status_of(pool.state, "failover", pool.now, zone=timezone(timedelta(hours=2)))
+    assert str(status) == (
+        """## Multiplexer Status
+
+**Mode:** failover
+**Pool:** 1/2 models available
+
+### Per-Model Statistics
+
+**devstral-2**: 🔴 disabled until 14:03:20 (rate limited)
+  - Success: 45 | Rate limited: 2 | Failed: 0 | Success rate: 96%
+  - Tokens: 1.2M in (91% cached), 34k out | Cost: $0.11
+
+**devstral-small**: 🟢 active
+  - Success: 5 | Rate limited: 0 | Failed: 0 | Success rate: 100%
+"""
+    )
+
+
+def test_the_json(history: type[History]) -> None:
+    pool = sample(history)
+    shown = status_of(pool.state, "failover", pool.now, notices=("late",)).to_json()
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown == {
+        "enabled": True,
+        "mode": "failover",
+        "models_in_pool": 2,
+        "models_available": 1,
+        "models_disabled": 1,
+        "last_used_model": "devstral-small",
+        "notices": ["late"],
+        "per_model": {
+            "devstral-2": {
+                "success_count": 45,
+                "rate_limit_count": 2,
+                "fail_count": 0,
+                "rejected_count": 0,
+                "cancelled_count": 0,
+                "total_requests": 47,
+                "success_rate": 45 / 47,
+                "is_fallback": False,
+                "is_disabled": True,
+                "disabled_until": "2026-03-01T12:03:20+00:00",
+                "disabled_for": "rate limited",
+                "on_probation": False,
+                "in_flight": 0,
+                "tokens_in": 1_200_000,
+                "tokens_cached": 1_092_000,
+                "tokens_out": 34_000,
+                "cost": pytest.approx(0.1112),
+                "first_content_ms": None,
+            },
+            "devstral-small": {
+                "success_count": 5,
+                "rate_limit_count": 0,
+                "fail_count": 0,
+                "rejected_count": 0,
+                "cancelled_count": 0,
+                "total_requests": 5,
+                "success_rate": 1.0,
+                "is_fallback": True,
+                "is_disabled": False,
+                "disabled_until": None,
+                "disabled_for": "",
+                "on_probation": False,
+                "in_flight": 0,
+                "tokens_in": 0,
+                "tokens_cached": 0,
+                "tokens_out": 0,
+                "cost": 0.0,
+                "first_content_ms": None,
+            },
+        },
+    }
+
+
+def test_a_pool_that_has_done_nothing(history: type[History]) -> None:
+    pool = history("a")
+    status = status_of(pool.state, "single", pool.now, enabled=False)
+    assert "Failed: 0 | Success rate: 0%" in str(status)
+    assert status.to_json()["per_model"]["a"]["success_rate"] == 0.0
+    assert status.to_json()["enabled"] is False
+    assert status.to_json()["last_used_model"] is None
+
+
+def test_rejected_and_cancelled_are_no_requests_of_the_rate(history: type[History]) -> None:
+    pool = history("a").succeed()
+    pool.tell(Rejected("a", pool.start())).tell(Cancelled("a", pool.start()))
+    pool.start()
+    (model,) = status_of(pool.state, "single", pool.now).models
+    assert (model.total_requests, model.success_rate, model.in_flight) == (1, 1.0, 1)
+    assert (model.rejected_count, model.cancelled_count) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "standing"),
+    [
+        (Limit.RATE, "🔴 disabled until 12:01:00 (rate limited)"),
+        (Limit.QUOTA, "🔴 disabled until 12:15:00 (quota spent)"),
+        (Limit.BUDGET, "🔴 disabled until 12:01:00 (budget in use)"),
+        (Fault.TRANSIENT, "🔴 disabled until 12:00:15 (error)"),
+        (Fault.PERSISTENT, "🔴 disabled until 12:00:15 (persistent error)"),
+        (Fault.AUTH, "🔴 disabled until 12:00:15 (key refused)"),
+        (Fault.NOT_FOUND, "🔴 disabled until 12:00:15 (model not found)"),
+        (Fault.UNPAID, "🔴 disabled until 12:15:00 (payment required)"),
+    ],
+)
+def test_why_a_model_is_disabled(
+    history: type[History], kind: Limit | Fault, standing: str
+) -> None:
+    pool = history("a").fail(kind)
+    zone = timezone(timedelta())
+    assert f"**a**: {standing}\n" in str(status_of(pool.state, "m", pool.now, zone=zone))
+    pool.after(pool.lasts())
+    assert "**a**: 🟡 on probation\n" in str(status_of(pool.state, "m", pool.now))
+    pool.succeed()
+    assert "**a**: 🟢 active\n" in str(status_of(pool.state, "m", pool.now))
+
+
+def test_the_spell_that_ends_last_is_shown(history: type[History]) -> None:
+    pool = history("a")
+    attempts = pool.start(), pool.start()
+    pool.fail(Fault.AUTH, attempt=attempts[0]).fail(Limit.RATE, attempt=attempts[1])
+    (model,) = status_of(pool.state, "m", pool.now).models
+    assert model.cause == "rate limited"
+    assert model.disabled_until == pool.now + timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown"),
+    [
+        (1, "1"),
+        (999, "999"),
+        (1_000, "1k"),
+        (1_240, "1.2k"),
+        (9_960, "10k"),
+        (34_499, "34k"),
+        (999_499, "999k"),
+        (999_500, "1M"),
+        (1_200_000, "1.2M"),
+        (12_345_678, "12M"),
+    ],
+)
+def test_tokens_are_shortened_as_people_do(
+    history: type[History], tokens: int, shown: str
+) -> None:
+    pool = history("a")
+    pool.tell(Succeeded("a", pool.start(), 0, 0, tokens))
+    assert f"0 in (0% cached), {shown} out\n" in str(status_of(pool.state, "m", pool.now))
+
+
+def test_costs_count_cached_tokens_at_their_own_price(history: type[History]) -> None:
+    same = Endpoint("same", input_price=4.0, output_price=8.0)
+    pool = history(
+        evolve(same, alias="own", cached_input_price=1.0),
+        same,
+        "free",
+    )
+    for alias in ("own", "same", "free"):
+        pool.tell(Succeeded(alias, pool.start(alias), 1_000_000, 500_000, 500_000))
+    costs = [model.cost for model in status_of(pool.state, "m", pool.now).models]
+    assert costs == [6.5, 8.0, 0.0]
+    text = str(status_of(pool.state, "m", pool.now))
+    assert text.count("| Cost: $") == 2
+
+
+def test_the_time_to_first_content_is_in_the_json(history: type[History]) -> None:
+    pool = history("a")
+    pool.tell(Responding("a", pool.start(), timedelta(milliseconds=12.5)))
+    (model,) = status_of(pool.state, "m", pool.now).to_json()["per_model"].values()
+    assert model["first_content_ms"] == 12.5
+
+
+def test_control_characters_from_outside_are_stripped(history: type[History]) -> None:
+    pool = history("a\x1b[2J\u202eb\r\n")
+    text = str(status_of(pool.state, "m\x07", pool.now, notices=("look\x9b here",)))
+    assert "**a[2Jb**: 🟢 active\n" in text
+    assert "**Mode:** m\n" in text
+    assert "> look here\n\n### Per-Model" in text
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_times_are_local_without_a_zone(history: type[History]) -> None:
+    pool = history("a").fail(Limit.RATE)
+    local = (pool.now + timedelta(seconds=60)).astimezone()
+    assert f"disabled until {local:%H:%M:%S}" in str(status_of(pool.state, "m", pool.now))

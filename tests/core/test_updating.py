@@ -1,0 +1,423 @@
+"""What is learnt from what happened: rules 4, 6 and 12, and the cooldowns of failures.md."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from muxcore.core.outcomes import (
+    Cancelled,
+    Failed,
+    Fault,
+    Limit,
+    Outcome,
+    RateLimited,
+    Refusal,
+    Rejected,
+    Reset,
+    Responding,
+    Started,
+    Succeeded,
+)
+from muxcore.core.records import Pin, Policy
+from muxcore.core.updating import MOST_PINS
+
+if TYPE_CHECKING:
+    from tests.core.conftest import History
+
+RATE, QUOTA, BUDGET = Limit.RATE, Limit.QUOTA, Limit.BUDGET
+TRANSIENT, UNPAID = Fault.TRANSIENT, Fault.UNPAID
+GRAVE = [Fault.PERSISTENT, Fault.AUTH, Fault.NOT_FOUND]
+HOUR = 3600.0
+
+
+def policy(rate: float = 60, error: float = 15) -> Policy:
+    return Policy(timedelta(seconds=rate), timedelta(seconds=error))
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint", "seconds"),
+    [
+        (RATE, None, 60),
+        (RATE, 30, 60),
+        (RATE, 578, 578),
+        (RATE, 2 * HOUR, HOUR),
+        (QUOTA, None, 900),
+        (QUOTA, 58, 900),
+        (QUOTA, 1800, 1800),
+        (QUOTA, 2 * HOUR, HOUR),
+        (BUDGET, None, 60),
+        (BUDGET, 3, 3),
+        (BUDGET, 90, 90),
+        (BUDGET, 2 * HOUR, HOUR),
+        (UNPAID, None, 900),
+        (UNPAID, 30, 900),
+        (UNPAID, 2 * HOUR, HOUR),
+        (TRANSIENT, None, 15),
+        (TRANSIENT, 5, 15),
+        (TRANSIENT, 33, 33),
+        (TRANSIENT, 2 * HOUR, HOUR),
+        *[(kind, None, 15) for kind in GRAVE],
+        *[(kind, 5, 15) for kind in GRAVE],
+        *[(kind, 40, 40) for kind in GRAVE],
+        *[(kind, 2 * HOUR, HOUR) for kind in GRAVE],
+    ],
+)
+def test_a_first_failure_disables_for(
+    history: type[History], kind: Limit | Fault, hint: float | None, seconds: float
+) -> None:
+    assert history(policy=policy()).fail(kind, hint=hint).lasts() == seconds
+
+
+@pytest.mark.parametrize("kind", [*Limit, *Fault])
+@pytest.mark.parametrize("hint", [0, -5])
+def test_a_hint_that_makes_no_sense_is_as_none(
+    history: type[History], kind: Limit | Fault, hint: float
+) -> None:
+    told = history().fail(kind, hint=hint)
+    assert told.state == history().fail(kind).state
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint", "rate", "error", "seconds"),
+    [
+        (RATE, None, 1200, 15, 1200),
+        (RATE, 1500, 1200, 15, 1500),
+        (RATE, 4 * HOUR, 2 * HOUR, 15, 2 * HOUR),
+        (QUOTA, None, 1200, 15, 1200),
+        (UNPAID, None, 1200, 15, 1200),
+        (BUDGET, 3, 1200, 15, 3),
+        (TRANSIENT, None, 60, 600, 600),
+        (Fault.AUTH, None, 60, 600, 600),
+        (Fault.AUTH, 4 * HOUR, 60, 2 * HOUR, 2 * HOUR),
+    ],
+)
+def test_never_for_less_than_configured(
+    history: type[History],
+    kind: Limit | Fault,
+    hint: float | None,
+    rate: float,
+    error: float,
+    seconds: float,
+) -> None:
+    assert history(policy=policy(rate, error)).fail(kind, hint=hint).lasts() == seconds
+
+
+@pytest.mark.parametrize(
+    ("kinds", "error", "seconds"),
+    [
+        *[([kind] * 7, 15, [15, 30, 60, 120, 240, 300, 300]) for kind in GRAVE],
+        ([Fault.AUTH] * 3, 200, [200, 300, 300]),
+        ([Fault.AUTH] * 3, 400, [400, 400, 400]),
+        ([Fault.AUTH, Fault.NOT_FOUND, Fault.PERSISTENT], 15, [15, 30, 60]),
+        ([TRANSIENT] * 4, 15, [15, 15, 15, 15]),
+        ([Fault.AUTH, TRANSIENT, Fault.AUTH], 15, [15, 15, 15]),
+        ([RATE] * 3, 15, [60, 60, 60]),
+        ([UNPAID, QUOTA, UNPAID], 15, [900, 900, 900]),
+    ],
+)
+def test_failures_in_a_row_disable_for(
+    history: type[History], kinds: list[Limit | Fault], error: float, seconds: list[float]
+) -> None:
+    told = history(policy=policy(error=error))
+    lasted = []
+    for kind in kinds:
+        lasted.append(told.fail(kind).lasts())
+        told.after(lasted[-1])
+    assert lasted == seconds
+
+
+def test_an_escalation_of_very_many_failures_stays_at_its_limit(
+    history: type[History],
+) -> None:
+    told = history(policy=policy(error=1))
+    for _ in range(100):
+        told.after(300).fail(Fault.AUTH)
+    assert told.lasts() == 300
+
+
+def test_a_success_ends_the_row(history: type[History]) -> None:
+    told = history().fail(Fault.AUTH).after(15).succeed()
+    assert told.fail(Fault.AUTH).lasts() == 15
+
+
+def test_a_response_ends_probation_but_not_the_row(history: type[History]) -> None:
+    told = history().fail(Fault.AUTH).after(15)
+    probe = told.respond()
+    assert not told.state["a"].health.unproven
+    assert told.fail(Fault.AUTH, attempt=probe).lasts() == 30
+    assert told.state["a"].health.unproven
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(Fault.AUTH, 15), (RATE, 60)])
+def test_parallel_failures_of_one_outage_are_one(
+    history: type[History], kind: Limit | Fault, seconds: float
+) -> None:
+    told = history()
+    attempts = [told.start() for _ in range(6)]
+    for attempt in attempts:
+        told.fail(kind, attempt=attempt)
+    assert told.lasts() == seconds
+    assert told.spell().failures == 1
+
+
+def test_a_failure_that_arrives_late_counts_when_it_arrives(history: type[History]) -> None:
+    told = history()
+    early, late = told.start(), told.start()
+    told.fail(RATE, attempt=early).after(40).fail(RATE, attempt=late)
+    assert told.lasts() == 60
+    assert told.spell().since == told.now - timedelta(seconds=40)
+
+
+def test_a_failure_that_arrives_after_the_end_begins_anew(history: type[History]) -> None:
+    told = history()
+    early, late = told.start(), told.start()
+    told.fail(Fault.AUTH, attempt=early).after(100).fail(Fault.AUTH, attempt=late)
+    assert told.lasts() == 15
+    assert told.spell().since == told.now
+    assert told.spell().failures == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "hint"),
+    [
+        (RATE, RATE, 578),
+        (TRANSIENT, TRANSIENT, 100),
+        (QUOTA, RATE, None),
+        (QUOTA, BUDGET, 3),
+    ],
+)
+def test_a_second_failure_never_shortens(
+    history: type[History], first: Limit | Fault, second: Limit | Fault, hint: float | None
+) -> None:
+    told = history()
+    attempts = told.start(), told.start()
+    told.fail(first, attempt=attempts[0], hint=None if first is QUOTA else hint)
+    until = told.spell().until
+    told.after(1).fail(second, attempt=attempts[1], hint=None if first is second else hint)
+    assert told.spell().until == until
+
+
+def test_the_graver_cause_stays_while_it_lasts(history: type[History]) -> None:
+    told = history()
+    attempts = told.start(), told.start(), told.start()
+    told.fail(Fault.AUTH, attempt=attempts[0]).fail(TRANSIENT, attempt=attempts[1], hint=99)
+    assert (told.spell().cause, told.lasts()) == (Fault.AUTH, 99)
+    told.after(200).fail(TRANSIENT, attempt=attempts[2])
+    assert told.spell().cause is TRANSIENT
+
+
+def test_a_graver_cause_takes_the_place_of_a_lesser(history: type[History]) -> None:
+    told = history()
+    attempts = told.start(), told.start()
+    told.fail(RATE, attempt=attempts[0], hint=HOUR).fail(QUOTA, attempt=attempts[1])
+    assert (told.spell().cause, told.lasts()) == (QUOTA, HOUR)
+
+
+def test_a_late_success_does_not_undo_a_later_limit(history: type[History]) -> None:
+    told = history()
+    early, later = told.start(), told.start()
+    told.fail(RATE, attempt=later).after(1)
+    before = told.state["a"].health.limited
+    told.succeed(attempt=early)
+    assert told.state["a"].health.limited == before
+    assert told.lasts() == 59
+
+
+def test_only_a_success_with_a_greater_number_than_any_of_the_time_clears(
+    history: type[History],
+) -> None:
+    told = history()
+    limited, younger = told.start(), told.start()
+    told.fail(RATE, attempt=limited).succeed(attempt=younger)
+    assert told.lasts() == 60
+    assert told.succeed().lasts() == 0
+    assert told.state["a"].health.spells == ()
+
+
+def test_a_late_response_does_not_end_probation(history: type[History]) -> None:
+    told = history()
+    early, later = told.start(), told.start()
+    told.fail(RATE, attempt=later).after(60).respond(attempt=early)
+    assert told.state["a"].health.unproven
+
+
+def test_a_response_of_a_last_resort_shortens_nothing(history: type[History]) -> None:
+    told = history().fail(RATE).after(2)
+    told.respond()
+    assert told.lasts() == 58
+    assert told.state["a"].health.probed(told.now)
+
+
+def test_a_response_of_a_last_resort_spares_the_probation(history: type[History]) -> None:
+    told = history().fail(RATE).after(2)
+    told.respond()
+    told.after(58)
+    assert not told.state["a"].health.unproven
+    assert not told.state["a"].health.probed(told.now)
+
+
+def test_the_two_spells_are_kept_apart(history: type[History]) -> None:
+    told = history()
+    attempts = told.start(), told.start()
+    told.fail(RATE, attempt=attempts[0]).fail(TRANSIENT, attempt=attempts[1])
+    health = told.state["a"].health
+    assert health.limited is not None
+    assert health.broken is not None
+    assert health.disabled_until == health.limited.until
+    assert health.disabling(told.now) == health.limited
+    told.after(20)
+    assert health.broken.until < told.now < health.limited.until
+    told.respond()
+    told.after(40)
+    told.fail(TRANSIENT)
+    assert told.state["a"].health.limited != health.broken
+    assert told.lasts() == 15
+
+
+def test_payment_and_quota_are_one_spell_but_payment_counts_as_failed(
+    history: type[History],
+) -> None:
+    told = history().fail(UNPAID)
+    assert told.state["a"].health.limited is not None
+    assert told.state["a"].health.broken is None
+    assert (told.state["a"].tally.failed, told.state["a"].tally.rate_limited) == (1, 0)
+
+
+def test_without_a_failure_nothing_is_disabled(history: type[History]) -> None:
+    health = history().state["a"].health
+    assert health.disabled_until is None
+    assert health.disabling(history().now) is None
+
+
+@pytest.mark.parametrize(
+    ("alias", "still"), [(None, []), ("a", ["b"]), ("stranger", ["a", "b"])]
+)
+def test_reset_enables(history: type[History], alias: str | None, still: list[str]) -> None:
+    told = history("a", "b").fail(QUOTA, "a").fail(Fault.AUTH, "b")
+    running = told.start("a")
+    told.tell(Reset(alias))
+    assert [c.endpoint.alias for c in told.state.candidates if c.health.spells] == still
+    assert told.state["a"].health.under_way == (running,)
+
+
+def test_a_failure_after_a_reset_counts_afresh(history: type[History]) -> None:
+    told = history().fail(Fault.AUTH).after(15).fail(Fault.AUTH).tell(Reset())
+    assert told.fail(Fault.AUTH).lasts() == 15
+
+
+def test_a_clock_set_back_ends_a_spell(history: type[History]) -> None:
+    told = history().fail(RATE)
+    assert told.after(-1).lasts() == 0
+    assert told.state["a"].health.unproven
+
+
+def test_a_clock_set_back_does_not_lengthen(history: type[History]) -> None:
+    told = history().fail(RATE).after(-HOUR).fail(RATE)
+    assert told.lasts() == 60
+
+
+@pytest.mark.parametrize("kind", list(Refusal))
+def test_a_fault_of_the_request_changes_nobodys_availability(
+    history: type[History], kind: Refusal
+) -> None:
+    told = history("a", "b").fail(RATE, "b")
+    before = told.state
+    attempt = told.start()
+    told.tell(Rejected("a", attempt, kind))
+    assert [c.health for c in told.state.candidates] == [
+        c.health for c in before.candidates
+    ]
+    assert told.state["a"].tally.rejected == 1
+
+
+def test_a_caller_who_leaves_changes_nobodys_availability(history: type[History]) -> None:
+    told = history()
+    health = told.state["a"].health
+    told.cancel("a", told.start())
+    assert told.state["a"].health == health
+    assert told.state["a"].tally.cancelled == 1
+
+
+def ends(attempt: int, alias: str = "a") -> list[Outcome]:
+    return [
+        Succeeded(alias, attempt),
+        RateLimited(alias, attempt),
+        Failed(alias, attempt),
+        Rejected(alias, attempt),
+        Cancelled(alias, attempt),
+        Responding(alias, attempt),
+    ]
+
+
+@pytest.mark.parametrize("second", ends(1))
+def test_an_attempt_ends_once(history: type[History], second: Outcome) -> None:
+    told = history().succeed()
+    before = told.state
+    assert told.tell(second).state is before
+
+
+@pytest.mark.parametrize("outcome", [Started("x"), *ends(1, "x"), *ends(7)])
+def test_a_stranger_changes_nothing(history: type[History], outcome: Outcome) -> None:
+    told = history()
+    told.start()
+    before = told.state
+    assert told.tell(outcome).state is before
+
+
+def test_attempts_are_numbered_and_the_modes_memory_is_kept(history: type[History]) -> None:
+    told = history("a", "b")
+    assert [told.start("a"), told.start("b"), told.start("a", {"turns": 3})] == [1, 2, 3]
+    assert told.state["a"].health.under_way == (1, 3)
+    assert told.state["a"].health.in_flight == 2
+    assert told.state.memory == {"turns": 3}
+    assert told.succeed("a", 1).state["a"].health.under_way == (3,)
+    assert told.state.last_used == "a"
+
+
+def test_tokens_are_added_up(history: type[History]) -> None:
+    told = history()
+    for _ in range(2):
+        told.tell(Succeeded("a", told.start(), 1000, 900, 50))
+    tally = told.state["a"].tally
+    assert (tally.tokens_in, tally.tokens_cached, tally.tokens_out) == (2000, 1800, 100)
+
+
+def test_the_time_to_first_content_is_a_moving_average(history: type[History]) -> None:
+    told = history()
+    told.tell(Responding("a", told.start(), timedelta(milliseconds=800)))
+    assert told.state["a"].tally.first_content == timedelta(milliseconds=800)
+    told.after(5).tell(Succeeded("a", told.start(), after=timedelta(milliseconds=1600)))
+    assert told.state["a"].tally.first_content == timedelta(milliseconds=900)
+    assert told.state["a"].tally.first_content_at == told.now
+
+
+def test_pins_follow_the_conversation_and_the_oldest_goes(
+    history: type[History], noon: datetime
+) -> None:
+    told = history("a", "b").succeed("a", conversation="first")
+    for number in range(MOST_PINS - 1):
+        told.succeed("b", conversation=f"number {number}")
+    assert MOST_PINS == len(told.state.pins) == 256
+    told.after(1).succeed("b", conversation="first")
+    assert len(told.state.pins) == 256
+    assert told.state.pins[-1] == Pin("first", "b", noon + timedelta(seconds=1))
+    told.succeed("a", conversation="one more")
+    assert len(told.state.pins) == 256
+    assert "number 0" not in {pin.conversation for pin in told.state.pins}
+    assert told.state.pins[-2].conversation == "first"
+
+
+def test_a_success_without_a_conversation_pins_nothing(history: type[History]) -> None:
+    assert history().succeed().state.pins == ()
+
+
+@pytest.mark.parametrize("kind", [*Limit, *Fault])
+def test_without_the_multiplexer_nothing_is_disabled(
+    history: type[History], kind: Limit | Fault
+) -> None:
+    told = history(policy=Policy(direct=True)).fail(kind)
+    assert told.state["a"].health.spells == ()
+    assert told.state["a"].tally.ended == 1
