@@ -317,7 +317,7 @@ def _nobody_open(
     for candidate, at, occupied in reachable:
         if not occupied:
             openings.append(at)
-        elif at <= limit or candidate.health.probed(now):
+        elif at <= max(now, limit) or candidate.health.probed(now):
             # A slot may be given back, and a probe succeed, at any moment. But a slot of a
             # model that stays disabled helps nobody.
             reason = Reason.BUSY

@@ -118,7 +118,10 @@ def _responding(state: PoolState, outcome: Responding, now: datetime) -> PoolSta
             limited=_proven(health.limited, outcome.attempt),
             broken=_proven(health.broken, outcome.attempt),
         )
-    tally = _timed(tally, outcome.after, now)
+    average, at, latest = _first_content(tally, outcome.after, now)
+    tally = evolve(
+        tally, first_content=average, first_content_at=at, latest_first_content=latest
+    )
     return _with(state, position, Candidate(candidate.endpoint, health, tally))
 
 
@@ -144,13 +147,9 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
             tally.tokens_in + outcome.tokens_in,
             tally.tokens_cached + outcome.tokens_cached,
             tally.tokens_out + outcome.tokens_out,
-            tally.first_content,
-            tally.first_content_at,
-            tally.latest_first_content,
+            *_first_content(tally, outcome.after, now),
         ),
     )
-    if outcome.after is not None:
-        candidate = evolve(candidate, tally=_timed(candidate.tally, outcome.after, now))
     pins = state.pins
     if outcome.conversation is not None:
         size = outcome.tokens_in + outcome.tokens_out
@@ -265,18 +264,21 @@ def _cleared(spell: Spell | None, attempt: int) -> Spell | None:
 
 
 def _without(under_way: tuple[int, ...], attempt: int) -> tuple[int, ...]:
+    if len(under_way) == 1:
+        return ()
     position = under_way.index(attempt)
     return under_way[:position] + under_way[position + 1 :]
 
 
-def _timed(tally: Tally, after: timedelta | None, now: datetime) -> Tally:
-    if after is None:
-        return tally
+def _first_content(
+    tally: Tally, after: timedelta | None, now: datetime
+) -> tuple[timedelta | None, datetime | None, timedelta | None]:
+    """Return these times of the tally: on average, when it was told, and the newest."""
     average = tally.first_content
+    if after is None:
+        return average, tally.first_content_at, tally.latest_first_content
     moved = after if average is None else average + (after - average) / AVERAGE_OVER
-    return evolve(
-        tally, first_content=moved, first_content_at=now, latest_first_content=after
-    )
+    return moved, now, after
 
 
 def _pinned(pins: tuple[Pin, ...], pin: Pin) -> tuple[Pin, ...]:
@@ -304,4 +306,12 @@ def _replaced(
 
 
 def _with(state: PoolState, position: int, candidate: Candidate) -> PoolState:
-    return evolve(state, candidates=_replaced(state.candidates, position, candidate))
+    # Written out, as where attempts begin and succeed: a quarter of the time of `evolve`.
+    return PoolState(
+        _replaced(state.candidates, position, candidate),
+        state.policy,
+        state.memory,
+        state.attempts,
+        state.pins,
+        state.last_used,
+    )

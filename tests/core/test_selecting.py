@@ -213,6 +213,11 @@ def test_a_conversation_stays_for_five_minutes(
     assert choice.endpoint.alias == alias
 
 
+def test_a_call_begins_a_new_turn_unless_it_says_otherwise(history: type[History]) -> None:
+    pool = history("a", "b").succeed("b", conversation="c")
+    assert told(pool.select(Call(conversation="c"))) == ("a", Why.MODE)
+
+
 def test_each_call_of_a_conversation_keeps_it_for_longer(history: type[History]) -> None:
     pool = history("a", "b").succeed("b", conversation="c").after(200)
     assert told(pool.succeed("b", conversation="c").after(200).select(TURN)) == (

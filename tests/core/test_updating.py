@@ -209,6 +209,14 @@ def test_the_graver_cause_stays_while_it_lasts(history: type[History]) -> None:
     assert told.spell().cause is TRANSIENT
 
 
+def test_a_failure_takes_back_what_a_response_has_proven(history: type[History]) -> None:
+    told = history().fail(QUOTA).after(-1)
+    # With the clock set back the spell is over for now, so there can be an attempt.
+    attempt = told.respond()
+    told.after(2).fail(RATE, attempt=attempt)
+    assert (told.spell().cause, told.spell().proven) == (QUOTA, False)
+
+
 def test_a_graver_cause_takes_the_place_of_a_lesser(history: type[History]) -> None:
     told = history()
     attempts = told.start(), told.start()
@@ -239,9 +247,11 @@ def test_only_a_success_with_a_greater_number_than_any_of_the_time_clears(
 
 def test_a_late_response_does_not_end_probation(history: type[History]) -> None:
     told = history()
-    early, later = told.start(), told.start()
-    told.fail(RATE, attempt=later).after(60).respond(attempt=early)
-    assert told.state["a"].health.unproven
+    attempts = told.start(), told.start(), told.start()
+    told.fail(RATE, attempt=attempts[1]).after(60)
+    for late in (attempts[0], attempts[2]):
+        told.respond(attempt=late)
+        assert told.state["a"].health.unproven
 
 
 def test_a_response_of_a_last_resort_shortens_nothing(history: type[History]) -> None:
@@ -392,6 +402,7 @@ def test_the_time_to_first_content_is_a_moving_average(history: type[History]) -
     told.after(5).tell(Succeeded("a", told.start(), after=timedelta(milliseconds=1600)))
     assert told.state["a"].tally.first_content == timedelta(milliseconds=900)
     assert told.state["a"].tally.first_content_at == told.now
+    assert told.state["a"].tally.latest_first_content == timedelta(milliseconds=1600)
 
 
 def test_pins_follow_the_conversation_and_the_oldest_goes(
@@ -408,6 +419,14 @@ def test_pins_follow_the_conversation_and_the_oldest_goes(
     assert len(told.state.pins) == 256
     assert "number 0" not in {pin.conversation for pin in told.state.pins}
     assert told.state.pins[-2].conversation == "first"
+
+
+def test_a_pin_knows_what_may_be_cached_there(
+    history: type[History], noon: datetime
+) -> None:
+    told = history()
+    told.tell(Succeeded("a", told.start(), 1000, 900, 50, conversation="one"))
+    assert told.state.pins == (Pin("one", "a", noon, 1050),)
 
 
 def test_a_success_without_a_conversation_pins_nothing(history: type[History]) -> None:

@@ -1,0 +1,91 @@
+"""`lowest_cost`: the cheapest open model for this call and those that will follow it.
+
+Promise: no open model of the tier would cost less for the tokens that are expected; of
+equally cheap ones, the first in pool order.
+
+Expected are the call's own prompt, as it is estimated, and as many tokens of answer as the
+shown models have given on average (`output_tokens` until one has answered). Where the
+conversation was a moment ago, the part of the prompt that was there then counts as cached,
+so a cheaper model must be cheaper by more than the warm cache is worth. A call of a
+conversation is followed by `calls_ahead` more that find their prompt cached where this one
+goes: what is cheapest for the first call alone, cold, is seldom so for an agent's turn.
+
+It assumes that the config's prices are right (a model without any is free, as a local one
+is), that models answer about as long, and that a warm cache is used.
+
+Choose it when several models are good enough, and the bill matters more than the wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from attrs import field, frozen, validators
+
+from muxcore.core.records import Call, Candidate, Endpoint
+from muxcore.core.strategy import Strategy
+from muxcore.plugins.hookspecs import hookimpl
+
+UNKNOWN_PROMPT = 10_000
+"""Tokens of a prompt of which nothing is known, about as much as an agent's first one."""
+
+
+@frozen
+class LowestCost:
+    """The cheapest for this call and what follows, counting what is probably cached."""
+
+    needs_prompt_tokens: ClassVar[bool] = True
+
+    output_tokens: int = field(default=500, validator=validators.ge(0))
+    calls_ahead: int = field(default=10, validator=validators.ge(0))
+
+    def pick(
+        self,
+        candidates: Sequence[Candidate],
+        memory: object,
+        call: Call,
+        now: datetime,  # noqa: ARG002 - the protocol's
+    ) -> tuple[Endpoint, object]:
+        prompt, answer = self._expected(candidates, call)
+        # Without a conversation nothing is known to follow.
+        ahead = 0 if call.conversation is None else self.calls_ahead
+        endpoints = [candidate.endpoint for candidate in candidates]
+        cheapest = min(endpoints, key=lambda one: _price(one, call, prompt, answer, ahead))
+        return cheapest, memory
+
+    def _expected(self, candidates: Sequence[Candidate], call: Call) -> tuple[float, float]:
+        """Return the tokens of this prompt and of its answer, as well as one can know."""
+        served = tokens_in = tokens_out = 0
+        for candidate in candidates:
+            tally = candidate.tally
+            served += tally.succeeded
+            tokens_in += tally.tokens_in
+            tokens_out += tally.tokens_out
+        answer = tokens_out / served if served else self.output_tokens
+        if call.prompt_tokens is not None:
+            return call.prompt_tokens, answer
+        return (tokens_in / served if served else UNKNOWN_PROMPT), answer
+
+
+def _price(
+    endpoint: Endpoint, call: Call, prompt: float, answer: float, ahead: int
+) -> float:
+    """Return what it would cost there, in millionths of a dollar."""
+    cached = 0.0
+    if call.pin is not None and call.pin.alias == endpoint.alias:
+        cached = min(call.pin.tokens, prompt)
+    cached_price = endpoint.cached_input_price
+    if cached_price is None:
+        cached_price = endpoint.input_price
+    fresh = (prompt - cached) * endpoint.input_price
+    warm = (cached + ahead * prompt) * cached_price
+    return fresh + warm + (1 + ahead) * answer * endpoint.output_price
+
+
+@hookimpl
+def vibe_mux_register_strategies(
+    register: Callable[[str, Callable[..., Strategy]], None],
+) -> None:
+    register("lowest_cost", LowestCost)
