@@ -9,30 +9,49 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from muxcore import config as configuration
+from muxcore.cli import phasing
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config
+from muxcore.config.resolving import WEIGHTLESS
 from muxcore.core.records import Endpoint
 from muxcore.core.status import clean
+from muxcore.core.transition import PRESENT, Phase
 from muxcore.errors import ConfigError
 
 
 def run(options: argparse.Namespace) -> int:
+    phase = Phase(options.phase or PRESENT)
     try:
-        config = configuration.load(options.config)
+        present = configuration.load(options.config)
     except ConfigError as error:
-        if options.json:
-            print(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
-        else:
-            for problem in error.problems:
-                print(problem, file=sys.stderr)
-        return FAILED
+        return _refuse(error, options)
+    try:
+        config = configuration.load(options.config, phase=phase)
+    except ConfigError as error:
+        return _refuse(
+            error, options, f"This config works today, and not in phase {phase}:"
+        )
+    warnings = config.warnings
     if options.json:
-        print(json.dumps(picture_json(config), indent=2))
-    else:
-        print(picture(config))
-        for warning in config.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+        asked = phasing.told_json(present, config, phase) if options.phase else {}
+        print(json.dumps({**picture_json(config), **asked}, indent=2))
+        return WELL
+    if options.phase:
+        print(phasing.told(present, config, phase))
+        warnings = tuple(warning for warning in warnings if warning in present.warnings)
+    print(picture(config))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return WELL
+
+
+def _refuse(error: ConfigError, options: argparse.Namespace, title: str = "") -> int:
+    if options.json:
+        print(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
+        return FAILED
+    for line in [title, *error.problems] if title else error.problems:
+        print(line, file=sys.stderr)
+    return FAILED
 
 
 def picture(config: Config) -> str:
@@ -92,7 +111,7 @@ def _share_of(config: Config, endpoint: Endpoint) -> float:
 
 
 def _share(config: Config, endpoint: Endpoint) -> list[str]:
-    if config.strategy_name == "failover":
+    if config.strategy_name in WEIGHTLESS:
         return []
     share = _share_of(config, endpoint)
     return [f"weight {endpoint.weight} ({share:.0%} of its tier)"]

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from muxcore.core.transition import Phase
 from muxcore.errors import MultiplexerError
 
-WELL, FAILED = 0, 1
+WELL, FAILED, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130
 """As shells report an end by Ctrl-C."""
 
@@ -32,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
         help="watch it work: no key and no config needed, nothing leaves this machine",
     )
     check = commands.add_parser("check", help="check a config, and show the pool it makes")
+    check.add_argument(
+        "--phase",
+        choices=[str(phase) for phase in Phase],
+        help="say what a later phase of the roll-out will change for this config",
+    )
     _add_config(check)
     _add_json(check)
     chat = commands.add_parser("chat", help="ask one question through the pool")
@@ -46,7 +52,75 @@ def parser() -> argparse.ArgumentParser:
     _add_json(chat)
     modes = commands.add_parser("modes", help="list the modes and backends at hand")
     _add_json(modes)
+    _add_init(commands.add_parser("init", help="add a pool to your config, or undo that"))
+    doctor = commands.add_parser("doctor", help="probe every model of the pool")
+    _add_config(doctor)
+    _add_json(doctor)
+    _add_serve(commands.add_parser("serve", help="serve the pool to any OpenAI client"))
+    status = commands.add_parser("status", help="show the pool of the server that runs")
+    _add_config(status)
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--watch", action="store_true", help="go on showing it, live")
+    _add_json(form)
     return top
+
+
+def _add_init(init: argparse.ArgumentParser) -> None:
+    init.add_argument("--mode", metavar="MODE", help="how the pool works, such as failover")
+    init.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        default=[],
+        metavar="ALIAS",
+        help="have this model in the pool; may be given again, in order of preference",
+    )
+    init.add_argument(
+        "--fallback",
+        dest="fallbacks",
+        action="append",
+        default=[],
+        metavar="ALIAS",
+        help="have this model as a fallback; may be given again",
+    )
+    init.add_argument(
+        "--shim",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="make plain `vibe` go through the pool, by a script in DIR (default: one of"
+        " your own on PATH)",
+    )
+    init.add_argument("--yes", action="store_true", help="write it without asking")
+    init.add_argument("--dry-run", action="store_true", help="show it, and write nothing")
+    init.add_argument("--uninstall", action="store_true", help="undo all of it")
+    _add_config(init)
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
+    )
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="listen here (default: 127.0.0.1); any other than this machine's own needs a"
+        " token in VIBE_MUX_TOKEN",
+    )
+    serve.add_argument(
+        "--break",
+        dest="drills",
+        action="append",
+        default=[],
+        metavar="ALIAS=FAULT@N",
+        help="fire drill: this model has the fault 429, 500, 401, refused or cut at its N-th"
+        " call; may be given again",
+    )
+    # For `run`: it ends with the last of those for whom it was started.
+    serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
+    _add_config(serve)
+    _add_json(serve)
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
@@ -55,7 +129,7 @@ def _add_config(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_json(command: argparse.ArgumentParser) -> None:
+def _add_json(command: argparse._ActionsContainer) -> None:
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
@@ -74,6 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WELL
     try:
         code: int = import_module(f"muxcore.cli.{options.command}").run(options)
+        # Here, and not as the interpreter ends: there, a reader who has left is a traceback.
+        sys.stdout.flush()
     except MultiplexerError as error:
         print(f"vibe-mux: {error}", file=sys.stderr)
         return FAILED

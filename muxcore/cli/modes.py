@@ -34,7 +34,7 @@ def _lines(entries: list[dict[str, Any]]) -> list[str]:
         )
         for e in entries
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
     return [
         f"  {name:<{widths[0]}}  {origin:<{widths[1]}}  {summary}"
         for name, origin, summary in rows

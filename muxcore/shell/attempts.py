@@ -28,6 +28,7 @@ from muxcore.shell import clock
 from muxcore.shell.cutting import Cut, CutReason
 from muxcore.shell.events import EventParser, EventTooLongError
 from muxcore.shell.members import Member
+from muxcore.shell.remarks import cut_prompt
 from muxcore.shell.transport import Exchange, TransportError, send
 
 OK = 200
@@ -72,6 +73,16 @@ class OpenStream:
         self._parser = EventParser()
         self._pieces = exchange.pieces()
         self._ended = False
+        self._broken: TransportError | None = None
+        self.prompt_tokens: int | None = None
+        """How large the prompt was, if its server might have cut it (`HttpRequest`)."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is worth saying of the answer, once it is whole."""
+        if self.prompt_tokens is None:
+            return ()
+        return cut_prompt(self.prompt_tokens, self.assembler.reply().usage)
 
     @property
     def whole(self) -> bool:
@@ -106,6 +117,22 @@ class OpenStream:
             self._ended = self.decoder.ended
         return True
 
+    def next(self, member: Member) -> Chunk | None:
+        """Return the next chunk, None at the end of the stream.
+
+        Raise `TransportError` for all that can break a stream, in words for people: once
+        the chunks that came before the break have been given.
+        """
+        while not self.chunks:
+            if self._broken is not None:
+                raise self._broken
+            try:
+                if not _read(member, self):
+                    return None
+            except (_FailedError, TransportError) as error:
+                self._broken = TransportError(member.masked(str(error)))
+        return self.chunks.popleft()
+
     def close(self) -> None:
         if self._ended:
             self.exchange.drain()
@@ -116,14 +143,21 @@ def complete(member: Member, granted: Granted, chat: Chat, cut: Cut) -> Attempte
     """Make an attempt whose answer comes whole."""
     began = clock.elapsed()
     request: HttpRequest | None = None
+    exchange: Exchange | None = None
     try:
         request = _encoded(member, chat)
-        reply = _reply(member, _send(member, request, cut).answer())
+        exchange = _send(member, request, cut)
+        reply = _reply(member, exchange.answer())
     except (_FailedError, TransportError) as error:
         return _failed(error, member, granted, request, cut)
+    finally:
+        # Before its slot is given back: the server must not see one call too many.
+        if exchange is not None:
+            exchange.close()
     after = timedelta(seconds=clock.elapsed() - began)
     outcome = succeeded(granted, reply, after)
-    return Attempted(outcome, request.rewrites, reply=reply)
+    remarks = cut_prompt(request.prompt_tokens, reply.usage)
+    return Attempted(outcome, (*request.rewrites, *remarks), reply=reply)
 
 
 def open_stream(member: Member, granted: Granted, chat: Chat, cut: Cut) -> Attempted:
@@ -140,6 +174,7 @@ def open_stream(member: Member, granted: Granted, chat: Chat, cut: Cut) -> Attem
             member.backend.stream(granted.endpoint),
             finishes=granted.endpoint.wire.emits_finish_reason,
         )
+        stream.prompt_tokens = request.prompt_tokens
         committed = _read_to_content(member, stream)
     except (_FailedError, TransportError) as error:
         if exchange is not None:
@@ -173,20 +208,6 @@ def succeeded(granted: Granted, reply: Reply, after: timedelta | None = None) ->
     )
 
 
-def read_chunk(member: Member, stream: OpenStream) -> Chunk | None:
-    """Return the stream's next chunk, None at its end.
-
-    Raise `TransportError` for all that can break a stream, in words for people.
-    """
-    while not stream.chunks:
-        try:
-            if not _read(member, stream):
-                return None
-        except _FailedError as error:
-            raise TransportError(error.failure.message) from None
-    return stream.chunks.popleft()
-
-
 def _encoded(member: Member, chat: Chat) -> HttpRequest:
     try:
         return member.backend.request(member.endpoint, chat)
@@ -214,13 +235,15 @@ def _reply(member: Member, answer: Answer) -> Reply:
 
 
 def _expect_stream(member: Member, exchange: Exchange) -> None:
-    content_type = exchange.headers.get("content-type", "")
+    content_type = exchange.headers.get("content-type", "").lower()
     if exchange.status != OK or content_type.startswith(NOT_A_STREAM):
         answer = exchange.answer()
         raise _FailedError(_classified(member, answer), answer.status)
 
 
 def _classified(member: Member, answer: Answer) -> Failure:
+    headers = {name: member.masked(value) for name, value in answer.headers.items()}
+    answer = Answer(answer.status, headers, member.masked_bytes(answer.body))
     try:
         return member.backend.failure(answer, clock.now())
     except Exception as error:  # noqa: BLE001 - a stranger's backend may raise anything

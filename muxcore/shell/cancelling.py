@@ -38,7 +38,8 @@ class Cancellation:
     def watch_over(self, pool: Pool, ticket: Ticket) -> None:
         """Begin with a call."""
         with self._lock:
-            self._pool, self._ticket = pool, ticket
+            # The last call's attempt is not this one's.
+            self._pool, self._ticket, self._cut = pool, ticket, None
             ticket.cancelled = self._cancelled
 
     def watch_attempt(self, cut: Cut) -> None:

@@ -9,11 +9,13 @@ looks like a clean end to the reader, so a `Cut` remembers that it was made, and
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 from enum import StrEnum
 
 from muxcore.shell import clock
+from muxcore.shell.bell import Bell
 
 LONGEST_SLEEP = 1_000_000.0
 
@@ -23,6 +25,7 @@ class CutReason(StrEnum):
     CALL_TIME = "the call's time is over"
     CLOSED = "closed"
     LEFT = "the caller left"
+    FORKED = "it belongs to the process that this one was forked from"
 
 
 class Cut:
@@ -40,7 +43,8 @@ class Cut:
         self.reason: CutReason | None = None
         self.reused = False
         self._sock: socket.socket | None = None
-        self._lock = threading.Lock()
+        # One that its holder may take again: the garbage collector may end a stream inside.
+        self._lock = threading.RLock()
 
     @property
     def limit(self) -> float:
@@ -54,15 +58,27 @@ class Cut:
                 _shut(sock)
 
     def release(self) -> None:
-        """Forget the socket: it goes back to its pool, and is no longer this attempt's."""
+        """Forget the socket: it is no longer this attempt's, and may serve another."""
         with self._lock:
             self._sock = None
+
+    def yield_up(self, sock: socket.socket) -> None:
+        """Forget this very socket: another attempt takes it over."""
+        with self._lock:
+            if self._sock is sock:
+                self._sock = None
 
     def now(self, reason: CutReason) -> None:
         with self._lock:
             if self.reason is None:
                 self.reason = reason
             _shut(self._sock)
+
+    def after_fork(self) -> None:
+        """In a forked child: the socket is the parent's, and shutting it would end its call."""
+        self._lock = threading.RLock()
+        self._sock = None
+        self.reason = CutReason.FORKED
 
     def timeout(self, longest: float) -> float:
         """Return for how long one more step may take, `longest` at the most."""
@@ -78,63 +94,84 @@ def _shut(sock: socket.socket | None) -> None:
 class Watch:
     """Holds the limits of all attempts under way, with one thread that sleeps in between.
 
-    The thread starts with the first attempt and ends with `close`.
+    The thread starts with the first attempt and ends with `close`. Only its start takes a
+    lock: an interrupt or the garbage collector may come at any point.
     """
 
     def __init__(self) -> None:
         self._cuts: set[Cut] = set()
-        self._condition = threading.Condition()
-        self._wakes_at = 0.0
+        self._bell = Bell()
+        self._wakes_at = math.inf
+        """When the thread looks again by itself; infinite while it is awake, so that
+        whoever adds something it may not have seen rings."""
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def add(self, cut: Cut) -> None:
-        with self._condition:
-            if self._closed:
-                cut.now(CutReason.CLOSED)
-                return
-            self._cuts.add(cut)
-            if self._thread is None:
-                self._start()
-            elif cut.limit < self._wakes_at:
-                self._condition.notify_all()
+        self._cuts.add(cut)
+        if self._closed:
+            self._cuts.discard(cut)
+            cut.now(CutReason.CLOSED)
+            return
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+        if cut.limit < self._wakes_at:
+            self._bell.ring()
 
     def remove(self, cut: Cut) -> None:
-        # Without the lock, so that the garbage collector may do it at any point.
         self._cuts.discard(cut)
 
     def retire(self) -> None:
         """End the thread soon. Safe at any point, in the garbage collector too."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify_all()
+        self._closed = True
+        self._bell.ring()
 
     def close(self) -> None:
         """Cut all that is under way and end the thread."""
         self.retire()
-        thread = self._thread
         for cut in tuple(self._cuts):
             cut.now(CutReason.CLOSED)
+        with self._starting:
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            # One whose start was interrupted never ran.
+            with contextlib.suppress(RuntimeError):
+                thread.join()
+
+    def after_fork(self) -> None:
+        """In a forked child: no thread runs here, and the attempts are the parent's."""
+        for cut in tuple(self._cuts):
+            cut.after_fork()
+        self._cuts.clear()
+        self._bell = Bell()
+        self._wakes_at = math.inf
+        self._starting = threading.Lock()
+        self._thread = None
 
     def _start(self) -> None:
-        self._wakes_at = 0.0
-        self._thread = threading.Thread(
-            target=self._run, name="vibe-mux limits", daemon=True
-        )
-        self._thread.start()
+        with self._starting:
+            # An interrupt may have left one that never started.
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._wakes_at = math.inf
+            self._thread = threading.Thread(
+                target=self._run, name="vibe-mux limits", daemon=True
+            )
+            self._thread.start()
 
     def _run(self) -> None:
-        with self._condition:
-            while not self._closed:
-                moment = clock.elapsed()
-                for cut in tuple(self._cuts):
-                    if cut.limit <= moment:
-                        self._cuts.discard(cut)
-                        over = cut.call_limit <= moment
-                        cut.now(CutReason.CALL_TIME if over else CutReason.ATTEMPT_TIME)
-                earliest = min((cut.limit for cut in self._cuts), default=None)
-                sleep = LONGEST_SLEEP if earliest is None else max(0.0, earliest - moment)
-                self._wakes_at = moment + sleep
-                self._condition.wait(min(sleep, LONGEST_SLEEP))
+        while not self._closed:
+            self._wakes_at = math.inf
+            moment = clock.elapsed()
+            earliest = moment + LONGEST_SLEEP
+            for cut in tuple(self._cuts):
+                limit = cut.limit
+                if limit > moment:
+                    earliest = min(earliest, limit)
+                else:
+                    self._cuts.discard(cut)
+                    over = cut.call_limit <= moment
+                    cut.now(CutReason.CALL_TIME if over else CutReason.ATTEMPT_TIME)
+            self._wakes_at = earliest
+            self._bell.wait(max(0.0, earliest - clock.elapsed()))

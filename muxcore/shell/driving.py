@@ -42,7 +42,7 @@ def drive(
                     attempts.append(attempted)
                     event = attempted.outcome
                     responding = isinstance(event, Responding)
-                    if isinstance(event, Succeeded):
+                    if isinstance(event, Succeeded) and call.conversation is not None:
                         event = evolve(event, conversation=call.conversation)
                     pool.record(event)
                     if not responding:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from muxcore.config import Key
     from muxcore.shell.connections import Connections
 
+SHORTEST_SECRET = 8
+"""Shorter ones are placeholders, such as "ollama" or "EMPTY", and words of any message."""
+
+MASK = "[the key]"
+
 DEFAULT_CONNECTIONS = 32
 """Kept alive to one host when its entry has no cap: vibe runs up to 32 sub-agents."""
 
@@ -48,6 +53,8 @@ class Member:
         self.backend = backend
         self.limits = limits
         self.key = key
+        self._secrets = [] if key is None else [key]
+        """All keys it ever had: one call may be told of an older one than the present."""
         self._find_key = find_key
         self._wrap = wrap
         self._connections: Connections | None = None
@@ -78,6 +85,7 @@ class Member:
             found = self._find_key()
             if found is None or _same(found, refused):
                 return False
+            self._secrets.append(found)
             self.key = found
             return True
 
@@ -94,9 +102,25 @@ class Member:
 
     def masked(self, text: str) -> str:
         """Take the key out of a text: some servers repeat it in their errors (rule 9)."""
-        if self.key is None:
-            return text
-        return text.replace(self.key.reveal(), "[the key]")
+        for secret in self._secrets:
+            if len(key := secret.reveal()) >= SHORTEST_SECRET:
+                text = text.replace(key, MASK)
+        return text
+
+    def masked_bytes(self, data: bytes) -> bytes:
+        """Take the key out of an error's body, so that no plugin sees it (rule 9)."""
+        for secret in self._secrets:
+            if len(key := secret.reveal()) >= SHORTEST_SECRET:
+                data = data.replace(key.encode("latin-1"), MASK.encode())
+        return data
+
+    def after_fork(self) -> None:
+        """In a forked child: the connections are the parent's, so make new ones.
+
+        Dropping them closes this process's side alone: nothing is sent or shut.
+        """
+        self._lock = threading.Lock()
+        self._connections = None
 
     def close(self) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,14 +15,14 @@ from attrs import evolve, frozen
 from muxcore.chat import AttemptReport, Chat, Reply
 from muxcore.core.calling import Attempt, Served
 from muxcore.core.carrying import carried
-from muxcore.core.outcomes import End, Failed, Fault, Reset, Responding
+from muxcore.core.outcomes import Failed, Fault, Reset, Responding
 from muxcore.core.records import Call, PoolState
 from muxcore.core.status import Status, status_of
 from muxcore.core.strategy import Strategy
 from muxcore.errors import MultiplexerError, StrategyError
 from muxcore.shell import clock
 from muxcore.shell.cancelling import Cancellation
-from muxcore.shell.cutting import Cut, Watch
+from muxcore.shell.cutting import Cut, CutReason, Watch
 from muxcore.shell.describing import begins_turn, conversation_of, estimated_tokens
 from muxcore.shell.members import Member
 from muxcore.shell.pool import Pool, Ticket
@@ -71,6 +72,7 @@ class Multiplexer:
         self._watch = Watch()
         self._closed = False
         weakref.finalize(self, self._watch.retire)
+        _ALL.add(self)
 
     @classmethod
     def from_config(
@@ -140,9 +142,12 @@ class Multiplexer:
         """Do as `complete` does. Here `chat.extra` may have members of any name."""
         from muxcore.shell.attempts import complete  # noqa: PLC0415 - brings requests
 
-        ticket = Ticket()
-        attempted, reports, _ = self._run(
-            evolve(chat, stream=False), ticket, asked, complete
+        attempted, reports = self._run(
+            evolve(chat, stream=False) if chat.stream else chat,
+            Ticket(),
+            asked,
+            complete,
+            [],
         )
         assert attempted.reply is not None  # noqa: S101 - what `complete` brings with a success
         return evolve(attempted.reply, model=reports[-1].alias, attempts=reports)
@@ -154,7 +159,7 @@ class Multiplexer:
         streaming = evolve(chat, stream=True)
         return Stream(lambda: self._open(streaming, asked))
 
-    def adopt(  # noqa: PLR0913 - the parts of a multiplexer, as for making one
+    def adopt(
         self,
         members: Sequence[Member],
         strategy: Strategy,
@@ -243,10 +248,12 @@ class Multiplexer:
         from muxcore.shell.streaming import Running  # noqa: PLC0415
 
         ticket = Ticket()
+        last: list[tuple[Attempt, Cut]] = []
         try:
-            attempted, reports, (step, cut) = self._run(chat, ticket, asked, open_stream)
+            attempted, reports = self._run(chat, ticket, asked, open_stream, last)
             assert attempted.stream is not None  # noqa: S101 - what `open_stream` brings
-            return Running(
+            [(step, cut)] = last
+            running = Running(
                 self._pool,
                 self._watch,
                 ticket,
@@ -257,9 +264,13 @@ class Multiplexer:
                 reports,
                 step.call.conversation,
             )
+            self._pool.own(running, ticket)
+            return running
         except BaseException:
             # An interrupt after the first content: nobody is there to take the stream.
             self._pool.settle(ticket)
+            for _, cut in last:
+                self._give_up(cut)
             raise
 
     def _run(
@@ -268,61 +279,78 @@ class Multiplexer:
         ticket: Ticket,
         asked: Asked,
         attempt_at: Callable[..., Attempted],
-    ) -> tuple[Attempted, tuple[AttemptReport, ...], tuple[Attempt, Cut]]:
-        """Drive one call; return its last attempt, all reports, and what that ran under."""
+        last: list[tuple[Attempt, Cut]],
+    ) -> tuple[Attempted, tuple[AttemptReport, ...]]:
+        """Drive one call; return its last attempt, and all reports.
+
+        `last` holds what the last attempt ran under, whatever is raised.
+        """
         from muxcore.shell.driving import drive  # noqa: PLC0415 - brings requests
         from muxcore.shell.telling import error_of, report  # noqa: PLC0415
 
+        seconds = self._admitted(asked, ticket)
+        call_limit = clock.elapsed() + seconds
+        call = self._described(chat, asked, clock.now() + timedelta(seconds=seconds))
+
+        def attempt(step: Attempt) -> Attempted:
+            member = self._members[step.granted.endpoint.alias]
+            cut = Cut(clock.elapsed() + member.limits.attempt, call_limit)
+            last[:] = [(step, cut)]
+            try:
+                self._watch.add(cut)
+                if asked.cancellation is not None:
+                    asked.cancellation.watch_attempt(cut)
+                ask = partial(attempt_at, member, step.granted, chat, cut)
+                attempted = _with_the_present_key(member, ask)
+            except BaseException:
+                self._give_up(cut)
+                raise
+            if isinstance(attempted.outcome, Responding):
+                # From its first content on, only silence and the call's end limit it.
+                cut.attempt_limit = cut.call_limit
+            else:
+                self._watch.remove(cut)
+            return attempted
+
+        try:
+            ending, attempts = drive(self._pool, ticket, call, attempt)
+        except StrategyError as error:
+            raise self._placed(error) from error.__cause__
+        reports = tuple(
+            report(tried, attempted.rewrites)
+            for tried, attempted in zip(ending.trail, attempts, strict=True)
+        )
+        if not isinstance(ending, Served):
+            raise error_of(ending, reports, [attempted.status for attempted in attempts])
+        return attempts[-1], reports
+
+    def _admitted(self, asked: Asked, ticket: Ticket) -> float:
+        """Begin a call; return how long it may take, in seconds."""
         if self._closed:
             raise MultiplexerError("closed")
         if asked.model is not None:
             self._expect_known(asked.model)
         if asked.cancellation is not None:
             asked.cancellation.watch_over(self._pool, ticket)
-        seconds = self._call_timeout
-        if asked.timeout is not None:
-            seconds = min(asked.timeout, seconds)
-        call_limit = clock.elapsed() + seconds
-        call = self._described(chat, asked, clock.now() + timedelta(seconds=seconds))
-        last: list[tuple[Attempt, Cut]] = []
+        if asked.timeout is None:
+            return self._call_timeout
+        return min(asked.timeout, self._call_timeout)
 
-        def attempt(step: Attempt) -> Attempted:
-            member = self._members[step.granted.endpoint.alias]
-            cut = Cut(clock.elapsed() + member.limits.attempt, call_limit)
-            last[:] = [(step, cut)]
-            self._watch.add(cut)
-            if asked.cancellation is not None:
-                asked.cancellation.watch_attempt(cut)
-            responding = False
-            try:
-                key = member.key
-                attempted = attempt_at(member, step.granted, chat, cut)
-                if _refuses_key(attempted.outcome) and member.renew_key(key):
-                    attempted = attempt_at(member, step.granted, chat, cut)
-                responding = isinstance(attempted.outcome, Responding)
-                return attempted
-            finally:
-                if responding:
-                    # From its first content on, only silence and the call's end limit it.
-                    cut.attempt_limit = cut.call_limit
-                else:
-                    self._watch.remove(cut)
+    def _give_up(self, cut: Cut) -> None:
+        """End an attempt that nobody waits for any more."""
+        self._watch.remove(cut)
+        cut.now(CutReason.LEFT)
 
-        try:
-            ending, attempts = drive(self._pool, ticket, call, attempt)
-        except StrategyError as error:
-            if not self._origin:
-                raise
-            # The core knows the mode's class, not where it was installed from.
-            raise StrategyError(f"{error} ({self._origin})") from error.__cause__
-        reports = tuple(
-            report(tried, attempted.rewrites)
-            for tried, attempted in zip(ending.trail, attempts, strict=True)
-        )
-        if not isinstance(ending, Served):
-            status = attempts[-1].status if attempts else None
-            raise error_of(ending, reports, status)
-        return attempts[-1], reports, last[0]
+    def _after_fork(self) -> None:
+        """In a forked child: begin with nothing under way, and leave the parent's be."""
+        self._watch.after_fork()
+        for member in self._members.values():
+            member.after_fork()
+        self._pool.after_fork()
+
+    def _placed(self, error: StrategyError) -> StrategyError:
+        """Say where a mode is from that is at fault: the core knows no more than its class."""
+        return StrategyError(f"{error} ({self._origin})") if self._origin else error
 
     def _described(self, chat: Chat, asked: Asked, deadline: datetime) -> Call:
         return Call(
@@ -342,6 +370,18 @@ class Multiplexer:
             )
 
 
+_ALL: weakref.WeakSet[Multiplexer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for multiplexer in tuple(_ALL):
+        multiplexer._after_fork()  # noqa: SLF001 - it is this module's own
+
+
+# Where there is no fork, there is nothing to register.
+getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)
+
+
 def _measures(members: Sequence[Member], strategy: Strategy) -> bool:
     """Whether anybody wants to know how large a prompt is."""
     return any(member.endpoint.context_window for member in members) or bool(
@@ -349,5 +389,12 @@ def _measures(members: Sequence[Member], strategy: Strategy) -> bool:
     )
 
 
-def _refuses_key(outcome: Responding | End) -> bool:
-    return isinstance(outcome, Failed) and outcome.kind is Fault.AUTH
+def _with_the_present_key(member: Member, ask: Callable[[], Attempted]) -> Attempted:
+    """Ask; if the key is refused and another is to be found now, ask once more with that."""
+    key = member.key
+    attempted = ask()
+    match attempted.outcome:
+        case Failed(kind=Fault.AUTH) if member.renew_key(key):
+            return ask()
+        case _:
+            return attempted

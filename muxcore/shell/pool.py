@@ -7,12 +7,14 @@ come: nothing polls.
 
 A KeyboardInterrupt may come between any two calls. So a change is made in three steps: worked
 out, stored together with whom it concerns, and delivered; what an interrupt left undelivered
-is delivered by the next change, which the interrupted call itself makes when it settles.
+is delivered by the next change, which the interrupted call itself makes when it settles. For
+the same reason only C's own locks are used, in `with` statements alone (see `bell`).
 """
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -27,6 +29,7 @@ from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
 from muxcore.errors import MultiplexerError
 from muxcore.shell import clock
+from muxcore.shell.bell import Bell
 from muxcore.shell.store import MemoryStore, Store
 
 LONGEST_SLEEP = 1_000_000.0
@@ -38,7 +41,7 @@ News: TypeAlias = Granted | Wait | Exhausted | MultiplexerError
 class Ticket:
     """One call's place in the pool: what it was told last, and the slot it holds."""
 
-    __slots__ = ("cancelled", "granted", "news", "waiting", "woken")
+    __slots__ = ("bell", "cancelled", "granted", "limit", "news", "waiting", "wakes_at")
 
     def __init__(self) -> None:
         self.news: News | None = None
@@ -46,14 +49,36 @@ class Ticket:
         """The attempt whose slot it holds, until its end is recorded."""
         self.cancelled = False
         self.waiting: _Waiting | None = None
-        self.woken: threading.Event | None = None
+        self.bell: Bell | None = None
+        """What it is woken by; None until it first waits."""
+        self.limit: float | None = None
+        """When its time is over, on the clock that only runs forward."""
+        self.wakes_at = 0.0
+        """When the wait that it was told of is over, on that clock too."""
+
+    def timely(self, call: Call, now: datetime, wall: datetime, moment: float) -> Call:
+        """Return its call with the deadline in terms of `now`, which is `moment`.
+
+        A wall clock set back must not lend it time; one set forward has taken some.
+        """
+        if self.limit is None or call.deadline is None:
+            return call
+        left = min(self.limit - moment, (call.deadline - wall).total_seconds())
+        return evolve(call, deadline=now + timedelta(seconds=left))
 
     def take(self, news: News) -> None:
         self.news = news
         if isinstance(news, Granted):
             self.granted = news
-        if self.woken is not None:
-            self.woken.set()
+        if self.bell is not None:
+            self.bell.ring()
+
+
+class _Owner(weakref.ref[object]):
+    """Whoever holds a call's slot, and the call, should it be forgotten."""
+
+    __slots__ = ("ticket",)
+    ticket: Ticket
 
 
 @frozen
@@ -91,6 +116,9 @@ class Pool:
         """The calls that wait, in the order of arrival."""
         self._abandoned: deque[Ticket] = deque()
         """Calls that the garbage collector found: settled when the guard is free."""
+        self._owners: dict[Ticket, _Owner] = {}
+        self._orphaned: deque[_Owner] = deque()
+        """The same, for calls that were owned."""
         self._closed = False
 
     @property
@@ -99,7 +127,12 @@ class Pool:
 
     def choose(self, call: Call, ticket: Ticket) -> Granted | Wait | Exhausted:
         """Choose for `call`; if it must wait, it has its place in the line from now on."""
-        now = clock.now()
+        now, moment = clock.now(), clock.elapsed()
+        timely = call
+        if ticket.limit is not None:
+            timely = ticket.timely(call, now, now, moment)
+        elif call.deadline is not None:
+            ticket.limit = moment + (call.deadline - now).total_seconds()
 
         def change(state: PoolState) -> tuple[PoolState, _Turn]:
             if self._closed:
@@ -107,11 +140,12 @@ class Pool:
             if ticket.cancelled:
                 raise MultiplexerError("cancelled")
             state, turn = self._serve(state, now)
-            state, choice = choose(state, self.strategy, now, call)
+            state, choice = choose(state, self.strategy, now, timely)
             line = turn.line
             if isinstance(choice, Wait):
-                ticket.woken = ticket.woken or threading.Event()
-                ticket.waiting = _Waiting(call, clock.elapsed(), choice.until)
+                ticket.bell = ticket.bell or Bell()
+                ticket.waiting = _Waiting(call, moment, choice.until)
+                ticket.wakes_at = moment + (choice.until - now).total_seconds()
                 line = (*line, ticket)
             return state, _Turn(line, (*turn.news, (ticket, choice)))
 
@@ -120,28 +154,36 @@ class Pool:
 
     def pause(self, pause: Pause, ticket: Ticket) -> Woken:
         """Sleep until this call is served, or its time has come."""
-        until = pause.wait.until
-        since = clock.elapsed()
-        ticket.waiting = _Waiting(pause.call, since, until)
-        woken = ticket.woken
-        assert woken is not None  # noqa: S101 - `choose` made it, with the place in the line
-        seconds = (until - clock.now()).total_seconds()
-        if not woken.wait(min(max(0.0, seconds), LONGEST_SLEEP)):
-            # It ran its full length, so it is over, even if the clock stands still or was
-            # set back meanwhile.
-            now = max(clock.now(), until)
+        seconds = self.fall_asleep(pause, ticket)
+        bell = ticket.bell
+        assert bell is not None  # noqa: S101 - `choose` made it, with the place in the line
+        return self.wake_up(pause, ticket, called=bell.wait(seconds))
+
+    def fall_asleep(self, pause: Pause, ticket: Ticket) -> float:
+        """Begin a pause; return for how many seconds to sleep, unless the bell rings."""
+        moment = clock.elapsed()
+        ticket.waiting = _Waiting(pause.call, moment, pause.wait.until)
+        return min(max(0.0, ticket.wakes_at - moment), LONGEST_SLEEP)
+
+    def wake_up(self, pause: Pause, ticket: Ticket, *, called: bool) -> Woken:
+        """End a pause: the bell has `called`, or the sleep ran its full length."""
+        waiting, bell = ticket.waiting, ticket.bell
+        assert waiting is not None  # noqa: S101 - `fall_asleep` made it
+        assert bell is not None  # noqa: S101
+        if not called:
+            # So it is over, even if the clock stands still or was set back meanwhile.
+            now = max(clock.now(), pause.wait.until)
             self._change(lambda state: self._serve(state, now, late=ticket))
-        woken.clear()
-        return Woken(timedelta(seconds=clock.elapsed() - since), _told(ticket))
+            # That rang: the news is read right here.
+            bell.wait(0.0)
+        return Woken(timedelta(seconds=clock.elapsed() - waiting.since), _told(ticket))
 
     def record(self, outcome: Outcome) -> None:
         """Fold an outcome in, and serve the line."""
         now = clock.now()
         self._change(lambda state: self._serve(update(state, outcome, now), now))
 
-    def adopt(
-        self, strategy: Strategy, carry: Callable[[PoolState], PoolState]
-    ) -> None:
+    def adopt(self, strategy: Strategy, carry: Callable[[PoolState], PoolState]) -> None:
         """Go on with another mode and the state that `carry` makes of this one."""
         now = clock.now()
 
@@ -153,21 +195,25 @@ class Pool:
 
     def settle(self, ticket: Ticket, why: str = "") -> None:
         """Take a call out that is over, however it ended: it keeps no place and no slot."""
+        if self._owners:
+            self._owners.pop(ticket, None)
+        if self.result is None and ticket.granted is None and ticket.bell is None:
+            # It was never in the line, so nobody else can have given it anything.
+            return
+        with self._guard:
+            # What an interrupt left undelivered may hold a slot for this very ticket.
+            self._deliver()
+            self._take_out(ticket, why)
+        self._sweep()
 
-        def change(state: PoolState) -> tuple[PoolState, _Turn]:
-            now = clock.now()
-            if ticket.granted is not None:
-                alias = ticket.granted.endpoint.alias
-                state = update(state, Cancelled(alias, ticket.granted.attempt, why), now)
-            return self._serve(state, now, leaving=ticket)
+    def own(self, owner: object, ticket: Ticket) -> None:
+        """Give a call an owner: when that is forgotten, the next change settles the call.
 
-        if self.result is not None:
-            # An interrupt left this undelivered: it may hold a slot for this very ticket.
-            with self._guard:
-                self._deliver()
-        if ticket.granted is not None or ticket in self._line:
-            self._change(change)
-            ticket.granted = None
+        No interrupt can prevent it, as it can a `__del__`: all that happens is C's.
+        """
+        reference = _Owner(owner, self._orphaned.append)
+        reference.ticket = ticket
+        self._owners[ticket] = reference
 
     def abandon(self, ticket: Ticket) -> None:
         """Settle a call that nobody holds any more; safe in the garbage collector.
@@ -193,13 +239,29 @@ class Pool:
     def close(self) -> None:
         """End every wait; every later call is refused."""
         self._closed = True
-        closed = MultiplexerError("closed")
-        self._change(
-            lambda state: (
-                state,
-                _Turn((), tuple((ticket, closed) for ticket in self._line)),
-            )
-        )
+
+        def change(state: PoolState) -> tuple[PoolState, _Turn]:
+            # An error for each: one that several threads raise mixes up their tracebacks.
+            news = tuple((ticket, MultiplexerError("closed")) for ticket in self._line)
+            return state, _Turn((), news)
+
+        self._change(change)
+
+    def after_fork(self) -> None:
+        """In a forked child: the calls under way are the parent's, and none of them is here.
+
+        A thread of the parent may have held the lock at that moment.
+        """
+        self._guard = threading.Lock()
+        self._store.after_fork()
+        self._line = ()
+        self._abandoned.clear()
+        self._owners.clear()
+        self._orphaned.clear()
+        self.result = None
+        for candidate in self.state.candidates:
+            for attempt in candidate.health.under_way:
+                self.record(Cancelled(candidate.endpoint.alias, attempt, "forked"))
 
     def _serve(
         self,
@@ -214,8 +276,14 @@ class Pool:
             return state, _Turn(())
         line = [ticket for ticket in self._line if ticket is not leaving]
         moment = clock.elapsed()
+        # Who is late may be told at a moment that this clock has not reached, or again.
+        wall = now if late is None else clock.now()
         waits = [ticket.waiting for ticket in line]
-        calls = [waiting.at(moment) for waiting in waits if waiting is not None]
+        calls = [
+            ticket.timely(waiting.at(moment), now, wall, moment)
+            for ticket, waiting in zip(line, waits, strict=True)
+            if waiting is not None
+        ]
         state, choices = serve(state, self.strategy, now, calls)
         still: list[Ticket] = []
         news: list[tuple[Ticket, News]] = []
@@ -228,6 +296,7 @@ class Pool:
                     and ticket is not late
                 ):
                     continue
+                ticket.wakes_at = moment + (choice.until - now).total_seconds()
             news.append((ticket, choice))
         return state, _Turn(tuple(still), tuple(news))
 
@@ -236,19 +305,38 @@ class Pool:
             self._deliver()
             self._store.transact(change, into=self)
             self._deliver()
-        if self._abandoned:
-            self._sweep()
+        self._sweep()
 
     def _sweep(self) -> None:
-        while self._abandoned and self._guard.acquire(blocking=False):
-            # Checked with the guard free, so whoever fails to take it leaves the rest to
-            # its holder, who looks again after releasing it.
-            self._guard.release()
-            try:
-                ticket = self._abandoned.popleft()
-            except IndexError:
-                return
-            self.settle(ticket, "abandoned")
+        # Whoever finds the guard taken leaves the rest to its holder, who looks again after
+        # releasing it.
+        while (self._abandoned or self._orphaned) and not self._guard.locked():
+            with self._guard:
+                self._deliver()
+                while self._orphaned:
+                    self._abandoned.append(self._orphaned[0].ticket)
+                    self._orphaned.popleft()
+                while self._abandoned:
+                    # Forgotten only when it is done, should an interrupt come between.
+                    ticket = self._abandoned[0]
+                    self._take_out(ticket, "abandoned")
+                    self._owners.pop(ticket, None)
+                    self._abandoned.popleft()
+
+    def _take_out(self, ticket: Ticket, why: str) -> None:
+        """Take a call out, with the guard held."""
+
+        def change(state: PoolState) -> tuple[PoolState, _Turn]:
+            now = clock.now()
+            if ticket.granted is not None:
+                alias = ticket.granted.endpoint.alias
+                state = update(state, Cancelled(alias, ticket.granted.attempt, why), now)
+            return self._serve(state, now, leaving=ticket)
+
+        if ticket.granted is not None or ticket in self._line:
+            self._store.transact(change, into=self)
+            self._deliver()
+            ticket.granted = None
 
     def _deliver(self) -> None:
         turn = self.result
@@ -260,6 +348,9 @@ class Pool:
 
 
 def _told(ticket: Ticket) -> Granted | Wait | Exhausted:
+    if ticket.bell is not None:
+        # Whatever it rang for so far is read right here.
+        ticket.bell.wait(0.0)
     news = ticket.news
     if isinstance(news, MultiplexerError):
         raise news

@@ -35,6 +35,10 @@ class Store(Protocol):
         """
         ...
 
+    def after_fork(self) -> None:
+        """Be of use in a forked child, where no other thread holds anything."""
+        ...
+
 
 class MemoryStore:
     """The state of one process, behind a lock that is held for pure functions only."""
@@ -58,3 +62,6 @@ class MemoryStore:
             # signals at calls and loops only.
             self._state, into.result = change(self._state)
             return into.result
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()

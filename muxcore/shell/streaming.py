@@ -9,13 +9,14 @@ from typing import Self
 from attrs import evolve, frozen
 
 from muxcore.chat import AttemptReport, Chunk, Reply
-from muxcore.core.calling import Granted
+from muxcore.core.calling import Granted, Tried
 from muxcore.core.outcomes import Cancelled, End, Failed, Succeeded
 from muxcore.errors import MultiplexerError, StreamInterruptedError
-from muxcore.shell.attempts import OpenStream, read_chunk, succeeded
+from muxcore.shell.attempts import OpenStream, succeeded
 from muxcore.shell.cutting import Cut, CutReason, Watch
 from muxcore.shell.members import Member
 from muxcore.shell.pool import Pool, Ticket
+from muxcore.shell.telling import report
 from muxcore.shell.transport import TransportError
 
 
@@ -33,14 +34,18 @@ class Running:
     attempts: tuple[AttemptReport, ...]
     conversation: str | None
 
-    @property
-    def reply(self) -> Reply:
-        """What has arrived so far."""
+    def reply(self, outcome: End | None) -> Reply:
+        """Return what has arrived so far; `outcome` is how it ended, None while it runs."""
+        attempts = self.attempts
+        if outcome is not None:
+            *others, last = attempts
+            rewrites = (*last.rewrites, *self.source.remarks)
+            attempts = (*others, report(Tried(self.granted, outcome), rewrites))
         reply = self.source.assembler.reply()
-        return evolve(reply, model=self.granted.endpoint.alias, attempts=self.attempts)
+        return evolve(reply, model=self.granted.endpoint.alias, attempts=attempts)
 
     def end(self, outcome: End) -> None:
-        """Record how it ended, once, and give everything back."""
+        """Record how it ended, once, and give everything back. Safe to be done again."""
         try:
             if self.ticket.granted is not None:
                 self.pool.record(outcome)
@@ -73,7 +78,9 @@ class Stream:
     def __init__(self, begin: Callable[[], Running]) -> None:
         self._begin = begin
         self._running: Running | None = None
-        self._ended = False
+        self._outcome: End | None = None
+        """How it ended, once all is given back."""
+        self._error: MultiplexerError | None = None
 
     def __enter__(self) -> Self:
         if self._running is not None:
@@ -94,10 +101,11 @@ class Stream:
 
     def __next__(self) -> Chunk:
         running = self._entered()
-        if self._ended:
-            raise StopIteration
+        if self._outcome is not None:
+            # An answer that was not whole does not end cleanly by being asked twice.
+            raise self._error or StopIteration
         try:
-            chunk = read_chunk(running.member, running.source)
+            chunk = running.source.next(running.member)
         except TransportError as error:
             whole, text = running.source.complete, str(error)
         except BaseException:
@@ -108,31 +116,30 @@ class Stream:
                 return chunk
             whole = running.source.whole
             text = "the stream ended without a finish_reason"
-        self._ended = True
         if whole:
-            running.end(running.succeeded())
+            self._end(running, running.succeeded())
             raise StopIteration
-        raise self._interrupted(running, text)
+        self._error = self._interrupted(running, text)
+        raise self._error
 
     @property
     def reply(self) -> Reply:
-        return self._entered().reply
+        return self._entered().reply(self._outcome)
 
     def close(self) -> None:
         """End the stream where it is. What the model had completed counts as a success."""
         running = self._running
-        if running is None or self._ended:
+        if running is None or self._outcome is not None:
             return
-        self._ended = True
         if running.source.complete:
-            running.end(running.succeeded())
+            self._end(running, running.succeeded())
         else:
-            running.end(running.cancelled(CutReason.LEFT))
+            self._error = MultiplexerError("the stream was closed before its end")
+            self._end(running, running.cancelled(CutReason.LEFT))
 
     def __del__(self) -> None:
         running = self._running
-        if running is not None and not self._ended:
-            self._ended = True
+        if running is not None and self._outcome is None:
             running.release()
             running.pool.abandon(running.ticket)
 
@@ -143,19 +150,23 @@ class Stream:
             )
         return self._running
 
+    def _end(self, running: Running, outcome: End) -> None:
+        # Known as ended only when it is: an interrupt before leaves it to `__exit__`.
+        running.end(outcome)
+        self._outcome = outcome
+
     def _interrupted(self, running: Running, text: str) -> MultiplexerError:
         reason = running.cut.reason
-        if reason in {CutReason.CALL_TIME, CutReason.CLOSED, CutReason.LEFT}:
-            running.end(running.cancelled(str(reason)))
+        alias, attempt = running.granted.endpoint.alias, running.granted.attempt
+        if reason is None or reason is CutReason.ATTEMPT_TIME:
+            self._end(running, Failed(alias, attempt, message=text))
         else:
-            alias, attempt = running.granted.endpoint.alias, running.granted.attempt
-            running.end(Failed(alias, attempt, message=text))
+            self._end(running, running.cancelled(str(reason)))
         if reason is CutReason.CLOSED:
             return MultiplexerError("closed")
         if reason is CutReason.LEFT:
             return MultiplexerError("cancelled")
-        reply = running.reply
-        alias = running.granted.endpoint.alias
+        reply = running.reply(self._outcome)
         return StreamInterruptedError(
             f"{alias} broke off in the middle of its answer: {text}", reply, reply.attempts
         )

@@ -46,16 +46,18 @@ def report(tried: Tried, rewrites: tuple[str, ...] = ()) -> AttemptReport:
 def error_of(
     ending: Refused | GaveUp | Abandoned,
     attempts: Sequence[AttemptReport],
-    status: int | None,
+    statuses: Sequence[int | None],
 ) -> MultiplexerError:
-    """Return the error that this ending is raised as."""
+    """Return the error that this ending is raised as. `statuses` are those of the attempts."""
     match ending:
-        case Refused():
-            last = attempts[-1] if attempts else AttemptReport("", str(ending.refusal.kind))
-            text = f"{clean(last.alias)} refused the request ({last.outcome})"
-            if last.message:
-                text += f": {last.message}"
-            return RequestRejectedError(text, attempts, status)
+        case Refused(trail=trail, refusal=refusal):
+            # Others may have been tried after the one that refused, and failed.
+            place = next(i for i, tried in enumerate(trail) if tried.outcome is refusal)
+            refused = attempts[place]
+            text = f"{clean(refused.alias)} refused the request ({refused.outcome})"
+            if refused.message:
+                text += f": {refused.message}"
+            return RequestRejectedError(text, attempts, statuses[place])
         case GaveUp(exhausted=exhausted):
             return _exhausted(exhausted.reason, attempts, exhausted.retry_at)
         case Abandoned(cancelled=cancelled):
@@ -63,6 +65,8 @@ def error_of(
                 return MultiplexerError("closed")
             if cancelled.message == CutReason.LEFT:
                 return MultiplexerError("cancelled")
+            if cancelled.message == CutReason.FORKED:
+                return MultiplexerError(f"the call cannot go on: {cancelled.message}")
             return _exhausted(Reason.DEADLINE, attempts, None)
         case _ as never:
             assert_never(never)

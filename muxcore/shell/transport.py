@@ -6,7 +6,9 @@ No exception of `requests` leaves this module: each carries the request, and wit
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
+from http.client import RemoteDisconnected
 from typing import TYPE_CHECKING
 
 import requests
@@ -17,6 +19,7 @@ from requests.structures import CaseInsensitiveDict
 from muxcore.plugins.backend import Answer, HttpRequest
 from muxcore.shell.connections import Connections
 from muxcore.shell.cutting import Cut
+from muxcore.shell.kept import Response
 
 if TYPE_CHECKING:
     from muxcore.config import Key
@@ -30,10 +33,32 @@ class TransportError(Exception):
     """The attempt got no answer, or not all of it. Its text is for people, without secrets."""
 
 
+class Lowered(Mapping[str, str]):
+    """Headers with their names in lower case. Most answers are never asked for any."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+        """Without regard to case, as those of requests and urllib3 are."""
+
+    def __getitem__(self, name: str) -> str:
+        return self._headers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.lower() for name in self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
+
+    def __repr__(self) -> str:
+        return f"Lowered({dict(self)!r})"
+
+
 class Exchange:
     """A request that was sent, and its answer with the body still to be read."""
 
-    def __init__(self, response: requests.Response, cut: Cut) -> None:
+    def __init__(self, response: Response, cut: Cut) -> None:
         self._response = response
         self._cut = cut
 
@@ -43,19 +68,35 @@ class Exchange:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return {name.lower(): value for name, value in self._response.headers.items()}
+        return Lowered(self._response.headers)
 
     def pieces(self) -> Iterator[bytes]:
         """Give the body as it arrives: what is there, without waiting for more."""
-        raw = self._response.raw
-        try:
-            while piece := raw.read1(READ_SIZE, decode_content=True):
+        read = self._response.raw.read1
+        cut = self._cut
+        while cut.reason is None:
+            try:
+                piece = read(READ_SIZE, decode_content=True)
+            except ERRORS as error:
+                told = _told(error, cut)
+                break
+            if piece:
                 yield piece
-        except ERRORS as error:
-            raise TransportError(_told(error, self._cut)) from None
-        # A cut in a body without a length looks like its end.
-        if self._cut.reason is not None:
-            raise TransportError(self._cut.reason)
+                if self._is_read():
+                    return
+            elif cut.reason is None:
+                return
+        else:
+            # A cut in a body without a length looks like its end.
+            told = str(cut.reason)
+        # Raised out here, so that its context is not the error with the request in it.
+        raise TransportError(told)
+
+    def _is_read(self) -> bool:
+        """Whether all of an announced length has come: that saves asking for more."""
+        raw = self._response.raw
+        left = getattr(raw, "length_remaining", None)
+        return left == 0 and "content-encoding" not in self._response.headers
 
     def answer(self) -> Answer:
         """Read the whole body."""
@@ -104,6 +145,8 @@ def send(
 
     `timeout` is for connecting and for each silence, in seconds.
     """
+    if cut.reason is not None:
+        raise TransportError(str(cut.reason))
     response = _response(connections, request, key, timeout, cut)
     if isinstance(response, str):
         # Raised out here, so that neither its context nor a frame of its traceback holds
@@ -118,7 +161,7 @@ def _response(
     key: Key | None,
     timeout: tuple[float, float],
     cut: Cut,
-) -> requests.Response | str:
+) -> Response | str:
     """Return the answer, or why there is none. The key is in the request while it is sent."""
     prepared = _prepared(request)
     name = None
@@ -128,13 +171,17 @@ def _response(
     try:
         try:
             return connections.send(prepared, timeout, cut)
-        except requests.exceptions.ConnectionError as error:
+        except BROKEN as error:
             # The server closed it while it was idle: that says nothing of the model.
             if not cut.reused or cut.reason is not None or not _closed_idle(error):
                 raise
         return connections.send(prepared, timeout, cut)
     except ERRORS as error:
         return _told(error, cut)
+    except BaseException as error:  # noqa: BLE001 - it is raised again
+        # An interrupt passes, without the frames below, which hold the key as it is sent.
+        error.__cause__ = error.__context__ = None
+        raise error.with_traceback(None)  # noqa: B904 - that would be a context again
     finally:
         if name is not None:
             # The answer keeps its request.
@@ -162,12 +209,25 @@ ERRORS = (
 """All that sending and reading may raise; `ValueError` is what urllib3 says of odd bytes."""
 
 
+BROKEN = (
+    requests.exceptions.ConnectionError,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.SSLError,
+)
+"""How `requests` says that a connection broke; then urllib3, by the fast path."""
+
+
 def _closed_idle(error: BaseException) -> bool:
-    return any(
-        isinstance(cause, ConnectionResetError | BrokenPipeError)
-        or type(cause).__name__ == "RemoteDisconnected"
-        for cause in _causes(error)
-    )
+    return any(isinstance(cause, CLOSED_IDLE) for cause in _causes(error))
+
+
+CLOSED_IDLE = (
+    # `RemoteDisconnected` is one of the first.
+    ConnectionResetError,
+    BrokenPipeError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 def _told(error: BaseException, cut: Cut) -> str:
@@ -195,23 +255,22 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 _WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    # What is seen as a kind of another in urllib3's eyes comes before that.
     (urllib3.exceptions.NameResolutionError, "its name could not be resolved"),
     (requests.exceptions.ProxyError, "the proxy did not let it through"),
     (requests.exceptions.SSLError, "its certificate or TLS connection failed"),
-    (requests.exceptions.ConnectTimeout, "it could not be connected to in time"),
-    (urllib3.exceptions.ConnectTimeoutError, "it could not be connected to in time"),
-    (
-        (
-            requests.exceptions.ReadTimeout,
-            urllib3.exceptions.ReadTimeoutError,
-            TimeoutError,
-        ),
-        "it was silent for too long",
-    ),
     (ConnectionRefusedError, "the connection was refused"),
+    (urllib3.exceptions.NewConnectionError, "it could not be connected to"),
+    (urllib3.exceptions.ConnectTimeoutError, "it could not be connected to in time"),
+    ((urllib3.exceptions.ReadTimeoutError, TimeoutError), "it was silent for too long"),
+    (RemoteDisconnected, "the connection was closed without an answer"),
     (ConnectionResetError, "the connection was reset"),
     (urllib3.exceptions.IncompleteRead, "the answer broke off"),
     (urllib3.exceptions.ProtocolError, "the connection broke off"),
-    (urllib3.exceptions.NewConnectionError, "it could not be connected to"),
     (urllib3.exceptions.DecodeError, "its answer could not be decompressed"),
+    (requests.exceptions.InvalidProxyURL, "the address of its proxy makes no sense"),
+    (
+        requests.exceptions.InvalidSchema,
+        "its proxy is of a kind that this `requests` does not speak",
+    ),
 )

@@ -1,0 +1,110 @@
+"""`vibe-mux doctor`: tiny calls to every model of the pool, and what to do about each failure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from muxcore import config as configuration
+from muxcore.cli.main import FAILED, WELL
+from muxcore.config import Config
+from muxcore.core.status import clean
+from muxcore.errors import ConfigError
+from muxcore.setup.probing import Check, Report, probe_all
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        config = configuration.load(options.config)
+    except ConfigError as error:
+        if options.json:
+            print(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
+        else:
+            print(*error.problems, sep="\n", file=sys.stderr)
+        return FAILED
+    progress = _Progress(config)
+    try:
+        reports = probe_all(config, None, progress.step)
+    finally:
+        progress.end()
+    well = all(report.is_well for report in reports)
+    if options.json:
+        print(json.dumps(_as_json(config, reports, well=well), indent=2))
+    else:
+        print(table(reports))
+        if not config.enabled:
+            print("\nThe multiplexer is off: the active model alone was probed.")
+    return WELL if well else FAILED
+
+
+class _Progress:
+    """Says on a terminal how many calls have been made; nothing in a pipe."""
+
+    def __init__(self, config: Config) -> None:
+        self._models = len(config.endpoints)
+        self._calls = 0
+        self._lock = threading.Lock()
+        self._shows = sys.stderr.isatty()
+        self._show()
+
+    def step(self) -> None:
+        with self._lock:
+            self._calls += 1
+            self._show()
+
+    def end(self) -> None:
+        if self._shows:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _show(self) -> None:
+        if self._shows:
+            text = f"\rprobing {self._models} models: {self._calls} calls made"
+            print(text, end="", file=sys.stderr, flush=True)
+
+
+def table(reports: Sequence[Report]) -> str:
+    """Draw what came of the probes, and below it what to do."""
+    head = ["model", *map(str, Check), "limits announced"]
+    rows = [
+        [
+            clean(report.endpoint.alias),
+            *(str(report.results[check]) for check in Check),
+            ", ".join(f"{what}: {left}" for what, left in report.limits.items()) or "none",
+        ]
+        for report in reports
+    ]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in [head, *rows]
+    ]
+    faults = [
+        f"  {clean(report.endpoint.alias)}: {fault}"
+        for report in reports
+        for fault in report.faults
+    ]
+    if not faults:
+        return "\n".join([*lines, "", "All is well."])
+    return "\n".join([*lines, "", "What to do:", *faults])
+
+
+def _as_json(config: Config, reports: Sequence[Report], *, well: bool) -> dict[str, Any]:
+    return {
+        "ok": well,
+        "enabled": config.enabled,
+        "models": {
+            report.endpoint.alias: {
+                "ok": report.is_well,
+                **{str(c): str(report.results[c]).lower() for c in Check},
+                "limits": dict(report.limits),
+                "faults": list(report.faults),
+            }
+            for report in reports
+        },
+    }

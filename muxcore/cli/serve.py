@@ -1,0 +1,143 @@
+"""`vibe-mux serve`: the pool as an OpenAI-compatible server on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
+from muxcore.gateway import ConfigFollower, Gateway, Server, parse_drill, publishing
+from muxcore.gateway.guarding import is_loopback
+
+TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
+SHORTEST_EXPOSED_TOKEN = 16
+DRAIN_SECONDS = 30.0
+FIRST_LEASE_SECONDS = 30.0
+
+
+def run(options: argparse.Namespace) -> int:
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    exposed = not is_loopback(options.host)
+    if exposed and len(given) < SHORTEST_EXPOSED_TOKEN:
+        text = (
+            f"{options.host} can be reached from other machines: set {TOKEN_VARIABLE} to a"
+            f" token of at least {SHORTEST_EXPOSED_TOKEN} characters"
+        )
+        print(f"vibe-mux: {text}", file=sys.stderr)
+        return WRONG_USAGE
+    try:
+        drills = [parse_drill(text) for text in options.drills]
+    except ValueError as error:
+        print(f"vibe-mux: --break: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    stopping = _Stopping()
+    pool = ConfigFollower(options.config, drills=drills)
+    try:
+        gateway = Gateway(
+            pool,
+            given or secrets.token_urlsafe(32),
+            host=options.host,
+            port=options.port,
+            exposed=exposed,
+            on_unleased=stopping.ask if options.leased else None,
+        )
+    except (OSError, ValueError) as error:
+        pool.close()
+        print(f"vibe-mux: cannot serve at {options.host}: {error}", file=sys.stderr)
+        return FAILED
+    try:
+        _serve(gateway, stopping, options, shows_token=not given)
+    finally:
+        # What has not ended by now is cut.
+        pool.close()
+        gateway.stop()
+    return WELL
+
+
+class _Stopping:
+    """Waits until the server is to stop: a signal has come, or its last lease has ended."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    def on_signals(self) -> None:
+        """Be asked by the first signal; after it, the next one ends the process at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        if os.name != "nt":
+            return self._asked.wait(seconds)
+        # There, no signal is noticed while a lock is waited for.
+        left = float("inf") if seconds is None else seconds  # pragma: no cover
+        while left > 0 and not self._asked.wait(min(left, 0.5)):  # pragma: no cover
+            left -= 0.5
+        return self._asked.is_set()  # pragma: no cover
+
+    def _signalled(self, number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        self._asked.set()
+
+
+def _serve(
+    gateway: Gateway,
+    stopping: _Stopping,
+    options: argparse.Namespace,
+    *,
+    shows_token: bool,
+) -> None:
+    config = gateway.pool.file or Path("config.toml")
+    server = Server(
+        _reachable(options.host), gateway.port, gateway.token, os.getpid(), str(config)
+    )
+    stopping.on_signals()
+    gateway.start()
+    with publishing(server, os.environ) as hindrance:
+        _tell(gateway, options, hindrance, shows_token=shows_token)
+        if not (options.leased and _stays_unleased(gateway, stopping)):
+            stopping.wait()
+    print("vibe-mux: stopping, when what runs has ended", file=sys.stderr)
+    gateway.drain(DRAIN_SECONDS)
+
+
+def _stays_unleased(gateway: Gateway, stopping: _Stopping) -> bool:
+    """Whether nobody has come for whom this server was started."""
+    return not stopping.wait(FIRST_LEASE_SECONDS) and not gateway.leases
+
+
+def _reachable(host: str) -> str:
+    """Return the address at which this machine finds a server at `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
+
+
+def _tell(
+    gateway: Gateway, options: argparse.Namespace, hindrance: str, *, shows_token: bool
+) -> None:
+    base = f"{gateway.url}/v1"
+    if options.json:
+        told = {
+            "url": base,
+            "port": gateway.port,
+            "pid": os.getpid(),
+            "published": not hindrance,
+        }
+        if shows_token:
+            told["token"] = gateway.token
+        print(json.dumps(told), flush=True)
+        return
+    print(f"Serving {base}")
+    print(f"Token: {gateway.token if shows_token else f'as in {TOKEN_VARIABLE}'}")
+    print('Model: "mux" for the pool, or an alias for that model alone', flush=True)
+    if hindrance:
+        print(f"warning: not to be found by others: {hindrance}", file=sys.stderr)
+    for warning in gateway.pool.config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)

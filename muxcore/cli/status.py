@@ -1,0 +1,139 @@
+"""`vibe-mux status`: how the running server's pool stands, once or live."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from muxcore.cli.main import FAILED, WELL
+from muxcore.config.reading import FILE_NAME, vibe_home
+from muxcore.core.status import clean
+from muxcore.gateway.joining import (
+    NotReachableError,
+    Server,
+    all_published,
+    ask,
+    ask_json,
+    find,
+)
+
+REFRESH_SECONDS = 1.0
+STATUS = "/status?format=json"
+
+
+def run(options: argparse.Namespace) -> int:
+    config = (
+        vibe_home(os.environ) / FILE_NAME
+        if options.config is None
+        else Path(options.config).expanduser()
+    )
+    server = find(config, os.environ)
+    if server is None:
+        print(f"vibe-mux: {_nobody(config)}", file=sys.stderr)
+        return FAILED
+    try:
+        if options.watch:
+            return watch(server)
+        if options.json:
+            print(json.dumps(ask_json(server, STATUS), indent=2))
+        else:
+            print(_markdown(server), end="")
+    except NotReachableError as error:
+        print(f"vibe-mux: {error}; it may have ended", file=sys.stderr)
+        return FAILED
+    return WELL
+
+
+def _markdown(server: Server) -> str:
+    """Return the text of `/mux`, without what could steer a terminal."""
+    text = ask(server, "/status?format=markdown")
+    return "".join(c for c in text if c == "\n" or c.isprintable())
+
+
+def _nobody(config: Path) -> str:
+    text = f"no server runs for {config}; `vibe-mux serve` starts one"
+    others = [server.config for server in all_published(os.environ)]
+    if others:
+        text += (
+            f" (there is one for {', '.join(map(clean, others))}: name it with --config)"
+        )
+    return text
+
+
+def watch(
+    server: Server,
+    pause: Callable[[float], object] | None = None,
+) -> int:
+    """Show the status until the server ends, or Ctrl-C."""
+    try:
+        from rich.live import Live  # noqa: PLC0415 - an extra
+    except ImportError:
+        text = "--watch needs rich: pip install 'vibe-mux[watch]'"
+        print(f"vibe-mux: {text}", file=sys.stderr)
+        return FAILED
+    pause = pause or threading.Event().wait
+    told = ask_json(server, STATUS)
+    with Live(table(told), auto_refresh=False) as live:
+        try:
+            while True:
+                pause(REFRESH_SECONDS)
+                live.update(table(ask_json(server, STATUS)), refresh=True)
+        except NotReachableError:
+            pass
+    print("The server has ended.", file=sys.stderr)
+    return WELL
+
+
+def table(told: dict[str, Any]) -> Any:
+    """Draw the status as a table of rich."""
+    from rich.table import Table  # noqa: PLC0415 - an extra
+    from rich.text import Text  # noqa: PLC0415
+
+    title = f"{clean(told['mode'])}: {told['models_available']}/{told['models_in_pool']} available"
+    if not told["enabled"]:
+        title = "The multiplexer is off"
+    drawn = Table(title=title, caption="\n".join(map(clean, told["notices"])) or None)
+    for name in ("Model", "Standing"):
+        drawn.add_column(name)
+    for name in (
+        "Now",
+        "Success",
+        "Limited",
+        "Failed",
+        "Tokens",
+        "Cached",
+        "Cost",
+        "First",
+    ):
+        drawn.add_column(name, justify="right")
+    for alias, model in told["per_model"].items():
+        drawn.add_row(*map(Text, (clean(alias), _standing(model), *_numbers(model))))
+    return drawn
+
+
+def _standing(model: dict[str, Any]) -> str:
+    if model["is_disabled"]:
+        until = datetime.fromisoformat(model["disabled_until"]).astimezone()
+        return f"🔴 until {until:%H:%M:%S} ({clean(model['disabled_for'])})"
+    return "🟡 on probation" if model["on_probation"] else "🟢 active"
+
+
+def _numbers(model: dict[str, Any]) -> tuple[str, ...]:
+    sent, first = model["tokens_in"], model["first_content_ms"]
+    return (
+        str(model["in_flight"]),
+        str(model["success_count"]),
+        str(model["rate_limit_count"]),
+        str(model["fail_count"]),
+        f"{sent + model['tokens_out']:,}",
+        f"{model['tokens_cached'] / sent:.0%}" if sent else "",
+        f"${model['cost']:.2f}" if model["cost"] else "",
+        "" if first is None else f"{first:,.0f} ms",
+    )

@@ -1,0 +1,72 @@
+"""The skill that makes `/mux` a command of vibe, and how a message of it is recognised.
+
+Vibe sends a skill's text to the model as the user's words. The server sees them first, and
+answers itself: so no model is called, and it works while every model is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NAME = "mux"
+COMMAND = f"/{NAME}"
+FILE = f"{NAME}/SKILL.md"
+"""Where vibe looks for it, under a directory of `VIBE_SKILL_PATHS`."""
+
+MARKER = "vibe-mux:status:7f1c2f6e"
+"""Nobody writes this by chance, and no other skill has it."""
+
+BODY = f"""\
+<!-- {MARKER} -->
+The user asks how the multiplexer stands. While vibe goes through vibe-mux, this message is
+answered before it comes to a model. If you read it, vibe does not go through vibe-mux: say so
+in one sentence, and that `vibe-mux run -- vibe` starts vibe through the pool of models. Call
+no tool.
+"""
+
+TEXT = f"""\
+---
+name: {NAME}
+description: Show the status of the multiplexer (vibe-mux). No model is called for it.
+user-invocable: true
+disable-model-invocation: true
+---
+
+{BODY}"""
+"""The whole of `SKILL.md`."""
+
+ALREADY_LOADED = f"Skill '{NAME}' is already loaded earlier in this conversation."
+"""What vibe 3 sends in place of the text from the second time on."""
+
+# Vibe 3 sends the command and the text; vibe 2 the file alone, or after the command.
+_BEGINNINGS = (COMMAND, f'<skill_content name="{NAME}">', "---", f"<!-- {MARKER}")
+
+
+def asks_for_status(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last message is the user's, and is `/mux`.
+
+    A longer text that only quotes it, as vibe's request for a title does, is not.
+    """
+    if not messages or messages[-1].get("role") != "user":
+        return False
+    text = _text(messages[-1].get("content")).strip()
+    if text == COMMAND:
+        return True
+    if not text.startswith(_BEGINNINGS):
+        return False
+    words = text.removeprefix(COMMAND)
+    if words != text and not words[0].isspace():
+        # Another command, such as /muxer.
+        return False
+    return MARKER in words or words.strip().startswith(ALREADY_LOADED)
+
+
+def _text(content: object) -> str:
+    """Return a message's text, whole or in parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "\n\n".join(text for text in parts if isinstance(text, str))
+    return ""

@@ -1,0 +1,512 @@
+"""Requests for a completion, through the real pool, over real HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from attrs import evolve
+
+from muxcore.chat import Usage
+from muxcore.config import Config
+from muxcore.gateway.drilling import parse_drill
+from muxcore.standin import (
+    Answer,
+    Break,
+    Closed,
+    Cut,
+    ErrorEvent,
+    Raw,
+    Received,
+    ToolCall,
+    rate_limited,
+    refusal,
+    server_error,
+)
+from muxcore.standin.script import Behaviour
+from tests.gateway.conftest import (
+    CHAT,
+    PING,
+    Served,
+    as_toml,
+    chat,
+    dialled,
+    events,
+    read_all,
+    text_of,
+    wait_until,
+)
+
+Serve = Callable[..., Served]
+DOWN = (rate_limited(), server_error(500), Closed(), Cut(0), refusal(401, "bad key"))
+
+
+def read_to_the_break(answer: requests.Response) -> bytes:
+    """Read a body that must break off."""
+    seen = b""
+    try:
+        for piece in answer.iter_content(None):
+            seen += piece
+    except requests.exceptions.ChunkedEncodingError:
+        return seen
+    pytest.fail(f"it ended as if it were whole: {seen!r}")
+
+
+def test_a_whole_answer(serve: Serve) -> None:
+    served = serve()
+    answer = served.ask()
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-mux-model"] == "large"
+    body = answer.json()
+    assert body["object"] == "chat.completion"
+    assert body["choices"][0]["message"]["content"] == "pong from large-model"
+    assert body["usage"]["total_tokens"] > 0
+
+
+def test_a_stream(serve: Serve) -> None:
+    served = serve()
+    answer = served.ask(stream=True)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["x-mux-model"] == "large"
+    told = events(answer)
+    assert text_of(told) == "pong from large-model"
+    assert told[-1]["choices"][0]["finish_reason"] == "stop"
+    assert not any("usage" in chunk for chunk in told)
+
+
+def test_usage_is_streamed_to_who_asks_and_always_asked_for(serve: Serve) -> None:
+    served = serve()
+    told = events(served.ask(stream=True, stream_options={"include_usage": True}))
+    assert told[-1]["usage"]["total_tokens"] > 0
+    events(served.ask(stream=True))
+    assert all(request.wants_usage for request in served.large.requests)
+
+
+def test_a_connection_serves_many_requests(serve: Serve) -> None:
+    served = serve()
+    connection = http.client.HTTPConnection("127.0.0.1", served.gateway.port, timeout=5)
+    headers = {
+        "Authorization": "Bearer token-of-the-tests",
+        "Content-Type": "application/json",
+    }
+    body = json.dumps({"model": "mux", "messages": PING})
+    sockets = set()
+    for path in (CHAT, CHAT, "/only/none" + CHAT, CHAT):
+        connection.request("POST", path, body, headers)
+        sockets.add(connection.sock)
+        connection.getresponse().read()
+    connection.close()
+    assert len(sockets) == 1
+    assert len(served.large.requests) == 3
+
+
+def test_requests_sent_ahead_are_answered_in_turn(serve: Serve) -> None:
+    served = serve()
+    twice = chat(served.gateway) + chat(served.gateway, max_tokens=7)
+    with dialled(served.gateway, twice) as client:
+        client.settimeout(5)
+        data = b""
+        while data.count(b"pong from large-model") < 2:
+            data += client.recv(65536)
+    assert [r.body.get("max_tokens") for r in served.large.requests] == [None, 7]
+
+
+def test_http_1_0_is_answered_until_the_end_of_the_connection(serve: Serve) -> None:
+    served = serve()
+    data = chat(served.gateway, f"POST {CHAT} HTTP/1.0", stream=True)
+    with dialled(served.gateway, data) as client:
+        head, _, body = read_all(client).partition(b"\r\n\r\n")
+    assert b"Connection: close" in head
+    assert b"Transfer-Encoding" not in head
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_body_may_be_announced(serve: Serve) -> None:
+    served = serve()
+    data = chat(served.gateway).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1)
+    head, _, body = data.partition(b"\r\n\r\n")
+    with dialled(served.gateway, head + b"\r\n\r\n") as client:
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(body)
+        assert client.recv(20).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("fault", DOWN, ids=lambda fault: type(fault).__name__)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failing_model_is_replaced_unseen(
+    serve: Serve, fault: Behaviour, stream: bool
+) -> None:
+    served = serve()
+    served.large.then(fault)
+    answer = served.ask(stream=stream)
+    assert answer.status_code == 200
+    assert answer.headers["x-mux-model"] == "small"
+    if stream:
+        assert text_of(events(answer)) == "pong from small-model"
+    else:
+        assert answer.json()["choices"][0]["message"]["content"] == "pong from small-model"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_all_are_limited(serve: Serve, stream: bool) -> None:
+    served = serve(section={"max_wait_ms": 0})
+    served.large.default = rate_limited(timedelta(seconds=30))
+    served.small.default = rate_limited(timedelta(seconds=20))
+    answer = served.ask(stream=stream)
+    assert answer.status_code == 429
+    # The last resort of the model that may be asked first.
+    assert 18 <= int(answer.headers["retry-after"]) <= 20
+    error = answer.json()["error"]
+    assert error["type"] == "rate_limit_error"
+    assert "large: rate limited until" in error["message"]
+
+
+def test_all_are_down(serve: Serve) -> None:
+    served = serve(section={"max_wait_ms": 0})
+    served.large.default = served.small.default = server_error()
+    answer = served.ask()
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json()["error"]["code"] == "pool_exhausted"
+
+
+@pytest.mark.parametrize(("status", "expected"), [(400, 400), (413, 413), (422, 422)])
+def test_a_request_at_fault_is_told_so_once(
+    serve: Serve, status: int, expected: int
+) -> None:
+    served = serve()
+    served.large.then(refusal(status, "messages must alternate"))
+    answer = served.ask(stream=True)
+    assert answer.status_code == expected
+    assert "messages must alternate" in answer.json()["error"]["message"]
+    assert not served.small.requests
+
+
+def test_a_multiplexer_that_is_closed(serve: Serve) -> None:
+    served = serve()
+    served.pool.close()
+    assert served.ask().status_code == 503
+
+
+def test_a_mode_that_is_broken(serve: Serve) -> None:
+    class Broken:
+        def pick(self, *_: object) -> object:
+            raise RuntimeError("no idea")
+
+    def adapt(config: Config) -> Config:
+        return evolve(config, strategy=Broken())  # type: ignore[arg-type]
+
+    answer = serve(adapt=adapt).ask()
+    assert answer.status_code == 500
+    assert "no idea" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "fault", [Cut(2), Cut(2, Break.RESET), ErrorEvent({"message": "overloaded"}, after=2)]
+)
+def test_after_the_first_content_a_failure_cuts_the_stream(
+    serve: Serve, fault: Behaviour
+) -> None:
+    served = serve()
+    served.large.then(fault)
+    answer = served.ask(stream=True)
+    assert answer.status_code == 200
+    seen = read_to_the_break(answer)
+    assert b"pong f" in seen
+    assert b"[DONE]" not in seen
+    assert b'"finish_reason":"' not in seen
+    assert not served.small.requests
+
+
+def test_tools_and_unknown_members_reach_the_model(serve: Serve) -> None:
+    served = serve()
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    body: dict[str, Any] = {
+        "tools": tools,
+        "tool_choice": "auto",
+        "temperature": 0.25,
+        "max_tokens": 9,
+        "response_format": {"type": "json_object"},
+        "session": "theirs",
+        "timeout": 0.000001,
+        "messages_": 1,
+    }
+    assert served.ask(**body).status_code == 200
+    received = served.large.requests[0].body
+    assert {name: received[name] for name in body} == body
+    assert received["model"] == "large-model"
+
+
+def test_tool_calls_come_in_one_shape(serve: Serve) -> None:
+    served = serve()
+    served.large.then(Answer(tool_calls=(ToolCall("read", '{"path": "a"}'),), pieces=3))
+    told = events(served.ask(stream=True))
+    fragments = [
+        fragment
+        for chunk in told
+        for fragment in chunk["choices"][0]["delta"].get("tool_calls", [])
+    ]
+    assert {fragment["index"] for fragment in fragments} == {0}
+    assert fragments[0]["function"]["name"] == "read"
+    assert fragments[0]["id"] == "call00000"
+    assert fragments[0]["type"] == "function"
+    assert "".join(f["function"]["arguments"] for f in fragments) == '{"path": "a"}'
+    assert told[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_members_of_an_answer_that_nobody_knows_are_passed_on(serve: Serve) -> None:
+    served = serve()
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"content": "hi", "odd": 1}}], "fingerprint": "f"},
+        {"choices": [{"delta": {}, "finish_reason": "stop", "why": "x"}]},
+    ]
+    pieces = [b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks]
+    served.large.then(Raw((*pieces, b"data: [DONE]\n\n")))
+    first, last = events(served.ask(stream=True))
+    assert first["fingerprint"] == "f"
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": "hi", "odd": 1}
+    assert last["choices"][0]["why"] == "x"
+    # What strict clients need is there, though the model has left it out.
+    assert {"id", "created", "model", "object"} <= first.keys()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_a_character_does_no_harm(serve: Serve, stream: bool) -> None:
+    served = serve()
+    messages = [{"role": "user", "content": "\ud83d"}]
+    raw = (
+        b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n'
+        b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+        if stream
+        else b'{"choices": [{"message": {"content": "\\ud83d"}, "finish_reason": "stop"}]}'
+    )
+    served.large.then(Raw((raw,)))
+    answer = served.ask(messages=messages, stream=stream)
+    assert answer.status_code == 200
+    assert b"\\ud83d" in answer.content
+
+
+def test_an_alias_asks_that_model_alone(serve: Serve) -> None:
+    served = serve(section={"max_wait_ms": 0})
+    assert served.ask(model="small").headers["x-mux-model"] == "small"
+    served.small.then(server_error())
+    assert served.ask(model="small").status_code == 503
+    assert not served.large.requests
+
+
+@pytest.mark.parametrize("model", ["large-model", "gpt-4", "", "MUX"])
+def test_an_unknown_model_is_told_of_the_known_ones(serve: Serve, model: str) -> None:
+    answer = serve().ask(model=model)
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    assert error["code"] == "model_not_found"
+    assert "mux, large, small" in error["message"]
+
+
+def test_names_can_be_given_to_the_pool_and_to_models(serve: Serve) -> None:
+    served = serve(names={"large-model": "mux", "small-model": "small", "lost": "gone"})
+    assert served.ask(model="large-model").headers["x-mux-model"] == "large"
+    assert served.ask(model="small-model").headers["x-mux-model"] == "small"
+    assert served.ask(model="lost").status_code == 404
+    names = [model["id"] for model in served.get("/v1/models").json()["data"]]
+    assert names == ["mux", "large", "small", "large-model", "small-model", "lost"]
+
+
+def test_a_path_can_say_who_is_to_answer(serve: Serve) -> None:
+    served = serve()
+    pool = served.gateway.api_base("run-1").removeprefix(served.gateway.url)
+    alone = served.gateway.api_base("run-1", "small").removeprefix(served.gateway.url)
+    name = "whatever vibe calls it"
+    first = served.ask(f"{pool}/chat/completions", model=name)
+    second = served.ask(f"{alone}/chat/completions", model=name)
+    third = served.ask("/only/gone/v1/chat/completions", model=name)
+    assert first.headers["x-mux-model"] == "large"
+    assert second.headers["x-mux-model"] == "small"
+    assert third.status_code == 404
+    assert served.gateway.receipt("run-1").calls == {"large": 1, "small": 1}
+
+
+def test_for_a_run_each_model_brings_its_own_settings(serve: Serve) -> None:
+    def hot(made: dict[str, Any], _: object) -> dict[str, Any]:
+        made["models"][0]["temperature"] = 0.9
+        return made
+
+    served = serve(source=hot)
+    settings: dict[str, Any] = {
+        "temperature": 0.1,
+        "top_p": 0.5,
+        "reasoning_effort": "high",
+        "seed": 1,
+    }
+    served.ask("/run/r/pool/v1/chat/completions", **settings)
+    served.ask(**settings)
+    of_run, of_client = (request.body for request in served.large.requests)
+    assert of_run["temperature"] == 0.9
+    assert of_run["seed"] == 1
+    assert not {"top_p", "reasoning_effort"} & of_run.keys()
+    assert {name: of_client[name] for name in settings} == settings
+
+
+def test_the_affinity_is_the_session(serve: Serve) -> None:
+    # Both are primaries: without a session, the load is spread.
+    served = serve(
+        source=lambda made, _: {
+            **made,
+            "multiplexer": {
+                "enabled": True,
+                "mode": "load_balance",
+                "sticky": "session",
+                "pool": [{"model": "large"}, {"model": "small"}],
+            },
+        },
+    )
+
+    def answered(session: str) -> set[str]:
+        headers = {"x-affinity": session}
+        body = {"model": "mux", "messages": PING}
+        url = served.gateway.url + CHAT
+        return {
+            served.session.post(url, json=body, headers=headers).headers["x-mux-model"]
+            for _ in range(4)
+        }
+
+    assert len(answered("")) == 2
+    assert len(answered("one")) == 1
+    assert len(answered("y" * 20_000)) == 1
+
+
+def test_models_are_listed(serve: Serve) -> None:
+    served = serve()
+    listed = served.get("/v1/models").json()
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["mux", "large", "small"]
+    assert served.get("/v1/models/small").json()["id"] == "small"
+    assert served.get("/v1/models/none").status_code == 404
+
+
+def test_receipts_tell_what_the_pool_was_good_for(serve: Serve) -> None:
+    served = serve()
+    usage = Usage(prompt_tokens=100, completion_tokens=10, cached_tokens=50)
+    served.large.then(rate_limited(), Answer(usage=usage))
+    served.small.default = Answer(usage=usage)
+    events(served.ask("/run/r-1/pool/v1/chat/completions", stream=True))
+    served.ask("/run/r-1/pool/v1/chat/completions")
+    served.ask("/run/r-1/pool/v1/chat/completions", messages=[])
+    told = served.get("/receipt?label=r-1").json()
+    assert told["calls"] == {"small": 2}
+    assert told["interruptions_avoided"] == 1
+    assert 55_000 < told["waiting_saved_ms"] <= 60_000
+    assert (told["tokens_in"], told["tokens_out"]) == (200, 20)
+    assert told["cached_share"] == 0.5
+    assert served.get("/receipt").json()["calls"] == {"small": 2}
+    assert served.get("/receipt?label=other").json()["calls"] == {}
+
+
+def test_calls_that_fail_are_counted(serve: Serve) -> None:
+    served = serve(section={"max_wait_ms": 0})
+    served.large.then(Cut(2))
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        _ = served.ask(stream=True).content
+    wait_until(lambda: served.gateway.receipt().failed == 1)
+
+
+class _Faulty(dict[str, str]):
+    def get(self, *_: object) -> Any:
+        raise RuntimeError("a fault of the server")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_of_the_server_ends_one_request_only(
+    serve: Serve, stream: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = serve(names=_Faulty())
+    answer = served.ask(stream=stream)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["message"] == "The server has a fault."
+    assert "a fault of the server" in capsys.readouterr().err
+    assert served.get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_fault_in_the_middle_of_a_stream_cuts_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from muxcore.gateway import completions
+
+    def faulty(chunks: Any, *_: object, **__: object) -> Any:
+        yield b"data: {}\n\n"
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(completions, "events", faulty)
+    served = serve()
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        _ = served.ask(stream=True).content
+    assert "odd" in capsys.readouterr().err
+    wait_until(lambda: served.in_flight() == 0)
+
+
+def test_a_key_refused_is_read_once_more(serve: Serve, tmp_path: Any) -> None:
+    """The file has not changed, only the key beside it, and the model refuses the old one."""
+
+    def write(made: dict[str, Any], upstream: Any) -> Any:
+        made["providers"][0]["api_key_env_var"] = "SOME_KEY"
+        (tmp_path / ".env").write_text("SOME_KEY=old\n")
+        (tmp_path / "config.toml").write_text(as_toml(made))
+        return tmp_path / "config.toml"
+
+    def judge(received: Received) -> Behaviour:
+        if received.headers["authorization"] == "Bearer new":
+            return Answer()
+        # Renewed while the call is on its way.
+        (tmp_path / ".env").write_text("SOME_KEY=new\n")
+        return refusal(401, "bad key")
+
+    served = serve(source=write)
+    served.large.default = judge
+    assert served.ask().headers["x-mux-model"] == "large"
+    assert [r.headers["authorization"] for r in served.large.requests] == [
+        "Bearer old",
+        "Bearer new",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        ("429", "rate_limit_count"),
+        ("500", "fail_count"),
+        ("401", "fail_count"),
+        ("refused", "fail_count"),
+        ("cut", "fail_count"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fire_drill(serve: Serve, fault: str, outcome: str, stream: bool) -> None:
+    served = serve(drills=[parse_drill(f"large={fault}@3")])
+    answered = [served.ask(stream=stream).headers["x-mux-model"] for _ in range(4)]
+    assert answered == ["large", "large", "small", "small"]
+    assert len(served.large.requests) == 2
+    told = served.get("/status?format=json").json()
+    assert told["per_model"]["large"][outcome] == 1
+    assert told["notices"] == [
+        f"Fire drill: large has the fault {fault} at its call number 3."
+    ]
+
+
+def test_drills_of_one_model_count_the_same_calls(serve: Serve) -> None:
+    drills = [
+        parse_drill("large=500@1"),
+        parse_drill("large=429"),
+        parse_drill("small=cut@2"),
+    ]
+    served = serve(drills=drills, section={"max_wait_ms": 0})
+    assert served.ask().headers["x-mux-model"] == "small"
+    answer = served.ask()
+    assert answer.status_code in {200, 429, 503}
+    assert not served.large.requests

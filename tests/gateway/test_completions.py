@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from muxcore.chat import Chunk, Reply
+from muxcore.gateway.completions import Frame, events, read_request, said_by_server
+from muxcore.gateway.wire import RefusedError
+
+FRAME = Frame("id-1", 1234, "mux")
+GOOD: dict[str, Any] = {"model": "mux", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def body(**members: Any) -> bytes:
+    return json.dumps({**GOOD, **members}).encode()
+
+
+def test_a_request_is_read() -> None:
+    asked = read_request(
+        body(
+            stream=True,
+            stream_options={"include_usage": True, "other": 1},
+            tools=[{"type": "function"}],
+            tool_choice="auto",
+            temperature=0,
+            max_tokens=5,
+            session="mine",
+            timeout=3,
+            cancellation={"a": []},
+            logprobs=None,
+        )
+    )
+    assert (asked.model, asked.streams, asked.wants_usage) == ("mux", True, True)
+    chat = asked.chat
+    assert chat.messages == GOOD["messages"]
+    assert (chat.tools, chat.tool_choice) == ([{"type": "function"}], "auto")
+    assert (chat.temperature, chat.max_tokens, chat.stream) == (0, 5, True)
+    # Members that are not understood stay, whatever names they have.
+    assert chat.extra == {
+        "stream_options": {"include_usage": True, "other": 1},
+        "session": "mine",
+        "timeout": 3,
+        "cancellation": {"a": []},
+        "logprobs": None,
+    }
+
+
+def test_members_can_be_left_out() -> None:
+    asked = read_request(
+        body(temperature=1, reasoning_effort="high", n=1), {"temperature", "n"}
+    )
+    assert asked.chat.temperature is None
+    assert asked.chat.extra == {"reasoning_effort": "high"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image_url", "image_url": {"url": "data:"}}],
+            }
+        ],
+        [{"role": "assistant", "tool_calls": [{"id": "1", "function": {}}]}],
+        [{"role": "assistant", "content": None, "tool_calls": None}],
+        [{"role": "user", "content": "\ud83d"}],
+        [{}],
+    ],
+)
+def test_messages_of_any_kind_are_taken(messages: list[Any]) -> None:
+    assert read_request(body(messages=messages)).chat.messages == messages
+
+
+@pytest.mark.parametrize(
+    ("data", "param"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[]", None),
+        (b'"text"', None),
+        (b"\xff{}", None),
+        (b"[" * 100_000, None),
+        (body().replace(b'"hi"', b"NaN"), None),
+        (body(temperature=1).replace(b"1", b"Infinity"), None),
+        (body().decode().encode("utf-16"), None),
+        (b"{}", "model"),
+        (body(model=None), "model"),
+        (body(model=["mux"]), "model"),
+        (body(messages=None), "messages"),
+        (body(messages=[]), "messages"),
+        (body(messages={}), "messages"),
+        (body(messages=["hi"]), "messages"),
+        (body(messages=[{"content": 3}]), "messages[0].content"),
+        (body(messages=[{}, {"content": {"a": 1}}]), "messages[1].content"),
+        (body(messages=[{"content": ["a"]}]), "messages[0].content"),
+        (body(messages=[{"content": [{"text": 3}]}]), "messages[0].content"),
+        (body(messages=[{"tool_calls": 3}]), "messages[0].tool_calls"),
+        (body(messages=[{"tool_calls": [3]}]), "messages[0].tool_calls"),
+        (body(stream="yes"), "stream"),
+        (body(stream=1), "stream"),
+        (body(stream_options=[]), "stream_options"),
+        (body(temperature="hot"), "temperature"),
+        (body(temperature=True), "temperature"),
+        (body(max_tokens=1.5), "max_tokens"),
+        (body(max_tokens=False), "max_tokens"),
+        (body(tools={}), "tools"),
+        (body(tools=["a"]), "tools"),
+    ],
+)
+def test_what_cannot_be_a_request_is_refused(data: bytes, param: str | None) -> None:
+    with pytest.raises(RefusedError) as caught:
+        read_request(data)
+    assert caught.value.refusal.status == 400
+    assert caught.value.refusal.param == param
+
+
+def test_a_whole_answer_is_passed_on_and_completed() -> None:
+    raw = {
+        "id": None,
+        "object": "odd",
+        "choices": [
+            {"message": {"content": "hi"}, "finish_reason": "stop", "logprobs": {"x": 1}},
+            {"index": 1},
+        ],
+        "usage": {"prompt_tokens": 1},
+        "timings": [1, 2],
+    }
+    reply = Reply({"content": "hi", "reasoning_content": "hm"}, "stop", raw=raw)
+    assert FRAME.whole(reply) == {
+        "id": "id-1",
+        "object": "chat.completion",
+        "created": 1234,
+        "model": "mux",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "logprobs": {"x": 1},
+                "message": {
+                    "role": "assistant",
+                    "content": "hi",
+                    "reasoning_content": "hm",
+                },
+            },
+            {"index": 1},
+        ],
+        "usage": {"prompt_tokens": 1},
+        "timings": [1, 2],
+    }
+    assert raw["id"] is None
+
+
+def test_an_answer_without_its_raw_object_is_written_all_the_same() -> None:
+    written = FRAME.whole(Reply({"content": "hi"}, "stop"))
+    assert written["choices"][0]["message"] == {"role": "assistant", "content": "hi"}
+
+
+def delta(content: str | None, finish: str | None = None, **more: Any) -> Chunk:
+    choice = {
+        "delta": {} if content is None else {"content": content},
+        "finish_reason": finish,
+    }
+    return Chunk({"id": "up", "model": "m", "choices": [choice], **more})
+
+
+def written(*chunks: Chunk, wants_usage: bool) -> list[Any]:
+    pieces = list(events(iter(chunks), FRAME, wants_usage=wants_usage))
+    assert all(p.startswith(b"data: ") and p.endswith(b"\n\n") for p in pieces)
+    return [json.loads(piece.removeprefix(b"data: ")) for piece in pieces]
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (delta("a"), delta(None, "stop"), Chunk({"choices": [], "usage": USAGE})),
+        (delta("a", usage=None), delta(None, "stop", usage=USAGE)),
+        (
+            delta("a", usage={"prompt_tokens": 3}),
+            delta(None, "stop"),
+            Chunk({"id": "up", "choices": [], "usage": USAGE}),
+        ),
+    ],
+)
+def test_usage_is_told_once_after_all_else_and_only_to_who_asked(
+    chunks: tuple[Chunk, ...],
+) -> None:
+    told = written(*chunks, wants_usage=True)
+    assert [chunk.get("usage") for chunk in told] == [None, None, USAGE]
+    assert told[-1]["choices"] == []
+    assert told[-1]["object"] == "chat.completion.chunk"
+    silent = written(*chunks, wants_usage=False)
+    assert len(silent) == 2
+    assert not any("usage" in chunk for chunk in silent)
+
+
+def test_no_usage_is_made_up() -> None:
+    assert len(written(delta("a"), delta(None, "stop"), wants_usage=True)) == 2
+
+
+def test_unknown_members_pass_and_chunks_without_choices_do_too() -> None:
+    told = written(
+        Chunk({"choices": [], "prompt_filter_results": [1]}),
+        delta("a", system_fingerprint="f"),
+        Chunk({"choices": [], "usage": USAGE, "timings": {"t": 1}}),
+        wants_usage=True,
+    )
+    assert told[0]["prompt_filter_results"] == [1]
+    assert told[1]["system_fingerprint"] == "f"
+    assert told[2]["timings"] == {"t": 1}
+
+
+def test_the_first_choice_names_the_role_once() -> None:
+    told = written(
+        Chunk({"choices": []}),
+        delta("a"),
+        delta("b"),
+        delta(None, "stop"),
+        wants_usage=False,
+    )
+    deltas = [chunk["choices"][0]["delta"] for chunk in told if chunk["choices"]]
+    assert deltas == [{"role": "assistant", "content": "a"}, {"content": "b"}, {}]
+
+
+def test_the_servers_own_words_have_the_same_shape() -> None:
+    reply, chunks = said_by_server("all is well")
+    whole = FRAME.whole(reply)
+    assert whole["choices"][0]["message"]["content"] == "all is well"
+    assert whole["usage"]["total_tokens"] == 0
+    told = written(*chunks, wants_usage=True)
+    assert [c["choices"][0]["delta"].get("content") for c in told[:-1]] == [
+        "",
+        "all is well",
+        None,
+    ]
+    assert told[-2]["choices"][0]["finish_reason"] == "stop"
+    assert told[-1]["usage"]["total_tokens"] == 0

@@ -1,0 +1,133 @@
+"""The end of a server, and leases, which may be its reason."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from muxcore.gateway import Gateway
+from muxcore.standin import Silence, Stall
+from tests.gateway.conftest import (
+    TOKEN,
+    Served,
+    chat,
+    dialled,
+    head,
+    read_all,
+    read_until,
+    wait_until,
+)
+
+Serve = Callable[..., Served]
+
+
+def test_what_runs_is_finished_and_nothing_new_taken(serve: Serve) -> None:
+    served = serve()
+    served.large.then(Stall(1))
+    drained: list[bool] = []
+    with (
+        dialled(served.gateway) as idle,
+        dialled(served.gateway, chat(served.gateway, stream=True)) as client,
+    ):
+        read_until(client, b"data: ")
+        draining = threading.Thread(
+            target=lambda: drained.append(served.gateway.drain(5)), name="draining"
+        )
+        draining.start()
+        # One that is idle is closed at once.
+        assert idle.recv(10) == b""
+        with pytest.raises(OSError, match=r".*"), dialled(served.gateway):
+            pass
+        assert not drained
+        served.large.release()
+        rest = read_all(client)
+        draining.join()
+    assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert drained == [True]
+
+
+def test_an_answer_given_while_draining_says_that_it_is_the_last(serve: Serve) -> None:
+    served = serve()
+    served.large.hold()
+    data = chat(served.gateway)
+    with dialled(served.gateway, data[:-1]) as client:
+        wait_until(lambda: bool(served.gateway._busy))
+        assert served.gateway.drain(0) is False
+        client.sendall(data[-1:])
+        served.large.wait_for(lambda model: model.in_flight == 1)
+        served.large.release()
+        assert b"\r\nConnection: close\r\n" in read_all(client)
+
+
+def test_what_does_not_end_is_cut(serve: Serve) -> None:
+    served = serve()
+    served.large.default = Silence()
+    with dialled(served.gateway, chat(served.gateway)) as client:
+        served.large.wait_for(lambda model: model.in_flight == 1)
+        assert served.gateway.drain(0.01) is False
+        served.gateway.stop()
+        assert client.recv(10) == b""
+    assert served.in_flight() == 0
+    assert not [t for t in threading.enumerate() if t.name.startswith("vibe-mux client")]
+
+
+def test_a_pool_that_is_closed_ends_its_calls_with_an_error(serve: Serve) -> None:
+    served = serve()
+    served.large.default = Silence()
+    with dialled(served.gateway, chat(served.gateway)) as client:
+        served.large.wait_for(lambda model: model.in_flight == 1)
+        served.pool.close()
+        assert client.recv(20).startswith(b"HTTP/1.1 503")
+
+
+def test_stopping_twice_is_stopping(serve: Serve) -> None:
+    served = serve()
+    with Gateway(served.pool, TOKEN) as gateway:
+        port = gateway.port
+        assert gateway.drain(1)
+    # Nothing is left in the way of the next one.
+    with Gateway(served.pool, TOKEN, port=port) as gateway:
+        assert gateway.port == port
+
+
+def test_nobody_is_let_in_after_the_end_has_begun(serve: Serve) -> None:
+    served = serve()
+    assert served.gateway.drain(0)
+    assert served.gateway._accept() is False
+
+
+def test_a_lease_lasts_as_long_as_its_connection(serve: Serve) -> None:
+    unleased = threading.Event()
+    served = serve(on_unleased=unleased.set)
+    lease = head(served.gateway, "GET /lease HTTP/1.1")
+    with dialled(served.gateway, lease) as first:
+        read_until(first, b"held\n")
+        with dialled(served.gateway, lease) as second:
+            read_until(second, b"held\n")
+            assert served.gateway.leases == 2
+            second.sendall(b"whatever")
+        wait_until(lambda: served.gateway.leases == 1)
+        assert not unleased.is_set()
+    assert unleased.wait(5)
+    assert served.gateway.leases == 0
+
+
+def test_a_lease_holds_up_no_end(serve: Serve) -> None:
+    served = serve()
+    with dialled(served.gateway, head(served.gateway, "GET /lease HTTP/1.1")) as client:
+        read_until(client, b"held\n")
+        assert served.gateway.drain(5) is True
+        assert client.recv(10) == b""
+
+
+def test_no_lease_is_given_by_one_that_ends(serve: Serve) -> None:
+    served = serve()
+    data = head(served.gateway, "GET /lease HTTP/1.1")
+    with dialled(served.gateway, data[:-1]) as client:
+        wait_until(lambda: bool(served.gateway._busy))
+        assert served.gateway.drain(0) is False
+        client.sendall(data[-1:])
+        assert client.recv(10) == b""
+    assert served.gateway.leases == 0

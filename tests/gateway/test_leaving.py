@@ -1,0 +1,217 @@
+"""A client that leaves: its slot is free and the upstream call closed within half a second."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from muxcore.gateway.watching import Departure, Watcher, departing
+from muxcore.shell import clock
+from muxcore.standin import (
+    Answer,
+    Drip,
+    Dripping,
+    Ending,
+    HeadersOnly,
+    Silence,
+    Stall,
+    server_error,
+)
+from muxcore.standin.script import Behaviour
+from tests.gateway.conftest import (
+    Served,
+    chat,
+    dialled,
+    events,
+    read_until,
+    wait_until,
+)
+
+Serve = Callable[..., Served]
+SOON = 0.5
+SILENCES: dict[str, Behaviour] = {
+    "no answer": Silence(),
+    "headers only": HeadersOnly(),
+    "dripping headers": Drip(Dripping.HEADERS, timedelta(milliseconds=20)),
+    "dripping comments": Drip(Dripping.BODY, timedelta(milliseconds=20)),
+    "in the middle": Stall(2),
+    "slowly": Answer("word " * 1000, pieces=1000, delay=timedelta(milliseconds=20)),
+}
+
+
+def _reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, _reset], ids=["close", "reset"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
+def test_in_any_silence(
+    serve: Serve, silence: Behaviour, stream: bool, leave: Callable[[socket.socket], Any]
+) -> None:
+    served = serve()
+    served.large.then(silence)
+    with dialled(served.gateway, chat(served.gateway, stream=stream)) as client:
+        served.large.wait_for(lambda model: model.in_flight == 1)
+        if stream and isinstance(silence, Stall | Answer):
+            read_until(client, b"data: ")
+        began = clock.elapsed()
+        leave(client)
+        wait_until(lambda: served.in_flight() == 0, SOON)
+        served.large.wait_for(lambda model: model.in_flight == 0, SOON)
+        assert clock.elapsed() - began < SOON
+    assert served.large.requests[0].ending is Ending.LEFT
+    # Nobody's fault: it is not disabled, and no other model was asked.
+    (status, _) = served.pool.multiplexer.status().models
+    assert (status.cancelled_count, status.is_disabled) == (1, False)
+    assert not served.small.requests
+
+
+def test_while_waiting_in_line(serve: Serve) -> None:
+    served = serve("large", section={"caps": {"large": 1}})
+    served.large.hold()
+    with dialled(served.gateway, chat(served.gateway)):
+        served.large.wait_for(lambda model: model.in_flight == 1)
+        with dialled(served.gateway, chat(served.gateway)) as waiting:
+            pool = served.pool.multiplexer._pool
+            wait_until(lambda: len(pool._line) == 1)
+            waiting.close()
+            wait_until(lambda: not pool._line, SOON)
+    wait_until(lambda: served.in_flight() == 0)
+    assert len(served.large.requests) == 1
+    served.large.release()
+
+
+def test_while_waiting_for_a_cooldown(serve: Serve) -> None:
+    served = serve("large", section={"max_wait_ms": 30_000})
+    served.large.default = server_error()
+    with dialled(served.gateway, chat(served.gateway)) as client:
+        pool = served.pool.multiplexer._pool
+        wait_until(lambda: len(pool._line) == 1)
+        client.close()
+        wait_until(lambda: not pool._line, SOON)
+
+
+def test_half_a_goodbye_is_one(serve: Serve) -> None:
+    """A client that says it will send no more is not told from one that has gone."""
+    served = serve()
+    served.large.then(Silence())
+    with dialled(served.gateway, chat(served.gateway)) as client:
+        served.large.wait_for(lambda model: model.in_flight == 1)
+        client.shutdown(socket.SHUT_WR)
+        wait_until(lambda: served.in_flight() == 0, SOON)
+
+
+def test_a_client_that_reads_nothing_is_not_waited_for(serve: Serve) -> None:
+    from muxcore.gateway.connection import Patience
+
+    served = serve(patience=Patience(send=0.2))
+    served.large.then(Answer("x" * 60_000_000, pieces=600))
+    with dialled(served.gateway) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(chat(served.gateway, stream=True))
+        served.large.wait_for(lambda model: bool(model.requests))
+        wait_until(lambda: served.in_flight() == 0 and not served.large.in_flight)
+
+
+def test_who_stays_is_served_in_full_and_may_leave_afterwards(serve: Serve) -> None:
+    served = serve()
+    for _ in range(20):
+        assert len(events(served.ask(stream=True))) > 2
+    served.session.close()
+    wait_until(lambda: not served.gateway._connections)
+    (status, _) = served.pool.multiplexer.status().models
+    assert (status.success_count, status.cancelled_count) == (20, 0)
+
+
+def test_100_open_streams_and_the_status_at_once(serve: Serve) -> None:
+    served = serve("large")
+    served.large.default = Stall(1)
+    opened = []
+    for _ in range(100):
+        dialling = dialled(served.gateway, chat(served.gateway, stream=True))
+        opened.append((dialling, dialling.__enter__()))
+    try:
+        served.large.wait_for(lambda model: model.in_flight == 100, 20)
+        for _, client in opened:
+            read_until(client, b"data: ")
+        assert served.in_flight() == 100
+        served.get("/status")
+        took = []
+        for _ in range(20):
+            began = clock.elapsed()
+            assert served.get("/status?format=json").json()["models_available"] == 1
+            took.append(clock.elapsed() - began)
+        assert sorted(took)[10] < 0.05
+    finally:
+        for dialling, _ in opened:
+            dialling.__exit__(None, None, None)
+    wait_until(lambda: served.in_flight() == 0, 5)
+
+
+def test_a_departure_after_the_end_is_none() -> None:
+    ours, theirs = socket.socketpair()
+    left: list[bool] = []
+    with ours:
+        departure = Departure(ours, lambda: left.append(True))
+        departure.over()
+        theirs.close()
+        assert departure.check() is False
+    assert not left
+
+
+def test_what_is_called_may_raise_and_the_watcher_lives_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("odd")
+
+    watcher = Watcher("test")
+    watcher.start()
+    left: list[bool] = []
+    try:
+        ours, theirs = socket.socketpair()
+        with ours, departing(watcher, ours, fail):
+            theirs.close()
+            wait_until(lambda: "odd" in capsys.readouterr().err)
+        # One that was closed before its turn came.
+        watcher.watch(ours, lambda: True)
+        watcher.forget(ours)
+        ours, theirs = socket.socketpair()
+        with ours, departing(watcher, ours, lambda: left.append(True)):
+            theirs.close()
+            wait_until(lambda: bool(left))
+    finally:
+        watcher.stop()
+
+
+def test_a_watcher_survives_what_select_does_on_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = [OSError(10038, "not a socket")]
+
+    class Failing(selectors.SelectSelector):
+        def select(self, timeout: float | None = None) -> Any:
+            if failures:
+                raise failures.pop()
+            return super().select(timeout)
+
+    monkeypatch.setattr(selectors, "DefaultSelector", Failing)
+    watcher = Watcher("test")
+    watcher.start()
+    left: list[bool] = []
+    try:
+        ours, theirs = socket.socketpair()
+        with ours, departing(watcher, ours, lambda: left.append(True)):
+            theirs.close()
+            wait_until(lambda: bool(left))
+    finally:
+        watcher.stop()
+    assert not failures

@@ -1,0 +1,98 @@
+"""`/mux`, `/status` and the rest that no model is called for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from muxcore.gateway.skill import TEXT
+from muxcore.standin import server_error
+from tests.gateway.conftest import Served, events, text_of
+
+Serve = Callable[..., Served]
+MUX = [{"role": "user", "content": f'/mux\n\n<skill_content name="mux">\n{TEXT}'}]
+
+
+@pytest.mark.parametrize("messages", [MUX, [{"role": "user", "content": "/mux"}]])
+@pytest.mark.parametrize("path", ["/v1", "/run/r/pool/v1", "/run/r/only/small/v1"])
+def test_mux_is_answered_by_the_server_while_all_models_are_down(
+    serve: Serve, messages: Any, path: str
+) -> None:
+    served = serve(section={"max_wait_ms": 0})
+    served.large.default = served.small.default = server_error()
+    assert served.ask().status_code == 503
+    asked = len(served.large.requests) + len(served.small.requests)
+    path += "/chat/completions"
+    whole = served.ask(path, messages=messages, model="whatever").json()
+    told = events(served.ask(path, messages=messages, stream=True, tools=[{}]))
+    text = whole["choices"][0]["message"]["content"]
+    assert text.startswith("## Multiplexer Status")
+    assert "**large**: 🔴 disabled until" in text
+    assert text_of(told) == text
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert whole["usage"]["total_tokens"] == 0
+    assert told[-1]["choices"][0]["finish_reason"] == "stop"
+    assert len(served.large.requests) + len(served.small.requests) == asked
+    assert served.gateway.receipt().calls == {}
+
+
+def test_its_stream_tells_the_usage_to_who_asks(serve: Serve) -> None:
+    options = {"include_usage": True}
+    told = events(serve().ask(messages=MUX, stream=True, stream_options=options))
+    assert told[-1]["usage"]["total_tokens"] == 0
+
+
+def test_the_title_of_such_a_session_is_a_models_work(serve: Serve) -> None:
+    served = serve()
+    transcript = f"user: {MUX[0]['content']}\n\nassistant: ## Multiplexer Status"
+    messages = [
+        {"role": "system", "content": "Respond with ONLY the title"},
+        {"role": "user", "content": transcript},
+    ]
+    told = events(served.ask(messages=messages, stream=True, max_tokens=1024))
+    assert text_of(told) == "pong from large-model"
+
+
+def test_when_off_it_says_so_and_shows_the_lines(serve: Serve) -> None:
+    def off(made: dict[str, Any], _: object) -> dict[str, Any]:
+        return {name: value for name, value in made.items() if name != "multiplexer"}
+
+    served = serve(source=off)
+    text = served.ask(messages=MUX).json()["choices"][0]["message"]["content"]
+    assert "**The multiplexer is off:** `large` alone is called" in text
+    assert 'mode = "failover"' in text
+    assert served.get("/status").text == text
+    assert "enabled = true" in served.get("/status?format=json").json()["to_switch_on"]
+    # It serves all the same, as vibe does without it.
+    assert served.ask().headers["x-mux-model"] == "large"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "is_json"),
+    [
+        ("/status", "*/*", False),
+        ("/status", "text/markdown", False),
+        ("/status", "application/json", True),
+        ("/status?format=json", "*/*", True),
+        ("/status?format=markdown", "application/json", False),
+    ],
+)
+def test_the_status_in_the_form_that_is_wanted(
+    serve: Serve, path: str, accept: str, is_json: bool
+) -> None:
+    served = serve()
+    answer = served.get(path, headers={"Accept": accept})
+    if is_json:
+        assert answer.json() == served.pool.status().to_json()
+    else:
+        assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
+        assert answer.text == str(served.pool.status())
+
+
+def test_health(serve: Serve) -> None:
+    served = serve()
+    del served.session.headers["Authorization"]
+    assert served.get("/healthz").json() == {"status": "ok"}
+    assert served.get("/status").status_code == 401

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from muxcore.chat import AttemptReport, Usage
+from muxcore.core.outcomes import Limit
+from muxcore.core.records import Candidate, Endpoint, Health, PoolState, Spell
+from muxcore.gateway.receipts import (
+    MOST_LABELS,
+    Ledger,
+    Receipt,
+    Served,
+    with_failed,
+    with_served,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def state(until: float | None = None) -> PoolState:
+    spell = None
+    if until is not None:
+        spell = Spell(at(0), at(until), Limit.RATE, 1, 1, at(0))
+    own = Endpoint("own", input_price=2.0, output_price=10.0, cached_input_price=0.2)
+    return PoolState((Candidate(own, Health(limited=spell)), Candidate(Endpoint("other"))))
+
+
+def served(alias: str, began: float, ended: float, *outcomes: str, **usage: int) -> Served:
+    attempts = tuple(AttemptReport("own", outcome) for outcome in outcomes)
+    last = AttemptReport(alias, "succeeded")
+    return Served(alias, (*attempts, last), Usage(**usage), at(began), at(ended))
+
+
+def test_calls_tokens_and_cost_are_summed() -> None:
+    tokens = {"prompt_tokens": 1000, "completion_tokens": 100, "cached_tokens": 500}
+    receipt = Receipt()
+    for alias in ("own", "own", "other", "gone"):
+        receipt = with_served(receipt, served(alias, 0, 1, **tokens), state(), "own")
+    assert receipt.calls == {"own": 2, "other": 1, "gone": 1}
+    assert (receipt.tokens_in, receipt.tokens_cached, receipt.tokens_out) == (
+        4000,
+        2000,
+        400,
+    )
+    assert receipt.cached_share == 0.5
+    assert receipt.cost == pytest.approx(2 * (500 * 2 + 500 * 0.2 + 100 * 10) / 1e6)
+
+
+def test_interruptions_avoided_are_the_failed_attempts_nobody_saw() -> None:
+    call = served("other", 0, 1, "rate limited", "error", "cancelled")
+    receipt = with_served(Receipt(), call, state(), "own")
+    assert receipt.interruptions_avoided == 2
+
+
+def test_waiting_saved_counts_each_moment_once() -> None:
+    receipt = with_served(Receipt(), served("other", 10, 12), state(60), "own")
+    assert receipt.waiting_saved == timedelta(seconds=50)
+    receipt = with_served(receipt, served("other", 20, 25), state(60), "own")
+    assert receipt.waiting_saved == timedelta(seconds=50)
+    # The spell has become longer: only what was not yet counted is new.
+    receipt = with_served(receipt, served("other", 30, 35), state(90), "own")
+    assert receipt.waiting_saved == timedelta(seconds=80)
+    receipt = with_served(receipt, served("other", 100, 101), state(90), "own")
+    assert receipt.waiting_saved == timedelta(seconds=80)
+    receipt = with_served(receipt, served("other", 200, 201), state(230), "own")
+    assert receipt.waiting_saved == timedelta(seconds=110)
+
+
+def test_nothing_is_saved_by_ones_own_model_or_a_well_one() -> None:
+    receipt = with_served(Receipt(), served("own", 10, 12), state(60), "own")
+    receipt = with_served(receipt, served("other", 10, 12), state(), "own")
+    receipt = with_served(receipt, served("other", 10, 12), state(60), "gone")
+    assert receipt.waiting_saved == timedelta()
+
+
+def test_a_receipt_as_json() -> None:
+    assert with_failed(Receipt(waiting_saved=timedelta(seconds=1.5))).to_json() == {
+        "calls": {},
+        "failed_calls": 1,
+        "interruptions_avoided": 0,
+        "waiting_saved_ms": 1500,
+        "tokens_in": 0,
+        "tokens_cached": 0,
+        "tokens_out": 0,
+        "cached_share": 0.0,
+        "cost": 0.0,
+    }
+
+
+def test_a_ledger_keeps_one_receipt_a_label_and_the_sum() -> None:
+    ledger = Ledger()
+    for label in ("a", "a", "b", ""):
+        ledger.add(label, with_failed)
+    assert ledger.receipt("a").failed == 2
+    assert ledger.receipt("b").failed == 1
+    assert ledger.receipt("c") == Receipt()
+    assert ledger.receipt().failed == 4
+
+
+def test_a_ledger_forgets_whom_it_has_not_heard_of_for_longest() -> None:
+    ledger = Ledger()
+    for label in ("old", "used", *map(str, range(MOST_LABELS - 2)), "used", "new"):
+        ledger.add(label, with_failed)
+    assert ledger.receipt("old").failed == 0
+    assert ledger.receipt("used").failed == 2
+    assert ledger.receipt().failed == MOST_LABELS + 2

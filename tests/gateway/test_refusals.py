@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from muxcore.chat import AttemptReport
+from muxcore.core.outcomes import Fault, Limit
+from muxcore.core.records import Candidate, Endpoint, Health, PoolState, Spell
+from muxcore.core.status import Status, status_of
+from muxcore.errors import (
+    MultiplexerError,
+    PoolExhaustedError,
+    RequestRejectedError,
+    StrategyError,
+)
+from muxcore.gateway.refusals import error_body, refusal_of, unknown_model
+
+NOW = datetime(2026, 1, 2, 14, 0, 0, tzinfo=UTC)
+
+
+def status(**causes: Limit | Fault | None) -> Status:
+    candidates = []
+    for alias, cause in causes.items():
+        spell = None
+        if cause is not None:
+            spell = Spell(NOW, NOW + timedelta(seconds=60), cause, 1, 1, NOW)
+        candidates.append(Candidate(Endpoint(alias), Health(limited=spell)))
+    return status_of(PoolState(tuple(candidates)), "failover", NOW, zone=UTC)
+
+
+def exhausted(*outcomes: str, retry_in: float | None = None) -> PoolExhaustedError:
+    attempts = [AttemptReport("a", outcome) for outcome in outcomes]
+    retry_at = None if retry_in is None else NOW + timedelta(seconds=retry_in)
+    return PoolExhaustedError("no model could serve the call", attempts, retry_at)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "causes", "only", "expected"),
+    [
+        (("rate limited",), {}, None, 429),
+        (("quota spent", "error"), {}, None, 429),
+        (("budget in use",), {}, None, 429),
+        (("error", "key refused"), {}, None, 503),
+        ((), {}, None, 503),
+        ((), {"a": Limit.RATE, "b": None}, None, 429),
+        ((), {"a": Fault.TRANSIENT, "b": None}, None, 503),
+        ((), {"a": Limit.RATE, "b": Fault.AUTH}, "b", 503),
+        ((), {"a": Limit.RATE, "b": Fault.AUTH}, "a", 429),
+    ],
+)
+def test_429_if_anybody_is_limited_else_503(
+    outcomes: tuple[str, ...],
+    causes: dict[str, Limit | Fault | None],
+    only: str | None,
+    expected: int,
+) -> None:
+    refusal = refusal_of(exhausted(*outcomes), status(**causes), NOW, only)
+    assert refusal.status == expected
+    kind = {429: "rate_limit_error", 503: "server_error"}
+    assert error_body(refusal)["error"]["type"] == kind[expected]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"),
+    [(None, None), (0.2, "1"), (7.0, "7"), (7.001, "8"), (0.0, "1"), (-5.0, "1")],
+)
+def test_retry_after_is_whole_seconds_and_never_too_early(
+    seconds: float | None, header: str | None
+) -> None:
+    error = exhausted("rate limited", retry_in=seconds)
+    assert refusal_of(error, status(), NOW).fields.get("Retry-After") == header
+
+
+def test_the_message_says_first_who_is_limited_until_when() -> None:
+    told = refusal_of(exhausted(), status(devstral=Limit.RATE, ok=None), NOW).message
+    assert told == "devstral: rate limited until 14:01:00; no model could serve the call"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(400, 400), (413, 413), (422, 422), (None, 400), (403, 400), (429, 400), (500, 400)],
+)
+def test_a_fault_of_the_request_keeps_its_status_if_that_means_one(
+    given: int | None, expected: int
+) -> None:
+    error = RequestRejectedError("no", [AttemptReport("a", "request refused")], given)
+    refusal = refusal_of(error, status(), NOW)
+    assert (refusal.status, refusal.code) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ("prompt too long", "context_length_exceeded"),
+        ("content filtered", "content_filter"),
+    ],
+)
+def test_known_faults_have_the_code_that_clients_know(outcome: str, code: str) -> None:
+    error = RequestRejectedError("no", [AttemptReport("a", outcome)], 500)
+    assert refusal_of(error, status(), NOW).code == code
+
+
+def test_faults_of_this_side() -> None:
+    assert refusal_of(RequestRejectedError("no"), status(), NOW).status == 400
+    assert refusal_of(StrategyError("odd"), status(), NOW).status == 500
+    assert refusal_of(MultiplexerError("closed"), status(), NOW).status == 503
+
+
+def test_an_unknown_model_is_told_of_the_known_ones() -> None:
+    refusal = unknown_model("gpt\x1b", ["mux", "a"])
+    assert refusal.status == 404
+    assert error_body(refusal) == {
+        "error": {
+            "message": "There is no model 'gpt' here; known are mux, a.",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
+    }

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxcore.gateway.routing import Asking, Route, base_path, route_of
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1/chat/completions", Route(Asking.CHAT)),
+        ("/v1/models", Route(Asking.MODELS)),
+        ("/v1/models/a%2Fb", Route(Asking.MODELS, model="a/b")),
+        ("/pool/v1/chat/completions", Route(Asking.CHAT, pooled=True)),
+        ("/only/a%20b/v1/chat/completions", Route(Asking.CHAT, only="a b")),
+        ("/run/r-1/v1/chat/completions", Route(Asking.CHAT, "r-1")),
+        ("/run/r-1/pool/v1/chat/completions", Route(Asking.CHAT, "r-1", pooled=True)),
+        ("/run/r-1/only/x/v1/models", Route(Asking.MODELS, "r-1", "x")),
+        ("/status", Route(Asking.STATUS)),
+        ("/healthz", Route(Asking.HEALTH)),
+        ("/receipt", Route(Asking.RECEIPT)),
+        ("/lease", Route(Asking.LEASE)),
+        ("/", None),
+        ("/v1", None),
+        ("/v1/", None),
+        ("/v1/chat/completions/", None),
+        ("/v1/../status", None),
+        ("//status", None),
+        ("/run//v1/models", None),
+        ("/run/a b/v1/models", None),
+        ("/only//v1/models", None),
+        ("/run/x/status", None),
+        ("/status\n", None),
+    ],
+)
+def test_paths(path: str, route: Route | None) -> None:
+    assert route_of(path) == route
+
+
+def test_only_a_chat_is_posted() -> None:
+    assert {asking: Route(asking).method for asking in Asking} == {
+        **dict.fromkeys(Asking, "GET"),
+        Asking.CHAT: "POST",
+    }
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_alias_finds_its_way_through_a_path(alias: str) -> None:
+    route = route_of(base_path("label", alias) + "/chat/completions")
+    assert route == Route(Asking.CHAT, "label", alias)
+
+
+def test_the_paths_of_a_run() -> None:
+    assert base_path("r") == "/run/r/pool/v1"
+    assert base_path("r", "devstral/2") == "/run/r/only/devstral%2F2/v1"
+    assert base_path() == "/pool/v1"

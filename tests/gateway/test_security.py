@@ -1,0 +1,244 @@
+"""Hostile clients, byte by byte."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from muxcore.gateway import Gateway
+from muxcore.gateway import server as serving
+from muxcore.gateway.connection import Patience
+from muxcore.gateway.wire import LARGEST_HEAD
+from muxcore.shell import clock
+from tests.gateway.conftest import (
+    CHAT,
+    TOKEN,
+    Served,
+    chat,
+    dialled,
+    head,
+    read_all,
+    wait_until,
+)
+
+Serve = Callable[..., Served]
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - for as long as one test
+
+
+def answered(gateway: Gateway, data: bytes) -> tuple[int, bytes]:
+    """Return the one status that comes back, and all of the answer."""
+    with dialled(gateway, data) as client:
+        answer = read_all(client)
+    assert answer.count(b"\r\nContent-Length: ") == 1
+    return int(answer.split(b" ")[1]), answer
+
+
+def test_every_answer_to_an_attack_is_an_error_that_ends_the_connection(
+    serve: Serve,
+) -> None:
+    served = serve()
+    gateway, body = served.gateway, b'{"model": "mux", "messages": [{"role": "user"}]}'
+    length = str(len(body))
+    smuggled = chat(gateway)
+    attacks: dict[str, tuple[int, bytes]] = {
+        "rebinding": (421, head(gateway, Host=f"evil.example:{gateway.port}")),
+        "no host": (421, head(gateway, Host="")),
+        "other port": (421, head(gateway, Host="127.0.0.1:1")),
+        "two hosts": (400, head(gateway, host="evil.example")),
+        "a page": (403, head(gateway, Origin="https://evil.example")),
+        "preflight": (
+            403,
+            head(gateway, f"OPTIONS {CHAT} HTTP/1.1", Origin="https://evil.example"),
+        ),
+        "no token": (401, head(gateway, Authorization="")),
+        "a wrong token": (401, head(gateway, Authorization="Bearer wrong")),
+        "a token in the path": (401, head(gateway, f"GET /status?token={TOKEN} HTTP/1.1", Authorization="")),
+        "a form": (415, head(gateway, Content_Type="text/plain", Content_Length=length) + body),
+        "two lengths": (400, head(gateway, Content_Length=length, content_length="0") + body),
+        "te and cl": (
+            400,
+            head(gateway, Content_Length="5", Transfer_Encoding="chunked")
+            + b"0\r\n\r\n"
+            + smuggled,
+        ),
+        "chunked": (411, head(gateway, Transfer_Encoding="chunked") + b"0\r\n\r\n" + smuggled),
+        "te hidden": (400, head(gateway).replace(b"\r\n\r\n", b"\r\nTransfer-Encoding : chunked\r\n\r\n") + smuggled),
+        "a folded field": (400, head(gateway).replace(b"Host:", b"X: a\r\n b\r\nHost:")),
+        "bare line feeds": (400, head(gateway).replace(b"\r\nHost", b"\nHost")),
+        "a proxy": (400, head(gateway, "GET http://127.0.0.1/ HTTP/1.1")),
+        "nothing there": (404, head(gateway, "GET /v2 HTTP/1.1")),
+        "wrong method": (405, head(gateway, f"GET {CHAT} HTTP/1.1")),
+        "a body with a GET": (400, head(gateway, "GET /status HTTP/1.1", Content_Length="2") + b"{}"),
+        "huge body": (413, head(gateway, Content_Length="99999999999")),
+        "huge field": (431, head(gateway, X_Big="a" * LARGEST_HEAD)),
+        "endless head": (431, b"GET /status HTTP/1.1\r\nX: " + b"a" * 3 * LARGEST_HEAD),
+        "many fields": (431, head(gateway, **{f"X_{n}": "a" for n in range(120)})),
+        "tls": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"),
+        "http 2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    }  # fmt: skip
+    for name, (status, data) in attacks.items():
+        found, answer = answered(gateway, data)
+        assert (name, found) == (name, status)
+        assert b"Connection: close" in answer, name
+        fields, _, text = answer.partition(b"\r\n\r\n")
+        assert json.loads(text)["error"]["message"], name
+        assert b"access-control" not in fields.lower(), name
+        assert TOKEN.encode() not in answer, name
+    assert not served.large.requests
+    assert served.get("/status").status_code == 200
+
+
+def test_the_body_of_a_stranger_is_not_even_read(serve: Serve) -> None:
+    served = serve()
+    data = head(served.gateway, Authorization="", Content_Length="60000000")
+    began = clock.elapsed()
+    assert answered(served.gateway, data)[0] == 401
+    assert clock.elapsed() - began < 4
+
+
+def test_a_client_still_sending_can_read_why_it_was_refused(serve: Serve) -> None:
+    served = serve()
+    answer = requests.post(
+        served.gateway.url + CHAT,
+        data=b"x" * 5_000_000,
+        headers={"Content-Type": "application/json"},
+        timeout=5,
+        proxies={"no": "proxy"},
+    )
+    assert answer.status_code == 401
+
+
+def test_who_sends_slowly_is_waited_for_so_long_in_all(serve: Serve) -> None:
+    served = serve(patience=Patience(head=0.3, body=0.3, linger=0.1))
+    whole = chat(served.gateway)
+    end_of_head = whole.index(b"\r\n\r\n") + 4
+    for start in (0, end_of_head):
+        began = clock.elapsed()
+        with dialled(served.gateway, whole[:start]) as client:
+            client.settimeout(0.02)
+            answer = b""
+            # Each byte is in good time, and all of them would take seconds.
+            for byte in whole[start:]:
+                client.sendall(bytes([byte]))
+                with contextlib.suppress(TimeoutError):
+                    answer = client.recv(65536)
+                    break
+            assert answer.startswith(b"HTTP/1.1 408")
+        assert clock.elapsed() - began < 2
+    assert not served.large.requests
+
+
+def test_who_floods_after_a_refusal_is_not_listened_to_for_long(serve: Serve) -> None:
+    served = serve(patience=Patience(linger=0.2))
+    with dialled(served.gateway, head(served.gateway, Authorization="")) as client:
+        began = clock.elapsed()
+        with contextlib.suppress(OSError):
+            while clock.elapsed() - began < 5:
+                client.sendall(b"x" * 65536)
+    assert clock.elapsed() - began < 3
+
+
+def test_who_says_nothing_is_let_go(serve: Serve) -> None:
+    served = serve(patience=Patience(idle=0.1))
+    with dialled(served.gateway) as client:
+        assert client.recv(10) == b""
+    with dialled(served.gateway, head(served.gateway, "GET /healthz HTTP/1.1")) as client:
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert client.recv(10) == b""
+
+
+@pytest.mark.parametrize("part", [b"", b"GET /sta", b"head", b"body"])
+def test_who_leaves_in_the_middle_leaves_nothing_behind(serve: Serve, part: bytes) -> None:
+    served = serve()
+    whole = chat(served.gateway)
+    data = {b"head": whole[: whole.index(b"\r\n\r\n")], b"body": whole[:-4]}.get(part, part)
+    with dialled(served.gateway, data):
+        wait_until(lambda: bool(served.gateway._connections))
+    wait_until(lambda: not served.gateway._connections)
+    assert not served.large.requests
+
+
+def test_there_are_not_more_connections_than_can_be_served(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 2)
+    served = serve()
+    with dialled(served.gateway), dialled(served.gateway):
+        wait_until(lambda: len(served.gateway._connections) == 2)
+        assert answered(served.gateway, b"")[0] == 503
+    wait_until(lambda: not served.gateway._connections)
+    assert served.get("/healthz").status_code == 200
+
+
+def test_a_system_without_more_threads_refuses(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve()
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name == "vibe-mux client":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert answered(served.gateway, b"")[0] == 503
+    assert served.get("/healthz").status_code == 200
+
+
+def test_a_system_without_more_descriptors_is_waited_for(serve: Serve) -> None:
+    served = serve()
+    listener = served.gateway._listener
+    failures = [OSError(24, "Too many open files"), BlockingIOError()]
+
+    class Failing:
+        def accept(self) -> tuple[socket.socket, object]:
+            if failures:
+                raise failures.pop(0)
+            return listener.accept()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(listener, name)
+
+    served.gateway._listener = Failing()  # type: ignore[assignment]
+    assert served.get("/healthz").status_code == 200
+    assert not failures
+
+
+def test_an_address_that_others_can_reach_must_be_meant(serve: Serve) -> None:
+    served = serve()
+    with pytest.raises(ValueError, match="other machines"):
+        Gateway(served.pool, TOKEN, host=EVERYWHERE)
+    with Gateway(served.pool, TOKEN, host=EVERYWHERE, exposed=True) as gateway:
+        assert gateway.url == f"http://0.0.0.0:{gateway.port}"
+        url = f"http://127.0.0.1:{gateway.port}/healthz"
+        assert requests.get(url, timeout=5, proxies={"no": "proxy"}).status_code == 200
+        # Where it listens is no address to ask it at.
+        assert answered(gateway, head(gateway, "GET /healthz HTTP/1.1", Host=f"0.0.0.0:{gateway.port}"))[0] == 421  # fmt: skip
+
+
+@pytest.mark.parametrize("token", ["", "two words", "gr\xfcn", "a\nb"])
+def test_a_token_must_be_one_that_a_header_can_carry(serve: Serve, token: str) -> None:
+    served = serve()
+    with pytest.raises(ValueError, match="a token is"):
+        Gateway(served.pool, token)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
+def test_ipv6(serve: Serve) -> None:
+    served = serve()
+    try:
+        gateway = Gateway(served.pool, TOKEN, host="::1")
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    with gateway:
+        assert gateway.url == f"http://[::1]:{gateway.port}"
+        answer = requests.get(gateway.url + "/healthz", timeout=5, proxies={"no": "proxy"})
+        assert answer.status_code == 200

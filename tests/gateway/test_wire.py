@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxcore.gateway.wire import (
+    LARGEST_HEAD,
+    Head,
+    RefusedError,
+    chunk,
+    head,
+    parse_head,
+)
+
+GOOD = b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\nContent-Length: 12"
+
+
+def test_a_head_is_read() -> None:
+    read = parse_head(GOOD)
+    assert (read.method, read.path, read.query) == ("POST", "/v1/chat/completions", "x=1")
+    assert read.fields == {"host": "127.0.0.1:1", "content-length": "12"}
+    assert read.length == 12
+    assert read.keeps_alive
+
+
+def test_the_token_is_not_in_its_repr() -> None:
+    assert "secret" not in repr(parse_head(GOOD + b"\r\nAuthorization: Bearer secret"))
+
+
+@pytest.mark.parametrize(
+    ("line", "keeps_alive"),
+    [
+        (b"GET / HTTP/1.1", True),
+        (b"GET / HTTP/1.0", False),
+        (b"GET / HTTP/1.1\r\nConnection: close", False),
+        (b"GET / HTTP/1.1\r\nConnection: keep-alive, Close", False),
+        (b"GET / HTTP/1.1\r\nConnection: keep-alive", True),
+    ],
+)
+def test_whether_the_connection_is_kept(line: bytes, keeps_alive: bool) -> None:
+    assert parse_head(line).keeps_alive is keeps_alive
+
+
+def test_fields_that_may_repeat_are_joined() -> None:
+    read = parse_head(b"GET / HTTP/1.1\r\nAccept: a\r\naccept:b\r\nX: \t c d \t")
+    assert read.fields == {"accept": "a, b", "x": "c d"}
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", 400),
+        (b"GET / HTTP/1.1 ", 400),
+        (b"GET  / HTTP/1.1", 400),
+        (b"GET /a b HTTP/1.1", 400),
+        (b"GET / HTTP/11", 400),
+        (b"GET / HTTP/2.0", 505),
+        (b"GET / HTTP/1.2", 505),
+        (b"G\x00T / HTTP/1.1", 400),
+        (b"GET /\xff HTTP/1.1", 400),
+        (b"GET http://127.0.0.1/ HTTP/1.1", 400),
+        (b"OPTIONS * HTTP/1.1", 400),
+        (b"CONNECT host:443 HTTP/1.1", 400),
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1", 414),
+        (b"GET / HTTP/1.1\nHost: a", 400),
+        (b"GET / HTTP/1.1\r\nHost : a", 400),
+        (b"GET / HTTP/1.1\r\n Host: a", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n b", 400),
+        (b"GET / HTTP/1.1\r\nHost", 400),
+        (b"GET / HTTP/1.1\r\n: a", 400),
+        (b"GET / HTTP/1.1\r\nX: a\x00b", 400),
+        (b"GET / HTTP/1.1\r\nX: a\nY: b", 400),
+        (b"GET / HTTP/1.1\r\nX: a\rY: b", 400),
+        (b"GET / HTTP/1.1\r\nX(: a", 400),
+        (b"GET / HTTP/1.1\r\n" + b"\r\n".join([b"X: a"] * 101), 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHOST: b", 400),
+        (b"GET / HTTP/1.1\r\nAuthorization: a\r\nAuthorization: b", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3, 3", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: +3", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: -3", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 0x3", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3_0", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: \xb2", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1e3", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length:", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 9999999999999", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked", 411),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: identity", 411),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: a\r\nTransfer-Encoding: b", 400),
+        (b"POST / HTTP/1.1\r\nTransfer_Encoding : chunked", 400),
+    ],
+)
+def test_what_is_not_exactly_right_is_refused(data: bytes, status: int) -> None:
+    with pytest.raises(RefusedError) as caught:
+        parse_head(data)
+    assert caught.value.refusal.status == status
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_anything_but_be_read_or_refused(data: bytes) -> None:
+    with contextlib.suppress(RefusedError):
+        assert isinstance(parse_head(b"GET / HTTP/1.1\r\n" + data), Head)
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"x-[a-z]{1,9}", fullmatch=True),
+        st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20),
+        max_size=5,
+    )
+)
+def test_fields_are_read_as_they_were_written(fields: dict[str, str]) -> None:
+    written = head(200, fields).partition(b"\r\n")[2].removesuffix(b"\r\n\r\n")
+    data = b"GET / HTTP/1.1" + (b"\r\n" + written.removesuffix(b"\r\n") if fields else b"")
+    assert parse_head(data).fields == fields
+
+
+def test_heads_and_chunks_are_written() -> None:
+    assert head(200, {"A": "b"}) == b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"
+    assert head(599, {}) == b"HTTP/1.1 599 Unknown\r\n\r\n"
+    assert chunk(b"0123456789abcdef") == b"10\r\n0123456789abcdef\r\n"
+    assert chunk(b"") == b""
+    assert LARGEST_HEAD == 32768
