@@ -10,19 +10,26 @@ from muxcore.config.keys import Key
 from muxcore.config.reading import read
 from muxcore.config.records import Config, Timeouts
 from muxcore.config.resolving import resolve
+from muxcore.core.transition import PRESENT, Phase
 
-__all__ = ["Config", "Key", "Source", "Timeouts", "load"]
+__all__ = ["Config", "Key", "Phase", "Source", "Timeouts", "load"]
 
 Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 """A path, a mapping of the file's shape, a `Config`, or None for vibe's own file."""
 
 
-def load(source: Source = None, *, env: Mapping[str, str] | None = None) -> Config:
+def load(
+    source: Source = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    phase: Phase | str = PRESENT,
+) -> Config:
     """Load a config, or raise a `ConfigError` with all of its faults.
 
-    `env` defaults to the environment of the process.
+    `env` defaults to the environment of the process. `phase` asks what the config will mean
+    in a later phase of the roll-out, such as "hard-default"; a `Config` is as it was loaded.
     """
     if isinstance(source, Config):
         return source
     environment = os.environ if env is None else env
-    return resolve(read(source, environment), environment)
+    return resolve(read(source, environment), environment, phase=Phase(phase))

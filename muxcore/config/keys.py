@@ -9,6 +9,9 @@ from typing import NoReturn
 
 from attrs import frozen
 
+from muxcore.config import keyring
+from muxcore.config.keyring import Keyring
+
 QUOTES = "“”„‟‘’‚‛«»‹›"  # noqa: RUF001 - ambiguity is the point
 """Quotes that a word processor makes; no key has one."""
 
@@ -51,21 +54,39 @@ class Key:
 
 @frozen
 class Place:
-    """Somewhere keys may be: its name, as people are told it, and how to look there."""
+    """Somewhere keys may be: its name, as people are told it, and how to look there.
+
+    `fault` says what keeps it from being looked into, if anything does; "" if not.
+    """
 
     name: str
     find: Callable[[str], str | None]
+    fault: Callable[[], str] = str
+
+    def __str__(self) -> str:
+        fault = self.fault()
+        return f"{self.name} (which cannot be read: {fault})" if fault else self.name
 
 
 def places(environment: Mapping[str, str], directory: Path | None) -> tuple[Place, ...]:
-    """Give the places in the order of search. A keyring would be one more at the end."""
+    """Give the places in the order of search. Only a file has those beside the environment."""
     found = [Place("the environment", environment.get)]
     if directory is not None:
         file = directory / ".env"
         values, reason = _read(file)
-        name = f"{file} (which cannot be read: {reason})" if reason else str(file)
-        found.append(Place(name, values.get))
+        found.append(Place(str(file), values.get, lambda: reason))
+        if keyring.is_wanted() and keyring.is_installed():
+            system = Keyring()
+            found.append(Place(keyring.NAME, system.find, lambda: system.fault))
     return tuple(found)
+
+
+def hint(among: tuple[Place, ...]) -> str:
+    """Name a place that would be looked in if its extra were installed; "" for none."""
+    from_file = len(among) > 1
+    if from_file and keyring.is_wanted() and not keyring.is_installed():
+        return keyring.HINT
+    return ""
 
 
 def find(variable: str, among: tuple[Place, ...]) -> Key | None:

@@ -26,12 +26,13 @@ from muxcore.config.records import (
     Timeouts,
 )
 from muxcore.config.structuring import structure
+from muxcore.core import transition
 from muxcore.core.records import Endpoint, Policy, Wire
 from muxcore.core.strategy import Strategy
+from muxcore.core.transition import SINGLE, Phase, Said, Use
 from muxcore.errors import ConfigError
-from muxcore.plugins.catalogue import Catalogue, holding
+from muxcore.plugins.catalogue import Catalogue, Entry, holding
 
-SINGLE = "single"
 FAILOVER = "failover"
 """The mode that does a pool of one."""
 
@@ -39,8 +40,8 @@ ACTIVE_MODEL_VARIABLE = "VIBE_ACTIVE_MODEL"
 READ_TIMEOUT_MS, LOOPBACK_READ_TIMEOUT_MS = 120_000, 600_000
 ATTEMPT_TIMEOUT_MS, LOOPBACK_ATTEMPT_TIMEOUT_MS = 300_000, 900_000
 
-# A pool of one: these modes look at no weight.
-_WEIGHTLESS = frozenset({SINGLE, FAILOVER})
+# These modes look at no weight.
+WEIGHTLESS = frozenset({SINGLE, FAILOVER, "lowest_cost", "lowest_latency"})
 _SECTION: KeyPath = ("multiplexer",)
 _POOL: KeyPath = ("multiplexer", "pool")
 
@@ -77,10 +78,11 @@ class Named:
 
 @frozen
 class Member:
-    """A used model with all that is said of it. Vibe's own provider has an empty path."""
+    """A used model with all that is said of it. Vibe's own have an empty path."""
 
     named: Named
     model: ModelConfig
+    model_path: KeyPath
     provider: ProviderConfig
     provider_path: KeyPath
 
@@ -112,22 +114,32 @@ def resolve(
     document: Document,
     environment: Mapping[str, str],
     catalogue_for: CatalogueFactory = holding,
+    phase: Phase = transition.PRESENT,
 ) -> Config:
     """Make the config, or raise a `ConfigError` with all that keeps it from being used."""
     findings = Findings()
     table = _table(document, findings)
-    enabled = _enabled(table, findings)
+    said_enabled = _enabled(table, findings)
+    enabled = transition.is_on(said_enabled, phase)
     # What is off has no faults: then vibe's own settings alone decide.
-    lenient = findings if enabled else Findings(findings.warnings, findings.warnings)
+    strict = enabled and said_enabled is not False
+    lenient = findings if strict else Findings(findings.warnings, findings.warnings)
     models = _definitions(document, "models", ("alias", "name"), findings)
     providers = _definitions(document, "providers", ("name",), findings)
     settings = _settings(table, lenient)
+    said = Said("multiplexer" in document.data, said_enabled, settings.mode)
+    _warn_of_phase(said, phase, findings)
     pool = _pool(settings, models, lenient)
     active = _active_model(document, environment)
-    if enabled:
-        used = _used(pool, active, models, settings, findings)
-    else:
-        used = _used([], active, models, MultiplexerConfig(), findings)
+    match transition.use(said, phase):
+        case Use.DIRECT:
+            used = _used([], active, models, MultiplexerConfig(), findings)
+        case Use.ALONE if not strict:
+            # Those who have opted out know that the pool is left out.
+            settings = evolve(settings, mode=SINGLE)
+            used = _used(pool, active, models, settings, Findings(findings.problems))
+        case Use.ALONE | Use.POOL:
+            used = _used(pool, active, models, settings, findings)
     judged = [_member(named, models, providers, findings) for named in used]
     members = [member for member in judged if member is not None]
 
@@ -138,8 +150,12 @@ def resolve(
         mode=strategy_name, backends=sorted({member.dialect for member in members})
     )
     strategy = _strategy(catalogue, strategy_name, options, findings)
+    findings.warnings.extend(
+        Problem(_SECTION, problem, "plugins") for problem in catalogue.problems
+    )
     for member in members:
         findings.problems.extend(_judge_provider(member, catalogue))
+        findings.problems.extend(_judge_capabilities(member, catalogue))
     found = _keys(members, keys.places(environment, document.directory), findings)
 
     if findings.problems:
@@ -162,11 +178,6 @@ def resolve(
     )
 
 
-def enabled_when_absent() -> bool:
-    """Decide what `enabled` means when the file does not say. In phase 1 it is off."""
-    return False
-
-
 # --- [multiplexer] -------------------------------------------------------------------------
 
 
@@ -178,14 +189,17 @@ def _table(document: Document, findings: Findings) -> Mapping[str, Any]:
     return {}
 
 
-def _enabled(table: Mapping[str, Any], findings: Findings) -> bool:
+def _enabled(table: Mapping[str, Any], findings: Findings) -> bool | None:
     said = {name: value for name, value in table.items() if name == "enabled"}
     structured = structure(MultiplexerConfig, said, _SECTION)
     findings.problems.extend(structured.problems)
-    settings = structured.record
-    if settings is None or settings.enabled is None:
-        return enabled_when_absent()
-    return settings.enabled
+    return None if structured.record is None else structured.record.enabled
+
+
+def _warn_of_phase(said: Said, phase: Phase, findings: Findings) -> None:
+    if text := transition.advice(said, phase):
+        path = (*_SECTION, "enabled") if said.enabled is not None else _SECTION
+        findings.warnings.append(Problem(path, text))
 
 
 def _settings(table: Mapping[str, Any], findings: Findings) -> MultiplexerConfig:
@@ -255,7 +269,7 @@ def _used(
     findings: Findings,
 ) -> Sequence[Named]:
     """Choose what the config uses of its models, and warn of what it does not."""
-    if settings.mode in _WEIGHTLESS:
+    if settings.mode in WEIGHTLESS:
         _warn_of_weights(pool, settings.mode, findings)
     if settings.mode != SINGLE and settings.pool:
         return pool
@@ -305,18 +319,36 @@ def _strategy(
         )
         return None
     path: KeyPath = (*_SECTION, "options")
-    factory = catalogue.strategies[name].factory
+    entry = catalogue.strategies[name]
+    factory = entry.factory
     if _tells_its_options(factory):
         structured = structure(cast("type[Strategy]", factory), options, path, closed=True)
         findings.problems.extend(structured.problems)
-        return structured.record
+        if structured.record is None:
+            return None
+        return _fitting(structured.record, entry, findings)
     try:
-        return factory(**options)
+        made = factory(**options)
     except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
         reason = str(error) or type(error).__name__
         text = f"refused by mode {shown(name)}: {reason}"
         findings.problems.append(Problem(path, text))
         return None
+    return _fitting(made, entry, findings)
+
+
+def _fitting(
+    strategy: Strategy, entry: Entry[Strategy], findings: Findings
+) -> Strategy | None:
+    """Refuse what a stranger's factory made if it cannot pick."""
+    if callable(getattr(strategy, "pick", None)):
+        return strategy
+    text = (
+        f"{shown(entry.name)}, a mode without a `pick`: {entry.origin} registers"
+        f" {entry.factory!r}"
+    )
+    findings.problems.append(Problem((*_SECTION, "mode"), text))
+    return None
 
 
 def _tells_its_options(factory: Callable[..., Strategy]) -> bool:
@@ -324,8 +356,8 @@ def _tells_its_options(factory: Callable[..., Strategy]) -> bool:
         return False
     try:
         attrs.resolve_types(factory)
-    except NameError:
-        # Its annotations are for type checkers only; it can still check for itself.
+    except Exception:  # noqa: BLE001 - evaluating a stranger's annotations may raise anything
+        # They are for type checkers only; it can still check for itself.
         return False
     return True
 
@@ -411,7 +443,7 @@ def _member(
     findings.problems.extend(structured.problems)
     if structured.record is None:
         return None
-    return Member(named, model, structured.record, said.path)
+    return Member(named, model, path, structured.record, said.path)
 
 
 def _model(named: Named, models: Definitions, findings: Findings) -> ModelConfig | None:
@@ -496,6 +528,33 @@ def _judge_provider(member: Member, catalogue: Catalogue) -> Iterator[Problem]:
         )
 
 
+def _judge_capabilities(member: Member, catalogue: Catalogue) -> Iterator[Problem]:
+    """Judge the names that are set, or unset by a "-", if the backend tells its own."""
+    entry = catalogue.backends.get(member.dialect)
+    known = getattr(entry.factory, "capabilities", None) if entry else None
+    if known is None:
+        return
+    for path, names in (
+        (member.model_path, member.model.capabilities),
+        (member.provider_path, member.provider.capabilities),
+    ):
+        for index, name in enumerate(names):
+            if name.removeprefix("-") not in known:
+                text = (
+                    f"{shown(name)}, an unknown capability of backend"
+                    f" {shown(member.dialect)}, expected {listed(sorted(known))}, or one of"
+                    f' these with a "-" before it{nearest(name.removeprefix("-"), known)}'
+                )
+                yield Problem((*path, "capabilities", index), text)
+
+
+def _capabilities(member: Member) -> frozenset[str]:
+    """Give what is set and unset: what a model says goes before what its provider says."""
+    said = {name.removeprefix("-"): name for name in member.provider.capabilities}
+    said |= {name.removeprefix("-"): name for name in member.model.capabilities}
+    return frozenset(said.values())
+
+
 def _exposes_key(provider: ProviderConfig) -> bool:
     plain = provider.api_base.lower().startswith("http:")
     return (
@@ -516,12 +575,14 @@ def _keys(
         variable = sharing[0].provider.api_key_env_var
         key = keys.find(variable, places)
         if key is None:
-            searched = listed([f"in {place.name}" for place in places], "and")
+            searched = listed([f"in {place}" for place in places], "and")
             text = (
                 f"Missing API key: {variable} of provider {shown(name)}, for"
                 f" {listed([m.model.alias for m in sharing], 'and')}, was looked for"
                 f" {searched}; set it {'there' if len(places) == 1 else 'in one of them'}"
             )
+            if hint := keys.hint(places):
+                text += f"; {hint}"
             findings.problems.append(sharing[0].problem("api_key_env_var", text))
         elif fault := keys.fault_of(key):
             text = (
@@ -562,7 +623,7 @@ def _endpoint(member: Member) -> Endpoint:
             thinking=model.thinking,
             max_output_tokens=model.max_output_tokens,
             supports_images=model.supports_images,
-            capabilities=frozenset((*provider.capabilities, *model.capabilities)),
+            capabilities=_capabilities(member),
         ),
     )
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAMED_FIRST = re.compile(r"'([^']+)' ")
 _LISTS = (tuple, list, set, frozenset)
 
 
@@ -98,8 +99,16 @@ def _problems(error: Exception, raw: Any, path: KeyPath) -> Iterator[Problem]:
     elif isinstance(error, UnfitError):
         yield Problem(path, str(error))
     else:
-        reason = str(error) or type(error).__name__
-        yield Problem(path, f"{shown(raw)}, which is refused: {reason}")
+        yield _refused(error, raw, path)
+
+
+def _refused(error: Exception, raw: Any, path: KeyPath) -> Problem:
+    """Tell what a record's own validators say. Those of attrs begin with the field's name."""
+    reason = str(error) or type(error).__name__
+    named = _NAMED_FIRST.match(reason)
+    if named and isinstance(raw, Mapping) and named[1] in raw:
+        raw, path = raw[named[1]], (*path, named[1])
+    return Problem(path, f"{shown(raw)}, which is refused: {reason}")
 
 
 def _unknown(name: object, known: list[str]) -> str:

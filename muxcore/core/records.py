@@ -15,8 +15,14 @@ from attrs import field, frozen
 
 from muxcore.core.outcomes import PASSING, Fault, Limit
 
-LAST_RESORT_AFTER_ERROR = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=4))
-"""How long after its first, second and every later failure a model may be a last resort."""
+LAST_RESORT_AFTER_ERROR = tuple(
+    timedelta(seconds=seconds) for seconds in (1, 2, *(4,) * 7, 12)
+)
+"""How long after its first, second and every later failure a model may be a last resort.
+
+Vibe repeats a failed call about 18 times in five minutes. These come to 32 attempts in that
+time, however many callers repeat: no provider sees more than twice what vibe would send it.
+"""
 
 LAST_RESORT_AFTER_LIMIT = timedelta(seconds=2)
 """The same after a rate limit without a hint; it doubles with every further one."""

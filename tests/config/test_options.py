@@ -10,6 +10,7 @@ import pytest
 
 from muxcore.config import Config
 from muxcore.core.records import Sticky
+from muxcore.plugins.catalogue import holding
 
 Load = Callable[..., Config]
 Problems = Callable[..., list[str]]
@@ -340,7 +341,7 @@ def test_what_a_model_says_counts(load: Load) -> None:
             cached_input_price=0.25,
             supports_images=True,
             max_context_length=1000,
-            capabilities=["tools", "images"],
+            capabilities=["needs_reasoning", "-strict_alternation"],
             auto_compact_threshold="vibe's own business",
         )
     ).endpoints[0]
@@ -354,7 +355,7 @@ def test_what_a_model_says_counts(load: Load) -> None:
     assert wire.max_output_tokens == 7
     assert wire.thinking == "high"
     assert wire.supports_images
-    assert wire.capabilities == {"tools", "images"}
+    assert wire.capabilities == {"needs_reasoning", "-strict_alternation"}
 
 
 def test_the_window_of_the_entry_goes_before_the_models(load: Load) -> None:
@@ -424,7 +425,7 @@ def test_what_a_provider_says_counts(load: Load) -> None:
             extra_headers={"X-Team": "blue"},
             reasoning_field_name="reasoning",
             emits_finish_reason=False,
-            capabilities=["tools"],
+            capabilities=["refuses_reasoning"],
         )
     )
     endpoint = config.endpoints[0]
@@ -434,7 +435,39 @@ def test_what_a_provider_says_counts(load: Load) -> None:
     assert wire.extra_headers == (("X-Team", "blue"),)
     assert wire.reasoning_field_name == "reasoning"
     assert not wire.emits_finish_reason
-    assert wire.capabilities == {"tools"}
+    assert wire.capabilities == {"refuses_reasoning"}
+
+
+def test_a_model_goes_before_its_provider_in_what_it_can(load: Load) -> None:
+    file = with_provider(capabilities=["needs_reasoning", "plain_content"])
+    file["models"][0]["capabilities"] = ["-plain_content", "user_last"]
+    wire = load(file).endpoints[0].wire
+    assert wire.capabilities == {"needs_reasoning", "-plain_content", "user_last"}
+
+
+def test_a_capability_that_the_backend_does_not_know(problems: Problems) -> None:
+    file = with_provider(backend="mistral", capabilities=["user_last"])
+    text = (
+        'config: providers[0].capabilities[0]: "user_last", an unknown capability of backend'
+        ' "mistral", expected refuses_reasoning, or one of these with a "-" before it'
+    )
+    assert problems(file, catalogue=holding) == [text]
+    file = with_model(capabilities=["user_last", "-strict_alternations"])
+    text = (
+        'config: models[2].capabilities[1]: "-strict_alternations", an unknown capability of'
+        ' backend "generic", expected cuts_prompts, developer_role, known_members,'
+        " needs_reasoning, nine_character_ids, plain_content, refuses_reasoning,"
+        " signed_calls, strict_alternation, system_first, usage_unasked, user_last or"
+        ' user_not_after_tool, or one of these with a "-" before it; did you mean'
+        ' "strict_alternation"?'
+    )
+    assert problems(file, catalogue=holding) == [text]
+
+
+def test_a_backend_that_does_not_tell_its_capabilities_takes_any(load: Load) -> None:
+    # Those of the other tests here are such ones.
+    wire = load(with_model(capabilities=["levitates"])).endpoints[0].wire
+    assert wire.capabilities == {"levitates"}
 
 
 def test_an_api_style_with_a_backend_of_its_name(load: Load) -> None:

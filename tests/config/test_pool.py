@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from muxcore.config import Config
-from muxcore.config.resolving import enabled_when_absent
 from muxcore.errors import ConfigError
 from muxcore.plugins.catalogue import Catalogue
 
@@ -61,7 +60,6 @@ def test_without_enabled_the_active_model_is_alone(load: Load) -> None:
     assert aliases(config) == ["a"]
     assert config.endpoints[0].max_concurrent is None
     assert not config.enabled
-    assert not enabled_when_absent()
     assert config.policy.direct
     assert config.mode == "single"
     assert config.strategy_name == "failover"

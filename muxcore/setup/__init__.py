@@ -1,0 +1,1 @@
+"""Setting a user's own files up, and undoing it: what `vibe-mux init` does."""

@@ -1,0 +1,173 @@
+"""Which models could be in a pool here and now: their keys are there, their servers answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import tomli
+from attrs import evolve, frozen
+
+from muxcore.config import defaults
+from muxcore.config.addresses import is_loopback
+from muxcore.config.reading import Document
+from muxcore.config.resolving import resolve
+from muxcore.core.status import clean
+from muxcore.core.transition import SINGLE
+from muxcore.errors import ConfigError
+from muxcore.setup.editing import Entry, Wanted
+
+PATIENCE = (0.3, 0.7)
+"""For a server on this very machine: to connect, and to say anything."""
+
+LOAD_BALANCE = "load_balance"
+FAILOVER = "failover"
+
+Answers = Callable[[str], bool]
+
+
+@frozen
+class Candidate:
+    """A model that the config knows. `hindrance` says what keeps it from serving now."""
+
+    alias: str
+    host: str = ""
+    api_base: str = ""
+    hindrance: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.hindrance
+
+    @property
+    def is_local(self) -> bool:
+        return bool(self.api_base) and is_loopback(self.api_base)
+
+    def __str__(self) -> str:
+        where = f" at {clean(self.host)}" if self.host else ""
+        return f"{clean(self.alias)}{where}: {clean(self.hindrance) or 'ready'}"
+
+
+def candidates(
+    document: Document, environment: Mapping[str, str], answers: Answers | None = None
+) -> tuple[Candidate, ...]:
+    """Judge every model that the config knows, the active one first."""
+    aliases = _aliases(document.data)
+    found = [_judged(alias, document, environment) for alias in aliases]
+    return _probed(found, answers or server_answers)
+
+
+def pool_of(aliases: Sequence[str], mode: str) -> tuple[Entry, ...]:
+    """Make a pool in order of preference; where the load is shared, there is none."""
+    shared = mode == LOAD_BALANCE
+    return tuple(
+        Entry(alias, is_fallback=place > 0 and not shared)
+        for place, alias in enumerate(aliases)
+    )
+
+
+def wanted_of(
+    now: Wanted | None,
+    found: Sequence[Candidate],
+    *,
+    mode: str | None,
+    models: Sequence[str],
+    fallbacks: Sequence[str],
+) -> Wanted:
+    """Make what is wanted of what was said, what the file has, and what is ready."""
+    kept = now.mode if now is not None and now.mode not in {"", SINGLE} else FAILOVER
+    chosen = mode or kept
+    ready = [candidate.alias for candidate in found if candidate.is_ready]
+    proposed = now.pool if now is not None else pool_of(ready, chosen)
+    if not models and not fallbacks:
+        return Wanted(chosen, proposed)
+    primaries = list(models) or [e.alias for e in proposed if not e.is_fallback]
+    return Wanted(
+        chosen,
+        (
+            *(Entry(alias) for alias in primaries if alias not in fallbacks),
+            *(Entry(alias, is_fallback=True) for alias in fallbacks),
+        ),
+    )
+
+
+def document_of(text: str, file: Path) -> Document:
+    """Make the config that this text would be in this place."""
+    return Document(str(file), tomli.loads(text), file, file.parent, text)
+
+
+def server_answers(api_base: str) -> bool:
+    """Whether a server on this machine says anything at all."""
+    import requests  # noqa: PLC0415 - slow to import
+
+    with requests.Session() as session:
+        # Loopback never goes through a proxy.
+        session.trust_env = False
+        try:
+            session.get(f"{api_base.rstrip('/')}/models", timeout=PATIENCE).close()
+        except (requests.RequestException, OSError, ValueError):
+            return False
+    return True
+
+
+def _aliases(data: Mapping[str, Any]) -> list[str]:
+    named = _named(data.get("models"))
+    # Without models of its own, a config has vibe's. Two of those names mean one model.
+    own = named or [a for a in defaults.MODELS if a not in defaults.RENAMED]
+    active = data.get("active_model") or defaults.ACTIVE_MODEL
+    return list(dict.fromkeys([str(active), *own, "local"]))
+
+
+def _named(models: object) -> list[str]:
+    if isinstance(models, Mapping):
+        return [str(alias) for alias in models]
+    tables = models if isinstance(models, list | tuple) else ()
+    found = [m.get("alias") or m.get("name") for m in tables if isinstance(m, Mapping)]
+    return [alias for alias in found if isinstance(alias, str)]
+
+
+def _judged(alias: str, document: Document, environment: Mapping[str, str]) -> Candidate:
+    """Ask the config's own rules, by a pool of this model alone."""
+    pool = {"enabled": True, "mode": FAILOVER, "pool": [{"model": alias}]}
+    # Without its text: that has no line of this pool.
+    alone = evolve(document, data={**document.data, "multiplexer": pool}, text="")
+    try:
+        endpoint = resolve(alone, environment).endpoints[0]
+    except ConfigError as error:
+        return Candidate(
+            alias, hindrance=error.problems[0].removeprefix(f"{alone.label}: ")
+        )
+    api_base = endpoint.wire.api_base
+    return Candidate(endpoint.alias, urlsplit(api_base).netloc, api_base)
+
+
+def _probed(found: Sequence[Candidate], answers: Answers) -> tuple[Candidate, ...]:
+    """Find out which servers on this machine answer, all at once."""
+    hosts = list({c.api_base: None for c in found if c.is_ready and c.is_local})
+    up: dict[str, bool] = {}
+
+    def probe(api_base: str) -> None:
+        up[api_base] = answers(api_base)
+
+    threads = [threading.Thread(target=probe, args=(host,)) for host in hosts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tuple(
+        evolve(c, hindrance="no server answers there")
+        if not up.get(c.api_base, True)
+        else c
+        for c in _once(found)
+    )
+
+
+def _once(found: Sequence[Candidate]) -> list[Candidate]:
+    """Give each model once: an alias that vibe renamed is the same as its new name."""
+    first: dict[str, Candidate] = {}
+    for candidate in found:
+        first.setdefault(candidate.alias, candidate)
+    return list(first.values())

@@ -1,0 +1,174 @@
+"""Changing a user's config so that it can be undone byte for byte, and is never half written.
+
+Beside the config lie a copy of it as it was before, and a note of what was done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from codecs import BOM_UTF8
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, field, frozen
+
+from muxcore.errors import MultiplexerError
+from muxcore.setup import editing
+
+
+class SetupError(MultiplexerError):
+    """A file could not be read or written as it must be."""
+
+
+@frozen
+class Note:
+    """What was done: to the config, and which scripts were put where, by their digests.
+
+    `existed` is whether there was a config at all; `after` is the digest of what was written.
+    """
+
+    existed: bool = True
+    after: str = ""
+    scripts: dict[str, str] = field(factory=dict)
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def target(file: Path) -> Path:
+    """Follow links: many keep their config elsewhere, and a link is to stay one."""
+    return Path(os.path.realpath(file))
+
+
+def backup_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.before-vibe-mux")
+
+
+def note_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.vibe-mux-init.json")
+
+
+def text_of(content: bytes) -> str:
+    """Read a config, without the mark with which some editors begin a file."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SetupError("the config is not UTF-8; save it as UTF-8") from None
+
+
+def bytes_of(text: str, like: bytes) -> bytes:
+    """Write a changed config, with that mark if it had one."""
+    return (BOM_UTF8 if like.startswith(BOM_UTF8) else b"") + text.encode()
+
+
+def read_note(file: Path) -> Note | None:
+    try:
+        raw: Any = json.loads(note_of(file).read_text("utf-8"))
+        return Note(bool(raw["existed"]), str(raw["after"]), dict(raw["scripts"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            f"{note_of(file)}: cannot be read ({type(error).__name__}); the config as it was"
+            f" before is {backup_of(file)}"
+        ) from None
+
+
+def write_note(file: Path, note: Note) -> None:
+    replace(note_of(file), json.dumps(asdict(note), indent=2).encode() + b"\n")
+
+
+def install(file: Path, changed: str) -> None:
+    """Write the changed config, after a copy of the old one and a note of what is done."""
+    note = read_note(file)
+    changed_before = note is not None and bool(note.after)
+    existed = note.existed if note is not None and changed_before else file.exists()
+    if existed:
+        replace(backup_of(file), _original(file, note))
+    content = bytes_of(changed, file.read_bytes() if file.exists() else b"")
+    scripts = note.scripts if note is not None else {}
+    write_note(file, Note(existed, digest(content), scripts))
+    replace(file, content)
+
+
+def restore(file: Path, note: Note) -> str:
+    """Put the config back as it was; return what was done, for people.
+
+    One that was changed since keeps those changes, and loses only the section.
+    """
+    if not note.after:
+        return ""
+    backup = backup_of(file)
+    present = file.read_bytes() if file.exists() else None
+    if present is None:
+        told = f"{file} is gone; nothing was put back"
+    elif digest(present) == note.after:
+        if note.existed:
+            replace(file, _read_backup(backup))
+            told = f"{file} is byte for byte as it was"
+        else:
+            file.unlink()
+            told = f"{file} is gone, as before"
+    elif backup.exists() and present == _read_backup(backup):
+        told = f"{file} is as it was"
+    else:
+        former = _read_backup(backup) if note.existed else b""
+        replace(file, _put_back(present, former))
+        told = f"{file} was changed since: only [multiplexer] was put back as it was"
+        return f"{told}; {backup} is the whole of it" if note.existed else told
+    backup.unlink(missing_ok=True)
+    return told
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Write a whole file, or leave it as it is. Who may read it stays the same."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    except OSError as error:
+        raise SetupError(f"{file}: cannot be written: {error.strerror}") from None
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileNotFoundError):
+            temporary.chmod(file.stat().st_mode & 0o7777)
+        temporary.replace(file)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise SetupError(f"{file}: cannot be written: {error.strerror}") from None
+        raise
+
+
+def _original(file: Path, note: Note | None) -> bytes:
+    """Return the config as it would be without what was done to it."""
+    present = file.read_bytes()
+    if note is None or not note.after:
+        return present
+    former = _read_backup(backup_of(file))
+    if digest(present) == note.after:
+        return former
+    # It was changed in between; those changes are the user's own.
+    return _put_back(present, former)
+
+
+def _put_back(present: bytes, former: bytes) -> bytes:
+    """Give the section of the one to the other."""
+    return bytes_of(editing.restored(text_of(present), text_of(former)), present)
+
+
+def _read_backup(backup: Path) -> bytes:
+    try:
+        return backup.read_bytes()
+    except OSError as error:
+        raise SetupError(
+            f"{backup}: cannot be read: {error.strerror}; nothing was changed"
+        ) from None

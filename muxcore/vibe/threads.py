@@ -1,0 +1,57 @@
+"""A blocking call for an event loop: in a thread of its own, given up when nobody waits.
+
+Not in the loop's own few threads: calls that wait for a slot would keep those from the one
+that holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from typing import TypeAlias, TypeVar
+
+from attrs import frozen
+
+from muxcore.shell.cancelling import Cancellation
+
+T = TypeVar("T")
+
+Give: TypeAlias = Callable[[T], None]
+Work: TypeAlias = Callable[[Give[T], Cancellation], None]
+"""Do something that blocks, and give what comes of it, piece by piece."""
+
+
+@frozen
+class _Ended:
+    error: BaseException | None = None
+
+
+async def pieces(work: Work[T]) -> AsyncGenerator[T]:
+    """Give what `work` gives, as it comes. Leaving cancels its call."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[T | _Ended] = asyncio.Queue()
+    cancellation = Cancellation()
+
+    def give(piece: T | _Ended) -> None:
+        # A loop that has been closed has nobody who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(arrived.put_nowait, piece)
+
+    def run() -> None:
+        try:
+            work(give, cancellation)
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            give(_Ended(error))
+        else:
+            give(_Ended())
+
+    threading.Thread(target=run, name="vibe-mux call", daemon=True).start()
+    try:
+        while not isinstance(piece := await arrived.get(), _Ended):
+            yield piece
+        if piece.error is not None:
+            raise piece.error
+    finally:
+        cancellation.cancel()

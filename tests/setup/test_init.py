@@ -1,0 +1,370 @@
+"""`vibe-mux init`: what it proposes, shows, writes, and undoes byte for byte."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muxcore import load_config
+from muxcore.setup import choosing, files
+
+User = Any
+Say = Callable[..., None]
+Captured = pytest.CaptureFixture[str]
+
+SECTION = """
+[multiplexer]
+enabled = true
+mode = "failover"
+
+[[multiplexer.pool]]
+model = "large"
+
+[[multiplexer.pool]]
+model = "small"
+is_fallback = true
+"""
+
+
+def pool_of(user: User) -> list[tuple[str, bool]]:
+    config = load_config(user.config)
+    assert config.enabled
+    return [(e.alias, e.is_fallback) for e in config.endpoints]
+
+
+def test_what_is_ready_is_proposed_and_shown(user: User, capsys: Captured) -> None:
+    before = user.config.read_text()
+    assert user.init("--yes") == 0
+    assert user.config.read_text() == before + SECTION
+    assert pool_of(user) == [("large", False), ("small", True)]
+    out, err = capsys.readouterr()
+    assert "\n+[multiplexer]\n+enabled = true\n" in out
+    assert "config.toml.before-vibe-mux" in out
+    assert "vibe-mux run --break large=429@3 -- vibe" in out
+    assert "left out: far: " in err
+    assert "Missing API key: OTHER_KEY" in err
+    assert "left out: local at 127.0.0.1:8080: no server answers there" in err
+
+
+def test_no_line_of_the_rest_is_shown(user: User, capsys: Captured) -> None:
+    """Rule 9: a config may hold secrets."""
+    secret = '\n[providers_of_mine]\nheader = "very-secret"\n'
+    user.config.write_text(user.config.read_text() + secret)
+    assert user.init("--dry-run") == 0
+    assert "very-secret" not in "".join(capsys.readouterr())
+
+
+def test_a_local_server_that_answers_is_proposed(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answers(api_base: str) -> bool:
+        asked.append(api_base)
+        return True
+
+    monkeypatch.setattr(choosing, "server_answers", answers)
+    assert user.init("--yes") == 0
+    assert pool_of(user) == [("large", False), ("small", True), ("local", True)]
+    assert asked == ["http://127.0.0.1:8080/v1"]
+
+
+def test_a_second_time_changes_nothing(user: User, capsys: Captured) -> None:
+    assert user.init("--yes") == 0
+    before = user.config.read_bytes(), user.files()
+    capsys.readouterr()
+    assert user.init("--yes") == 0
+    assert (user.config.read_bytes(), user.files()) == before
+    assert capsys.readouterr().out == f"{user.config} has this pool already.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "pool", "mode"),
+    [
+        (["--model", "small"], [("small", False)], "failover"),
+        (
+            ["--model", "small", "--model", "large"],
+            [("small", False), ("large", False)],
+            "failover",
+        ),
+        (
+            ["--model", "large", "--fallback", "small"],
+            [("large", False), ("small", True)],
+            "failover",
+        ),
+        (["--fallback", "small"], [("large", False), ("small", True)], "failover"),
+        (
+            ["--mode", "load_balance"],
+            [("large", False), ("small", False)],
+            "load_balance",
+        ),
+        (["--mode", "single"], [("large", False)], "single"),
+    ],
+)
+def test_flags(
+    user: User, options: list[str], pool: list[tuple[str, bool]], mode: str
+) -> None:
+    assert user.init("--yes", *options) == 0
+    assert pool_of(user) == pool
+    assert load_config(user.config).mode == mode
+
+
+def test_a_pool_that_is_there_is_kept_and_switched_on(user: User) -> None:
+    kept = '[multiplexer]\npool = [{model = "small", max_concurrent = 2}] # two\n'
+    user.config.write_text(user.config.read_text() + kept)
+    assert user.init("--yes") == 0
+    assert pool_of(user) == [("small", False)]
+    assert "max_concurrent = 2}] # two\n" in user.config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--model", "nobody"], 'pool[0].model: "nobody", an unknown model alias'),
+        (["--model", "far"], "Missing API key: OTHER_KEY"),
+        (["--mode", "fail"], 'multiplexer.mode: "fail", expected a mode'),
+    ],
+)
+def test_nothing_is_written_that_would_not_work(
+    user: User, capsys: Captured, options: list[str], problem: str
+) -> None:
+    before = user.config.read_bytes()
+    assert user.init("--yes", *options) == 1
+    assert user.config.read_bytes() == before
+    assert user.files() == ["config.toml"]
+    err = capsys.readouterr().err
+    assert problem in err
+    assert err.endswith("Nothing was written.\n")
+
+
+def test_without_a_terminal_it_must_be_told(user: User, capsys: Captured) -> None:
+    before = user.config.read_bytes()
+    assert user.init() == 2
+    assert user.config.read_bytes() == before
+    out, err = capsys.readouterr()
+    assert "+[multiplexer]" in out
+    assert "add --yes to write it" in err
+    assert user.init("--dry-run") == 0
+    assert user.files() == ["config.toml"]
+
+
+def test_a_config_that_is_broken_is_told_with_its_line(
+    user: User, capsys: Captured
+) -> None:
+    user.config.write_text("a = \n")
+    assert user.init("--yes") == 1
+    assert f"{user.config}:1: not valid TOML" in capsys.readouterr().err
+
+
+def test_no_model_is_ready(
+    user: User, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAB_KEY")
+    assert user.init("--yes") == 1
+    assert "no model is ready to be in a pool" in capsys.readouterr().err
+
+
+def test_without_a_config_there_is_one_with_vibes_own_models(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "k")
+    user.config.unlink()
+    assert user.init("--yes") == 0
+    assert pool_of(user) == [("mistral-medium-3.5", False), ("devstral-small", True)]
+    assert user.init("--uninstall") == 0
+    assert user.files() == []
+
+
+# --- the dialogue --------------------------------------------------------------------------
+
+
+def test_a_dialogue(user: User, say: Say, capsys: Captured) -> None:
+    say("2 1", "load_balance", "y")
+    assert user.init() == 0
+    assert pool_of(user) == [("small", False), ("large", False)]
+    out = capsys.readouterr().out
+    assert "  1. large at lab.example: ready\n" in out
+    assert "Which of them, in order of preference? [1 2] " in out
+
+
+def test_enter_takes_what_is_proposed(user: User, say: Say) -> None:
+    say("", "", "")
+    assert user.init() == 0
+    assert pool_of(user) == [("large", False), ("small", True)]
+
+
+def test_it_asks_again_for_what_it_does_not_understand(user: User, say: Say) -> None:
+    say("large", "7", "2, 1", "some", "failover", "yes")
+    assert user.init() == 0
+    assert pool_of(user) == [("small", False), ("large", True)]
+
+
+def test_no_is_no(user: User, say: Say) -> None:
+    before = user.config.read_bytes()
+    say("", "", "n")
+    assert user.init() == 0
+    assert user.config.read_bytes() == before
+    assert user.files() == ["config.toml"]
+
+
+def test_a_pool_may_be_kept(user: User, say: Say) -> None:
+    user.config.write_text(
+        user.config.read_text() + '[multiplexer]\npool = [{model = "small"}]\n'
+    )
+    say("", "")
+    assert user.init() == 0
+    assert pool_of(user) == [("small", False)]
+    say("n", "1", "")
+    user.init()
+    assert "Nothing" not in user.config.read_text()
+
+
+def test_leaving_in_the_middle_writes_nothing(user: User, say: Say) -> None:
+    before = user.config.read_bytes()
+    say("1")
+    assert user.init() == 1
+    assert user.config.read_bytes() == before
+
+
+# --- undoing it ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_uninstall_is_byte_for_byte(user: User, newline: str, mark: bytes) -> None:
+    before = mark + user.config.read_text().replace("\n", newline).encode()
+    user.config.write_bytes(before)
+    user.config.chmod(0o600)
+    assert user.init("--yes") == 0
+    assert user.config.read_bytes().startswith(mark)
+    assert user.init("--yes", "--model", "small") == 0
+    assert user.config.read_bytes() != before
+    assert user.init("--uninstall") == 0
+    assert user.config.read_bytes() == before
+    assert stat.S_IMODE(user.config.stat().st_mode) == 0o600
+    assert user.files() == ["config.toml"]
+
+
+def test_uninstall_keeps_what_was_changed_since(user: User, capsys: Captured) -> None:
+    before = user.config.read_text()
+    assert user.init("--yes") == 0
+    user.config.write_text(user.config.read_text() + "\n[later]\nx = 1 # later\n")
+    assert user.init("--uninstall") == 0
+    after = user.config.read_text()
+    assert after.startswith(before)
+    assert "[later]\nx = 1 # later\n" in after
+    assert "multiplexer" not in after
+    assert "only [multiplexer] was put back" in capsys.readouterr().out
+    assert user.files() == ["config.toml", "config.toml.before-vibe-mux"]
+
+
+def test_what_was_changed_between_two_times_is_kept(user: User) -> None:
+    assert user.init("--yes") == 0
+    user.config.write_text(user.config.read_text() + "\n[later]\nx = 1\n")
+    assert user.init("--yes", "--model", "small") == 0
+    assert user.init("--uninstall") == 0
+    after = user.config.read_text()
+    assert "[later]\nx = 1\n" in after
+    assert "multiplexer" not in after
+
+
+def test_a_config_that_was_put_back_by_hand(user: User, capsys: Captured) -> None:
+    before = user.config.read_bytes()
+    assert user.init("--yes") == 0
+    user.config.write_bytes(before)
+    assert user.init("--uninstall") == 0
+    assert user.config.read_bytes() == before
+    assert user.files() == ["config.toml"]
+
+
+def test_a_config_that_has_gone(user: User, capsys: Captured) -> None:
+    assert user.init("--yes") == 0
+    user.config.unlink()
+    assert user.init("--uninstall") == 0
+    assert "is gone; nothing was put back" in capsys.readouterr().out
+
+
+def test_nothing_to_undo(user: User, capsys: Captured) -> None:
+    assert user.init("--uninstall") == 0
+    assert capsys.readouterr().out == f"There is nothing to undo for {user.config}.\n"
+
+
+def test_undoing_can_be_tried_dry(user: User, capsys: Captured) -> None:
+    assert user.init("--yes") == 0
+    before = user.config.read_bytes(), user.files()
+    assert user.init("--uninstall", "--dry-run") == 0
+    assert (user.config.read_bytes(), user.files()) == before
+    assert "Would put" in capsys.readouterr().out
+
+
+def test_a_backup_that_has_gone_is_told(user: User, capsys: Captured) -> None:
+    assert user.init("--yes") == 0
+    files.backup_of(user.config).unlink()
+    before = user.config.read_bytes()
+    assert user.init("--uninstall") == 1
+    assert user.config.read_bytes() == before
+    assert "nothing was changed" in capsys.readouterr().err
+
+
+def test_a_link_stays_a_link(user: User, tmp_path: Path) -> None:
+    real = tmp_path / "dotfiles" / "vibe.toml"
+    real.parent.mkdir()
+    user.config.rename(real)
+    user.config.symlink_to(real)
+    before = real.read_bytes()
+    assert user.init("--yes") == 0
+    assert user.config.is_symlink()
+    assert real.read_bytes() != before
+    assert user.init("--uninstall") == 0
+    assert user.config.is_symlink()
+    assert real.read_bytes() == before
+
+
+def test_a_write_that_fails_leaves_the_file_whole(
+    user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    before = user.config.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert user.init("--yes") == 1
+    assert user.config.read_bytes() == before
+    assert user.files() == ["config.toml"]
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_an_interrupt_between_two_writes_can_be_undone(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = user.config.read_bytes()
+    replace = files.replace
+    done: list[str] = []
+
+    def interrupted(file: Path, content: bytes) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(file.name)
+        replace(file, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace", interrupted)
+        assert user.init("--yes") == 130
+    assert done == ["config.toml.before-vibe-mux", "config.toml.vibe-mux-init.json"]
+    assert user.config.read_bytes() == before
+    assert user.init("--uninstall") == 0
+    assert user.config.read_bytes() == before
+    assert user.files() == ["config.toml"]
+
+
+def test_a_note_that_is_broken_says_where_the_copy_is(user: User, capsys: Captured) -> None:
+    assert user.init("--yes") == 0
+    files.note_of(user.config).write_text("{")
+    assert user.init("--uninstall") == 1
+    assert "config.toml.before-vibe-mux" in capsys.readouterr().err
