@@ -16,6 +16,9 @@ class Strategy(Protocol):
     `memory` it returns, made of plain JSON values, comes back at its next pick (None at the
     first one). It must return the endpoint of one of the `candidates`, of which there is
     always one at least, in pool order.
+
+    One that goes by `call.prompt_tokens` has an attribute `needs_prompt_tokens` that is true:
+    measuring a prompt takes time, so it is not done for nobody.
     """
 
     def pick(

@@ -27,13 +27,18 @@ class KeyHeader:
 
 @frozen
 class HttpRequest:
-    """A POST that the shell is to make. `rewrites` tells people what the history needed."""
+    """A POST that the shell is to make. `rewrites` tells people what the history needed.
+
+    `prompt_tokens` is the estimated size of the prompt, set only for a server that is known
+    to cut one that is too long without a word: then the answer's own count is held against it.
+    """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
     key_header: KeyHeader | None = KeyHeader()
     rewrites: tuple[str, ...] = ()
+    prompt_tokens: int | None = None
 
 
 @frozen

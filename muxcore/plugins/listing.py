@@ -31,6 +31,8 @@ def listing(limit: float = LIMIT_SECONDS) -> dict[str, Any]:
             capture_output=True,
             text=True,
             encoding="utf-8",
+            # What a plugin prints while it is imported may be anything.
+            errors="replace",
             timeout=limit,
             check=False,
             # What this process can import, so can that one: a bare checkout too.

@@ -97,7 +97,9 @@ class LowestLatency:
     def _soonest(
         self, candidates: Sequence[Candidate], levels: Mapping[str, Sequence[int]]
     ) -> Candidate:
-        shown = [levels[c.endpoint.alias][0] for c in candidates if c.endpoint.alias in levels]
+        shown = [
+            levels[c.endpoint.alias][0] for c in candidates if c.endpoint.alias in levels
+        ]
         # What has been used without any content to show for it is taken for the worst.
         unmeasured = max(shown, default=SECOND)
 

@@ -1,0 +1,24 @@
+"""For authors of plugins: check a mode or a backend in one line of pytest.
+
+    from muxcore.testing import check_strategy
+
+    def test_it() -> None:
+        check_strategy(LeastBusy)
+
+It needs hypothesis, which comes with `pip install "vibe-mux[testing]"`.
+"""
+
+from muxcore.testing.backends import check_backend
+from muxcore.testing.faults import FaultyPluginError
+from muxcore.testing.modes import check_strategy
+from muxcore.testing.samples import OPENAI_SAMPLES, Row, Sample, failure_table
+
+__all__ = [
+    "OPENAI_SAMPLES",
+    "FaultyPluginError",
+    "Row",
+    "Sample",
+    "check_backend",
+    "check_strategy",
+    "failure_table",
+]

@@ -1,0 +1,460 @@
+"""The rules of the design, checked after every step by code that shares none with the core's.
+
+`Watcher` is the store of the simulated pool, so it sees each change of the state, and whom it
+concerns, before anybody else does. It replays what happened by `update` alone and compares
+(rule 13); so it also knows the very state in which each choice was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from attrs import define, evolve, field, frozen
+
+from muxcore.core.calling import Granted
+from muxcore.core.outcomes import (
+    Cancelled,
+    End,
+    Fault,
+    Outcome,
+    Refusal,
+    Rejected,
+    Reset,
+    Responding,
+    Started,
+    Succeeded,
+)
+from muxcore.core.records import (
+    Call,
+    Candidate,
+    Endpoint,
+    Exhausted,
+    PoolState,
+    Spell,
+    Wait,
+    Why,
+)
+from muxcore.core.strategy import Strategy
+from muxcore.core.updating import update
+from muxcore.shell.pool import Ticket
+from muxcore.shell.store import Holder
+
+T = TypeVar("T")
+NEVER = timedelta()
+BEFORE = datetime.min.replace(tzinfo=UTC)
+PATIENT = frozenset({"rate limited", "budget in use", "error"})
+"""The causes after which a last resort makes sense; all others are grave."""
+
+
+class ViolationError(AssertionError):
+    """A rule is broken. `rule` is its number."""
+
+    def __init__(self, rule: int, text: str) -> None:
+        self.rule = rule
+        super().__init__(f"rule {rule}: {text}")
+
+
+def demand(truth: object, rule: int, text: str) -> None:
+    if not truth:
+        raise ViolationError(rule, text)
+
+
+@define(eq=False)
+class Caller:
+    """What the rules need to know of one call."""
+
+    number: int
+    deadline: int
+    ticket: Ticket
+    asked: Call = field(factory=Call)
+    """As it asked last, before it had waited."""
+    granted: list[Granted] = field(factory=list)
+    outcomes: list[Responding | End] = field(factory=list)
+    ended: str = ""
+
+    @property
+    def repeats(self) -> int:
+        return len(self.granted) - len({one.endpoint.alias for one in self.granted})
+
+
+@frozen
+class Step:
+    """What the pool was just asked to do, and when that is."""
+
+    name: str
+    now: datetime
+    wall: datetime
+    """What the wall clock shows; a wait that is over may count as later."""
+    outcome: Outcome | None = None
+    caller: Caller | None = None
+    carry: Callable[[PoolState], PoolState] | None = None
+    """What a change of the config makes of the state."""
+
+
+class Watched:
+    """A mode that is looked at: what it was shown, what it picked, and its memory."""
+
+    def __init__(self, mode: Strategy, *, by_weight: bool) -> None:
+        self._mode = mode
+        self.memories: list[tuple[str, object]] = []
+        self._shares = Shares() if by_weight else None
+
+    def pick(
+        self, candidates: Sequence[Candidate], memory: object, call: Call, now: datetime
+    ) -> tuple[Endpoint, object]:
+        demand(candidates, 3, "a mode was shown nobody")
+        endpoint, memory = self._mode.pick(candidates, memory, call, now)
+        self.memories.append((endpoint.alias, memory))
+        if self._shares is not None:
+            self._shares.count(candidates, endpoint)
+        return endpoint, memory
+
+    def memory_of(self, alias: str) -> object:
+        """Return the memory that came with the pick of `alias`, passing over lost ones."""
+        for position, (picked, memory) in enumerate(self.memories):
+            if picked == alias:
+                del self.memories[: position + 1]
+                return memory
+        raise ViolationError(13, f"nobody picked {alias}")
+
+
+class Shares:
+    """Rule 10, counted anew: shares while the set of shown models is unchanged."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._picks = 0
+        self._counts: dict[str, int] = {}
+        self._first = True
+
+    def count(self, candidates: Sequence[Candidate], picked: Endpoint) -> None:
+        key = [
+            (c.endpoint.alias, c.endpoint.weight, c.tally.rate_limited + c.tally.failed)
+            for c in candidates
+        ]
+        if key != self._key:
+            self._first = self._key is None
+            self._key, self._picks, self._counts = key, 0, {}
+        counts = self._counts
+        counts[picked.alias] = counts.get(picked.alias, 0) + 1
+        self._picks += 1
+        total = sum(candidate.endpoint.weight for candidate in candidates)
+        # What was owed before the set changed may come on top, and that is one at most.
+        most = total if self._first else 2 * total
+        for alias, weight, _ in key:
+            lag = self._picks * weight - counts.get(alias, 0) * total
+            demand(abs(lag) < most, 10, f"{alias} is off its share by {lag}/{total}")
+
+
+class Watcher:
+    """A store that checks every change of the state against the rules."""
+
+    def __init__(
+        self,
+        state: PoolState,
+        mode: Watched,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.mode = mode
+        self.step = Step("", BEFORE, BEFORE)
+        self.callers: dict[Ticket, Caller] = {}
+        self.is_over = False
+        self._tell = tell
+        self._state = state
+        self._replayed = state
+
+    @property
+    def state(self) -> PoolState:
+        return self._state
+
+    def after_fork(self) -> None:
+        """Nobody forks here."""
+
+    def transact(
+        self, change: Callable[[PoolState], tuple[PoolState, T]], into: Holder | None = None
+    ) -> T:
+        before = self._state
+        self.mode.memories.clear()
+        state, result = change(before)
+        if not self.is_over:
+            # Once a rule is broken, nothing that follows means anything.
+            self.is_over = True
+            self._check(before, state, result)
+            self.is_over = False
+        self._state = state
+        if into is not None:
+            into.result = result
+        return result
+
+    def _check(self, before: PoolState, state: PoolState, turn: Any) -> None:
+        step = self.step
+        if step.carry is not None:
+            self._replayed = step.carry(self._replayed)
+        else:
+            outcome = step.outcome or _released(before, state)
+            if outcome is not None:
+                self._replay(outcome, step.now)
+                self._rules_4_and_6(before, self._replayed, outcome, step.now)
+        for ticket, news in turn.news:
+            caller = self.callers[ticket]
+            match news:
+                case Granted():
+                    self._granted(caller, news)
+                case Wait() | Exhausted():
+                    self._tell(f"{caller.number} told {_told(news)}")
+                    self._not_granted(caller, news)
+                case _:
+                    self._tell(f"{caller.number} told {news}")
+        demand(self._replayed == state, 13, "the replayed state is another")
+        if turn.line:
+            self._nobody_is_forgotten(self.callers[turn.line[0]])
+        self._rules_2_and_12(before, state)
+
+    def _replay(self, outcome: Outcome, now: datetime) -> None:
+        self._replayed = update(self._replayed, outcome, now)
+
+    # -- Rules 4, 6, 2, 12 ------------------------------------------------------------------
+
+    def _rules_4_and_6(
+        self, before: PoolState, after: PoolState, outcome: Outcome, now: datetime
+    ) -> None:
+        for old, new in zip(before.candidates, after.candidates, strict=True):
+            if old is new:
+                continue
+            alias = old.endpoint.alias
+            for was, after_it in (
+                (old.health.limited, new.health.limited),
+                (old.health.broken, new.health.broken),
+            ):
+                if was is after_it or was == after_it:
+                    continue
+                demand(
+                    not isinstance(outcome, Rejected | Cancelled | Started),
+                    6,
+                    f"{type(outcome).__name__} changed when {alias} may be used",
+                )
+                self._rule_4(was, after_it, outcome, now)
+
+    def _rule_4(
+        self, was: Spell | None, after: Spell | None, outcome: Outcome, now: datetime
+    ) -> None:
+        # One that the clock has ended may be followed by any other.
+        if was is None or not _is_active(was, now):
+            return
+        if after is None:
+            later = isinstance(outcome, Succeeded) and outcome.attempt > was.newest
+            demand(later or isinstance(outcome, Reset), 4, "a spell was lifted")
+        else:
+            demand(after.until >= was.until, 4, "the end of a spell moved earlier")
+            demand(after.newest >= was.newest, 4, "a spell forgot an attempt")
+
+    def _rules_2_and_12(self, before: PoolState, state: PoolState) -> None:
+        total = 0
+        for old, candidate in zip(before.candidates, state.candidates, strict=True):
+            in_flight = len(candidate.health.under_way)
+            total += candidate.tally.ended + in_flight
+            if candidate is not old:
+                cap = candidate.endpoint.max_concurrent
+                demand(
+                    cap is None or in_flight <= cap, 2, f"{in_flight} in flight of {cap}"
+                )
+        demand(state.attempts == total, 12, f"{state.attempts} attempts, {total} counted")
+
+    # -- Rules 3, 5, 6, 7, for each choice ----------------------------------------------------
+
+    def _granted(self, caller: Caller, granted: Granted) -> None:
+        now, state, call = self.step.now, self._replayed, self._call(caller)
+        alias = granted.endpoint.alias
+        self._tell(f"{caller.number} gets {alias} #{granted.attempt}: {granted.reason}")
+        standings = self._standings(state, call, now)
+        self._rule_3(granted, state, call, standings)
+        if granted.endpoint.is_fallback and granted.reason is not Why.STICKY:
+            self._rule_5(state, call, standings, now)
+        self._rule_6(caller, granted)
+        caller.granted.append(granted)
+        most = len(state.candidates) + 2
+        demand(len(caller.granted) <= most, 7, f"more than {most} attempts")
+        demand(caller.repeats <= 2, 7, "more than two repeats")  # noqa: PLR2004 - the rule's number
+        memory = state.memory
+        if granted.reason in {Why.MODE, Why.FALLBACK}:
+            memory = self.mode.memory_of(alias)
+        self._replay(Started(alias, memory), now)
+        demand(self._replayed.attempts == granted.attempt, 13, "a wrong number")
+
+    def _not_granted(self, caller: Caller, news: Wait | Exhausted) -> None:
+        now, call = self.step.now, self._call(caller)
+        standings = self._standings(self._replayed, call, now)
+        if isinstance(news, Exhausted):
+            demand("open" not in standings.values(), 11, "given up beside an open model")
+            demand(news.retry_at is None or news.retry_at >= now, 1, "retry_at is past")
+            return
+        primaries = [
+            standing
+            for candidate, standing in zip(
+                self._replayed.candidates, standings.values(), strict=True
+            )
+            if not candidate.endpoint.is_fallback
+        ]
+        demand("open" not in primaries, 5, "a call waits beside an open primary")
+        demand(
+            "open" not in standings.values() or "busy" in primaries,
+            5,
+            "a call waits beside an open fallback, and no primary is busy",
+        )
+        demand(now < news.until, 1, "a wait without a length")
+        left = self._replayed.policy.max_wait - call.waited
+        demand(news.until - now <= left, 1, "a wait beyond the call's patience")
+
+    def _nobody_is_forgotten(self, first: Caller) -> None:
+        """Check that the first of the line would have been served, if anybody could be."""
+        call = self._call(first)
+        standings = self._standings(self._replayed, call, self.step.now)
+        for candidate in self._replayed.candidates:
+            endpoint = candidate.endpoint
+            if standings[endpoint.alias] == "open":
+                demand(
+                    endpoint.is_fallback, 1, f"a call waits while {endpoint.alias} is open"
+                )
+
+    def _call(self, caller: Caller) -> Call:
+        """Return the call as it stands now: how long it has waited, and what is left."""
+        call, moment, waited = caller.asked, self.moment(), NEVER
+        if self.step.caller is not caller or self.step.name != "choose":
+            waiting = caller.ticket.waiting
+            assert waiting is not None  # noqa: S101 - nobody else is told anything
+            call, waited = waiting.call, waiting.length(moment)
+        left = caller.deadline / 1_000_000 - moment
+        if call.deadline is not None:
+            left = min(left, (call.deadline - self.step.wall).total_seconds())
+        deadline = self.step.now + timedelta(seconds=left)
+        return evolve(call, waited=call.waited + waited, deadline=deadline)
+
+    moment: Callable[[], float]
+    """The clock that only runs forward, set by the simulation."""
+
+    def _standings(self, state: PoolState, call: Call, now: datetime) -> dict[str, str]:
+        """Say where each endpoint stands, without asking the core."""
+        fitting = [c.endpoint for c in state.candidates if _suits(c.endpoint, call)]
+        needed = call.prompt_tokens or 0
+        if (
+            needed
+            and fitting
+            and all(
+                e.context_window is not None and e.context_window < needed for e in fitting
+            )
+        ):
+            needed = max(e.context_window or 0 for e in fitting)
+        standings = {}
+        for candidate in state.candidates:
+            endpoint, health = candidate.endpoint, candidate.health
+            window, cap = endpoint.context_window, endpoint.max_concurrent
+            if endpoint not in fitting or (window is not None and window < needed):
+                standing = "unfit"
+            elif endpoint.alias in call.tried:
+                standing = "tried"
+            elif any(_is_active(spell, now) for spell in health.spells):
+                standing = "disabled"
+            elif _is_probed(candidate, now):
+                standing = "probed"
+            elif cap is not None and len(health.under_way) >= cap:
+                standing = "busy"
+            else:
+                standing = "open"
+            standings[endpoint.alias] = standing
+        return standings
+
+    def _rule_3(
+        self, granted: Granted, state: PoolState, call: Call, standings: dict[str, str]
+    ) -> None:
+        now, alias = self.step.now, granted.endpoint.alias
+        standing = standings[alias]
+        if granted.reason is not Why.LAST_RESORT:
+            demand(standing == "open", 3, f"{alias} is {standing} and was picked")
+            return
+        candidate = state[alias]
+        demand("open" not in standings.values(), 3, "a last resort beside an open model")
+        demand(standing in {"disabled", "tried"}, 3, f"a last resort that is {standing}")
+        demand(not _is_probed(candidate, now), 3, f"a second probe of {alias}")
+        demand(alias not in call.barred, 3, f"{alias} had refused this call for good")
+        for spell in candidate.health.spells:
+            if _is_active(spell, now):
+                cause = str(spell.cause)
+                demand(cause in PATIENT, 3, f"a last resort after {cause!r}")
+                demand(now >= spell.failed_at + _pause(spell), 3, "a last resort too soon")
+
+    def _rule_5(
+        self, state: PoolState, call: Call, standings: dict[str, str], now: datetime
+    ) -> None:
+        primaries = [
+            standings[c.endpoint.alias]
+            for c in state.candidates
+            if not c.endpoint.is_fallback
+        ]
+        demand("open" not in primaries, 5, "a fallback beside an open primary")
+        if "busy" in primaries:
+            patience = state.policy.max_wait - call.waited
+            if call.deadline is not None:
+                patience = min(patience, (call.deadline - now - call.waited) / 2)
+            demand(patience <= NEVER, 5, "a fallback beside a busy primary, too soon")
+
+    def _rule_6(self, caller: Caller, granted: Granted) -> None:
+        if not caller.outcomes:
+            return
+        for before, outcome in zip(caller.granted, caller.outcomes, strict=True):
+            if not isinstance(outcome, Rejected):
+                continue
+            if outcome.kind is Refusal.TOO_LONG:
+                known = before.endpoint.context_window or 0
+                window = granted.endpoint.context_window or 0
+                demand(window > known, 6, "not a larger model, after a prompt too long")
+            elif outcome.kind is Refusal.TEMPLATE:
+                other = granted.endpoint.dialect != before.endpoint.dialect
+                demand(other, 6, "the same dialect, after its template refused")
+            else:
+                demand(False, 6, "another attempt after a refused request")  # noqa: FBT003
+
+
+def _released(before: PoolState, state: PoolState) -> Outcome | None:
+    """Find the attempt that was taken back without an outcome being told, if one was."""
+    for old, new in zip(before.candidates, state.candidates, strict=True):
+        if old is not new:
+            for attempt in old.health.under_way:
+                if attempt not in new.health.under_way:
+                    return Cancelled(old.endpoint.alias, attempt)
+    return None
+
+
+def _suits(endpoint: Endpoint, call: Call) -> bool:
+    if call.only not in {None, endpoint.alias} or endpoint.dialect in call.refused_dialects:
+        return False
+    if call.larger_than is None:
+        return True
+    return (endpoint.context_window or 0) > call.larger_than
+
+
+def _is_active(spell: Spell, now: datetime) -> bool:
+    return spell.since <= now < spell.until
+
+
+def _is_probed(candidate: Candidate, now: datetime) -> bool:
+    under_way = candidate.health.under_way
+    return bool(under_way) and any(
+        under_way[-1] > spell.newest and (not spell.proven or _is_active(spell, now))
+        for spell in candidate.health.spells
+    )
+
+
+def _pause(spell: Spell) -> timedelta:
+    """Say how long after a failure nobody may be sent there: the schedule of §3."""
+    if isinstance(spell.cause, Fault):
+        seconds = 12 if spell.failures > 9 else min(2 ** (spell.failures - 1), 4)  # noqa: PLR2004
+        return max(timedelta(seconds=seconds), spell.hint or NEVER)
+    return spell.hint or timedelta(seconds=2 ** min(spell.failures, 13))
+
+
+def _told(news: Wait | Exhausted) -> str:
+    if isinstance(news, Wait):
+        return f"to wait until {news.until:%H:%M:%S.%f}: {news.reason}"
+    return f"that it is over: {news.reason}"

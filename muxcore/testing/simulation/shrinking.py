@@ -1,0 +1,121 @@
+"""Find the smallest world that still goes wrong in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from attrs import evolve, frozen
+
+from muxcore.core.records import Call, Policy
+from muxcore.testing.simulation.running import BrokenWorldError, run
+from muxcore.testing.simulation.worlds import Arrival, Manner, Model, World
+
+T = TypeVar("T")
+MOST_RUNS = 3000
+
+
+@frozen
+class Smallest:
+    """A world that goes wrong, and what happens in it."""
+
+    world: World
+    error: BrokenWorldError
+
+
+def shrunk(world: World) -> Smallest | None:
+    """Return the smallest world found that breaks the rule that this one breaks, if any."""
+    error = _broken(world)
+    if error is None:
+        return None
+    rule, runs, found = error.rule, 0, True
+    while found:
+        found = False
+        for smaller in _smaller(world):
+            runs += 1
+            if runs > MOST_RUNS:
+                break
+            another = _broken(smaller)
+            if another is not None and another.rule == rule:
+                world, error, found = smaller, another, True
+                break
+    return Smallest(world, error)
+
+
+def _broken(world: World) -> BrokenWorldError | None:
+    try:
+        run(world, keep=True)
+    except BrokenWorldError as error:
+        return error
+    return None
+
+
+def _smaller(world: World) -> Iterator[World]:
+    """Give smaller worlds, the much smaller ones first."""
+    for arrivals in _without(world.arrivals):
+        yield evolve(world, arrivals=arrivals)
+    for happenings in _without(world.happenings):
+        yield evolve(world, happenings=happenings)
+    if len(world.models) > 1:
+        for models in _without(world.models, largest=1):
+            yield evolve(world, models=models)
+    yield from _plainer(world)
+    if world.policy != Policy():
+        yield evolve(world, policy=Policy())
+    if world.mode != "failover":
+        yield evolve(world, mode="failover")
+
+
+def _plainer(world: World) -> Iterator[World]:
+    """Give worlds of as many parts, one of them plainer."""
+    for position, model in enumerate(world.models):
+        for simpler in _simpler_models(model):
+            yield evolve(world, models=_with(world.models, position, simpler))
+    for position, arrival in enumerate(world.arrivals):
+        for one in _simpler(arrival, _PLAIN_ARRIVAL):
+            yield evolve(world, arrivals=_with(world.arrivals, position, one))
+
+
+_PLAIN_ARRIVAL: tuple[Callable[[Arrival], Arrival], ...] = (
+    lambda arrival: evolve(arrival, stream=False),
+    lambda arrival: evolve(arrival, tools=False),
+    lambda arrival: evolve(arrival, leaves=None),
+    lambda arrival: evolve(arrival, call=Call()),
+)
+
+
+def _simpler_models(model: Model) -> Iterator[Model]:
+    for periods in _without(model.periods):
+        yield evolve(model, periods=periods)
+    endpoint = model.endpoint
+    plainer = (
+        evolve(endpoint, context_window=None),
+        evolve(endpoint, max_concurrent=None),
+        evolve(endpoint, is_fallback=False),
+        evolve(endpoint, weight=1),
+    )
+    for plain in plainer:
+        if plain != endpoint:
+            yield evolve(model, endpoint=plain)
+    if model.usual != Manner():
+        yield evolve(model, usual=Manner())
+
+
+def _simpler(one: T, ways: Sequence[Callable[[T], T]]) -> Iterator[T]:
+    for way in ways:
+        other = way(one)
+        if other != one:
+            yield other
+
+
+def _without(items: tuple[T, ...], largest: int | None = None) -> Iterator[tuple[T, ...]]:
+    """Leave out a half, a quarter, and so on, down to one."""
+    size = largest or len(items)
+    while size:
+        for start in range(0, len(items), size):
+            yield items[:start] + items[start + size :]
+        size //= 2
+
+
+def _with(items: tuple[T, ...], position: int, item: T) -> tuple[T, ...]:
+    return (*items[:position], item, *items[position + 1 :])

@@ -1,0 +1,81 @@
+"""The simulation of `benchmarks/modes.py`, small: what its tables must show."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from muxcore.core.records import Sticky
+from muxcore_strategies.failover import Failover
+from muxcore_strategies.load_balance import LoadBalance
+from muxcore_strategies.lowest_cost import LowestCost
+from muxcore_strategies.lowest_latency import LowestLatency
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "modes.py"
+
+
+@pytest.fixture(scope="module")
+def modes() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmarks_modes", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("size", [2, 5, 64])
+def test_shares_stay_within_one_request(modes: ModuleType, size: int) -> None:
+    assert modes.deviation(size, 3, "") < 1
+    for away in ("busy", "disabled"):
+        assert modes.deviation(size, 3, away) < 2
+
+
+def test_stickiness_keeps_caches_warm(modes: ModuleType) -> None:
+    pool = [modes.FIRST, modes.SECOND, modes.THIRD]
+    alone = modes.stuck([modes.FIRST], Failover(), Sticky.TURN, 2)
+    by_sticky = {s: modes.stuck(pool, LoadBalance(), s, 2) for s in Sticky}
+    call, turn, session = (by_sticky[s] for s in (Sticky.CALL, Sticky.TURN, Sticky.SESSION))
+    assert call.cached < turn.cached < session.cached
+    assert call.switches > turn.switches > session.switches
+    failover = modes.stuck(pool, Failover(), Sticky.TURN, 2)
+    assert failover.cached > 0.95 * alone.cached
+    assert failover.on_first > 0.75 * failover.calls
+    # Rule 11: a pool does no worse than its first member alone.
+    assert failover.lost <= alone.lost
+    assert failover.calls >= alone.calls
+
+
+def test_lowest_latency_leaves_the_slow_ones(modes: ModuleType) -> None:
+    balanced = modes.latencies(LoadBalance(), 1500, 2.0)
+    lowest = modes.latencies(LowestLatency(), 1500, 2.0)
+    assert lowest.percentile(0.5) < balanced.percentile(0.5)
+    assert lowest.percentile(0.9) < balanced.percentile(0.9) / 2
+    assert lowest.percentile(0.99) < balanced.percentile(0.99)
+    assert min(lowest.by_model.values()) > 0
+
+
+def test_lowest_cost_is_as_cheap_as_the_best_alone(modes: ModuleType) -> None:
+    def money(mode: object, *pool: object) -> float:
+        return float(modes.money(pool, mode, Sticky.TURN, 2)[0])
+
+    alone = [money(Failover(), endpoint) for endpoint in modes.PRICED]
+    lowest = money(LowestCost(), *modes.PRICED)
+    assert lowest < 1.05 * min(alone)
+    assert lowest < money(LoadBalance(), *modes.PRICED) / 2
+
+
+def test_it_prints_the_same_tables_each_time(
+    modes: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["modes.py", "--scale", "0.02"])
+    modes.main()
+    printed = capsys.readouterr().out
+    assert printed.count("###") == len(modes.TABLES) == 4
+    for table in (modes.table_of_latency, modes.table_of_cost):
+        assert modes.drawn(table(0.02)) in printed
