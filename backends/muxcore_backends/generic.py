@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import Any, ClassVar
 
 from attrs import frozen
 
@@ -14,18 +15,40 @@ from muxcore.chat import Chat, Json, Reply
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import Answer, Decoder, Failure, HttpRequest, KeyHeader
 from muxcore.plugins.hookspecs import BackendFactory, hookimpl
+from muxcore_backends import capabilities
+from muxcore_backends.capabilities import (
+    CUTS_PROMPTS,
+    DEVELOPER_ROLE,
+    KNOWN_MEMBERS,
+    NEEDS_REASONING,
+    NINE_CHARACTER_IDS,
+    PLAIN_CONTENT,
+    REFUSES_REASONING,
+    SIGNED_CALLS,
+    STRICT_ALTERNATION,
+    SYSTEM_FIRST,
+    USAGE_UNASKED,
+    USER_LAST,
+    USER_NOT_AFTER_TOOL,
+)
 from muxcore_backends.failures import bad_reply, classify
+from muxcore_backends.history import contents, members, reasoning, roles
+from muxcore_backends.history.calls import CALLS
+from muxcore_backends.history.ids import LENIENT, NINE, UP_TO_40, ids
+from muxcore_backends.history.pairs import PAIRS
+from muxcore_backends.history.steps import Messages, Step, rewritten
 from muxcore_backends.shapes import (
     REASONING,
     MalformedError,
     complete_tool_calls,
+    finish_reason_of,
     normalise,
 )
+from muxcore_backends.sizes import clamped, estimated
 from muxcore_backends.streaming import GenericDecoder
 
-Messages: TypeAlias = Sequence[Mapping[str, Any]]
-
 PATH = "/chat/completions"
+LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 @frozen
@@ -35,28 +58,35 @@ class Generic:
     A dialect that differs overrides the step in which it does.
     """
 
+    capabilities: ClassVar[Mapping[str, str]] = capabilities.OPENAI_COMPATIBLE
+
     def request(self, endpoint: Endpoint, chat: Chat) -> HttpRequest:
         """Encode `chat`. Raise TypeError or ValueError if no JSON can hold it."""
         wire = endpoint.wire
         messages, rewrites = self.rewriting(endpoint, chat.messages)
-        body = {
-            **self.settings(wire, chat),
-            **chat.extra,
-            "model": endpoint.model,
-            "messages": messages,
-        }
+        others, left_out = self.others(chat.extra)
+        settings = {**self.settings(wire, chat), **others, "model": endpoint.model}
+        settings.pop("messages", None)
+        has = capabilities.of(endpoint)
+        settings.pop("stream", None)
+        if not chat.stream or USAGE_UNASKED in has:
+            settings.pop("stream_options", None)
         if chat.stream:
-            body["stream"] = True
-            self.streaming(body)
-        else:
-            body.pop("stream", None)
-            body.pop("stream_options", None)
+            settings["stream"] = True
+            if USAGE_UNASKED not in has:
+                self.streaming(settings)
+        text, rest = encode(messages), encode(settings)
+        size = estimated(text, rest)
+        limited = clamped(settings, LIMITS, endpoint.context_window, size)
+        if limited:
+            rest = encode(settings)
         return HttpRequest(
             wire.api_base.rstrip("/") + PATH,
             {"Content-Type": "application/json", **dict(wire.extra_headers)},
-            _encode(body).encode(),
+            f'{rest[:-1]},"messages":{text}}}'.encode(),
             KeyHeader() if wire.key_variable else None,
-            rewrites,
+            (*rewrites, *left_out, *limited),
+            size if CUTS_PROMPTS in has else None,
         )
 
     def rewriting(
@@ -66,11 +96,15 @@ class Generic:
 
         What the caller handed in is never changed; what needs nothing is not copied.
         """
-        field = endpoint.wire.reasoning_field_name
-        if field == REASONING or not any(REASONING in message for message in messages):
-            return messages, ()
-        # Not worth telling: the same words under the name that this provider has for them.
-        return [_with_reasoning_as(field, message) for message in messages], ()
+        return rewritten(messages, self.steps(endpoint))
+
+    def steps(self, endpoint: Endpoint) -> tuple[Step, ...]:
+        """Return what a history may need for this endpoint, in the order of doing it."""
+        return _steps(endpoint)
+
+    def others(self, said: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
+        """Return the caller's further members as this dialect takes them, and what went."""
+        return dict(said), ()
 
     def settings(self, wire: Wire, chat: Chat) -> Json:
         """Return what the call asks for; where it is silent, the member's own settings."""
@@ -128,6 +162,10 @@ class Generic:
         if finish_reason == "error" or choice.get("error"):
             inner = Answer(answer.status, answer.headers, json.dumps(choice).encode())
             raise bad_reply(inner, "the answer ended with an error")
+        finish_reason = finish_reason_of(
+            finish_reason, calls=bool(message.get("tool_calls"))
+        )
+        choice["finish_reason"] = finish_reason
         return Reply(message, finish_reason, usage_of(raw), raw)
 
     def stream(self, endpoint: Endpoint) -> Decoder:
@@ -137,10 +175,50 @@ class Generic:
         return classify(answer, now)
 
 
-def _with_reasoning_as(field: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
-    if REASONING not in message:
-        return message
-    return {field if name == REASONING else name: value for name, value in message.items()}
+@lru_cache(maxsize=256)
+def _steps(endpoint: Endpoint) -> tuple[Step, ...]:
+    """Choose the steps by what this endpoint has; what has no condition is for all."""
+    has, wire = capabilities.of(endpoint), endpoint.wire
+    field = wire.reasoning_field_name
+    takes_reasoning = NEEDS_REASONING in has or (
+        wire.thinking != "off" and REFUSES_REASONING not in has
+    )
+    alternates = STRICT_ALTERNATION in has
+    known = KNOWN_MEMBERS in has
+    nine = NINE_CHARACTER_IDS in has
+    form = NINE if nine else LENIENT if alternates else UP_TO_40
+    # Who is closed and wants Mistral's ids is Mistral.
+    names = members.MISTRAL if nine else members.OPENAI
+    signed = SIGNED_CALLS in has
+    conditional: tuple[tuple[bool, Step], ...] = (
+        (True, PAIRS),
+        (True, CALLS),
+        (True, ids(form)),
+        (DEVELOPER_ROLE not in has, roles.SYSTEM),
+        (SYSTEM_FIRST in has, roles.EARLY_SYSTEM),
+        (True, reasoning.GATHERED),
+        (True, contents.SETTLED),
+        (not wire.supports_images, contents.BLIND),
+        (wire.supports_images, contents.LIFTED),
+        (PLAIN_CONTENT in has, contents.FLAT),
+        (PLAIN_CONTENT in has, contents.COMPLETED),
+        (not takes_reasoning, reasoning.DROPPED),
+        (True, contents.SPOKEN),
+        (alternates, roles.MERGED),
+        (alternates or USER_NOT_AFTER_TOOL in has, roles.BRIDGED),
+        (alternates or USER_LAST in has, roles.OPENED),
+        (USER_LAST in has, roles.ENDED),
+        (NEEDS_REASONING in has, reasoning.FILLED),
+        (takes_reasoning and field != REASONING, reasoning.named(field)),
+        (not known, members.own(field if takes_reasoning else "")),
+        (
+            known,
+            members.known(names, field if takes_reasoning else "", signed=signed),
+        ),
+        (not signed and not known, members.UNSIGNED),
+        (signed, members.ALL_SIGNED),
+    )
+    return tuple(step for applies, step in conditional if applies)
 
 
 def _first_choice(raw: Json) -> Json:
@@ -173,7 +251,7 @@ def _plain(value: object) -> object:
 
 
 # Escaping what is not ASCII also carries the halves of characters that UTF-8 refuses.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain).encode
+encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain).encode
 
 
 @hookimpl

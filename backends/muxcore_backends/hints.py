@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 LONGEST = timedelta(days=366)
 """Nobody means more than this: quotas of a year are the longest there are."""
@@ -112,6 +111,9 @@ def _duration(text: str) -> timedelta | None:
 
 def _http_date(text: str) -> datetime | None:
     """Read the three forms of an HTTP date."""
+    # As rare as it is slow to import, with `socket` and `random`.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     try:
         return _aware(parsedate_to_datetime(text))
     except (ValueError, TypeError, OverflowError, IndexError):

@@ -68,6 +68,33 @@ def _text(value: object) -> str:
     return value
 
 
+FINISH_REASONS = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    # DeepSeek, for an answer that it had to give up: it is not whole.
+    "insufficient_system_resource": "length",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+}
+"""OpenAI's finish reason, by what servers say. What nobody knows is an ordinary end."""
+
+
+def finish_reason_of(said: str | None, *, calls: bool) -> str | None:
+    """Return the finish reason in OpenAI's words; `calls` is whether tools were called."""
+    if not said:
+        return said
+    reason = FINISH_REASONS.get(said.lower(), "stop")
+    # Ollama and Google end an answer with calls like any other.
+    return "tool_calls" if calls and reason == "stop" else reason
+
+
 def complete_tool_calls(calls: object, completion: object) -> None:
     """Fill in what the tool calls of a whole message lack."""
     for position, call in enumerate(_objects(calls)):
@@ -118,7 +145,8 @@ class FragmentJoint:
     """Puts the tool-call fragments of one stream into OpenAI's order.
 
     There, a call's first fragment has its id and name, later ones have neither, and all
-    fragments of one call, and of no other, share an index.
+    fragments of one call, and of no other, share an index. The later ones have an empty name:
+    Mistral's client takes no fragment without one, and OpenAI's joins the names.
     """
 
     __slots__ = ("_ids", "_named", "_positions")
@@ -144,10 +172,15 @@ class FragmentJoint:
             self._named.append(False)
             fragment["id"] = self._ids[position]
             fragment["type"] = kind or "function"
-        if name and not self._named[position]:
-            self._named[position] = True
-            fragment["function"] = {"name": name, **function}
+        fresh = name if name and not self._named[position] else ""
+        self._named[position] = self._named[position] or bool(fresh)
+        fragment["function"] = {"name": fresh, **function}
         return fragment
+
+    @property
+    def begun(self) -> bool:
+        """Whether any call has come."""
+        return bool(self._ids)
 
     def _position(self, index: object, identity: str | None, name: str | None) -> int:
         fresh = len(self._ids)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from muxcore.assembling import usage_of
 from muxcore.chat import Chunk, Json
 from muxcore.core.records import Wire
 from muxcore.plugins.backend import Answer, BadReplyError, ServerEvent
 from muxcore_backends.failures import bad_reply
-from muxcore_backends.shapes import FragmentJoint, MalformedError, normalise
+from muxcore_backends.shapes import (
+    FragmentJoint,
+    MalformedError,
+    finish_reason_of,
+    normalise,
+)
 
 DONE = "[DONE]"
+CHUNK = "chat.completion.chunk"
 OK = 200
 FLAT_ERROR_MEMBERS = frozenset({"message", "detail", "msg", "errors"})
 
@@ -72,6 +79,7 @@ class GenericDecoder:
             self._normalise(raw, choices)
         except MalformedError as error:
             raise _bad(data, f"a chunk is malformed: {error}") from None
+        complete_head(raw)
         chunk = Chunk(raw)
         if not (self._emits_finish_reason or self._begun):
             self._begun = chunk.commits
@@ -84,6 +92,9 @@ class GenericDecoder:
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error" or choice.get("error"):
             raise _bad(json.dumps(choice), "the stream ended with an error")
+        if "index" not in choice or "finish_reason" not in choice:
+            choice["index"] = choice.get("index", 0)
+            choice["finish_reason"] = finish_reason
         delta = choice.get("delta")
         if delta.__class__ is dict:
             normalise(delta, self._reasoning_field)
@@ -97,6 +108,9 @@ class GenericDecoder:
         if finish_reason:
             if not isinstance(finish_reason, str):
                 raise MalformedError("the finish reason is no text")
+            choice["finish_reason"] = finish_reason_of(
+                finish_reason, calls=self._joint.begun
+            )
             self._finished = True
 
     def _feed_unusual(self, event: ServerEvent) -> tuple[Chunk, ...]:
@@ -116,11 +130,40 @@ class GenericDecoder:
         """Take usage and the like; a flat error; or a ping, which is nothing."""
         if "choices" in raw or "usage" in raw:
             raw["choices"] = []
+            complete_head(raw)
             return (Chunk(raw),)
         named = "error" in (raw.get("object"), raw.get("type"))
         if named or (event.event == "message" and not FLAT_ERROR_MEMBERS.isdisjoint(raw)):
             raise _bad(event.data, "the stream sent an error without words")
         return ()
+
+
+def complete_head(raw: Json) -> None:
+    """Fill in what OpenAI's and Mistral's own clients demand of every chunk."""
+    if raw.get("object") != CHUNK:
+        raw["object"] = CHUNK
+    if raw.get("created").__class__ is not int:
+        raw["created"] = 0
+    if raw.get("id").__class__ is not str:
+        raw["id"] = ""
+    if raw.get("model").__class__ is not str:
+        raw["model"] = ""
+    usage = raw.get("usage")
+    if usage is not None:
+        raw["usage"] = _counted(usage)
+
+
+def _counted(usage: object) -> Json | None:
+    if not isinstance(usage, dict):
+        return None
+    counts = usage_of({"usage": usage})
+    whole = {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.total_tokens,
+    }
+    wrong = [name for name in whole if type(usage.get(name)) is not int]
+    return {**usage, **{name: whole[name] for name in wrong}} if wrong else usage
 
 
 def _bad(data: str, otherwise: str) -> BadReplyError:

@@ -26,7 +26,9 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as error:
         return _refuse(error, options)
     try:
-        config = configuration.load(options.config, phase=phase)
+        config = present
+        if phase is not PRESENT:
+            config = configuration.load(options.config, phase=phase)
     except ConfigError as error:
         return _refuse(
             error, options, f"This config works today, and not in phase {phase}:"

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _add_config(doctor)
     _add_json(doctor)
     _add_serve(commands.add_parser("serve", help="serve the pool to any OpenAI client"))
+    _add_run(commands.add_parser("run", help="run vibe through the pool: run -- vibe …"))
     status = commands.add_parser("status", help="show the pool of the server that runs")
     _add_config(status)
     form = status.add_mutually_exclusive_group()
@@ -108,7 +109,29 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="listen here (default: 127.0.0.1); any other than this machine's own needs a"
         " token in VIBE_MUX_TOKEN",
     )
-    serve.add_argument(
+    _add_break(serve)
+    # For `run`: it ends with the last of those for whom it was started.
+    serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
+    _add_config(serve)
+    _add_json(serve)
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--quiet", action="store_true", help="say nothing of the pool, before or after"
+    )
+    _add_break(run)
+    _add_config(run)
+    run.add_argument(
+        "program",
+        nargs=argparse.REMAINDER,
+        metavar="-- COMMAND",
+        help="what to run, and its arguments (default: vibe)",
+    )
+
+
+def _add_break(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--break",
         dest="drills",
         action="append",
@@ -117,10 +140,6 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="fire drill: this model has the fault 429, 500, 401, refused or cut at its N-th"
         " call; may be given again",
     )
-    # For `run`: it ends with the last of those for whom it was started.
-    serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
-    _add_config(serve)
-    _add_json(serve)
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
@@ -19,6 +20,7 @@ TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
 SHORTEST_EXPOSED_TOKEN = 16
 DRAIN_SECONDS = 30.0
 FIRST_LEASE_SECONDS = 30.0
+PRIVATE = "a fire drill is on"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -101,7 +103,10 @@ def _serve(
     )
     stopping.on_signals()
     gateway.start()
-    with publishing(server, os.environ) as hindrance:
+    # Nobody else asked for the fire drill of a `run`.
+    is_private = options.leased and bool(options.drills)
+    published = nullcontext(PRIVATE) if is_private else publishing(server, os.environ)
+    with published as hindrance:
         _tell(gateway, options, hindrance, shows_token=shows_token)
         if not (options.leased and _stays_unleased(gateway, stopping)):
             stopping.wait()

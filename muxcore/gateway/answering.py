@@ -22,7 +22,7 @@ from muxcore.gateway.connection import ClientLeftError, Connection
 from muxcore.gateway.guarding import JSON_TYPE, hosts_for, refused
 from muxcore.gateway.receipts import Ledger, Served, with_failed, with_served
 from muxcore.gateway.refusals import error_body, refusal_of, unknown_model
-from muxcore.gateway.routing import Asking, Route, route_of
+from muxcore.gateway.routing import Asking, Route, patience_for, route_of
 from muxcore.gateway.showing import shown, shown_json
 from muxcore.gateway.skill import asks_for_status
 from muxcore.gateway.watching import Watcher, departing
@@ -264,7 +264,9 @@ class _Call:
         only = self._only()
         cancellation = Cancellation()
         session = self.request.fields.get("x-affinity", "")[:LONGEST_SESSION] or None
-        asked = shell.Asked(session, None, only, cancellation)
+        user_agent = self.request.fields.get("user-agent", "")
+        patience = patience_for(self.route, user_agent)
+        asked = shell.Asked(session, None, only, cancellation, patience)
         give = self._give_in_chunks if self.asked.streams else self._give_whole
         try:
             give(multiplexer, asked, cancellation)

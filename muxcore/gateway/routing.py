@@ -9,6 +9,7 @@ sends a model's name, and two of its models may share one.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from enum import StrEnum
 from urllib.parse import quote, unquote
 
@@ -25,6 +26,14 @@ class Asking(StrEnum):
     RECEIPT = "receipt"
     LEASE = "lease"
 
+
+WAITS_ITSELF = timedelta(seconds=3)
+"""A vibe from 3 on shows a 429 as a wait, waits as long as it says, and can be stopped in it;
+a call that is held looks as if it were being answered. Short waits are not worth showing."""
+
+_CANNOT_WAIT = re.compile(r"Mistral-Vibe/[12]\.")
+"""These try three times within two seconds, and end the turn. Those from 3 on say nothing of
+themselves to a provider that is not Mistral's."""
 
 METHODS = {Asking.CHAT: "POST"}
 """All others are a GET."""
@@ -47,6 +56,13 @@ class Route:
     @property
     def method(self) -> str:
         return METHODS.get(self.asking, "GET")
+
+
+def patience_for(route: Route, user_agent: str) -> timedelta | None:
+    """Return for how long a call may be held; None: as long as the config says."""
+    if not route.label or _CANNOT_WAIT.match(user_agent):
+        return None
+    return WAITS_ITSELF
 
 
 _PATH = re.compile(

@@ -171,7 +171,7 @@ def open_stream(member: Member, granted: Granted, chat: Chat, cut: Cut) -> Attem
         _expect_stream(member, exchange)
         stream = OpenStream(
             exchange,
-            member.backend.stream(granted.endpoint),
+            _decoder(member),
             finishes=granted.endpoint.wire.emits_finish_reason,
         )
         stream.prompt_tokens = request.prompt_tokens
@@ -218,7 +218,22 @@ def _encoded(member: Member, chat: Chat) -> HttpRequest:
 
 def _send(member: Member, request: HttpRequest, cut: Cut) -> Exchange:
     timeout = (cut.timeout(member.limits.connect), member.limits.read)
-    return send(member.connections, request, member.key, timeout, cut)
+    try:
+        return send(member.connections, request, member.key, timeout, cut)
+    except TransportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a stranger's backend may ask for anything
+        # Its kind alone: the text may repeat what was to be sent, and so the key.
+        dialect, kind = member.endpoint.dialect, type(error).__name__
+        text = f"the request of the backend {dialect} cannot be sent ({kind})"
+    raise TransportError(text)
+
+
+def _decoder(member: Member) -> Decoder:
+    try:
+        return member.backend.stream(member.endpoint)
+    except Exception as error:  # noqa: BLE001 - a stranger's backend may raise anything
+        raise TransportError(_misread(member, error)) from None
 
 
 def _reply(member: Member, answer: Answer) -> Reply:

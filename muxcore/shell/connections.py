@@ -21,7 +21,6 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
@@ -34,7 +33,6 @@ from urllib3.util.connection import allowed_gai_family
 
 from muxcore.shell.cutting import Cut
 from muxcore.shell.kept import AskingAgain, PlainResponse, Response, Written, asked_again
-
 
 _SEND = HTTPAdapter.send
 """A test may put its own in its place, as `responses` does: that is not to be passed by."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +21,9 @@ def conversation_of(
     """
     if session is None:
         return None
+    # OpenSSL comes with it: too slow to import for who needs no hash.
+    import hashlib  # noqa: PLC0415
+
     first = next((m.get("content") for m in messages if m.get("role") == "user"), None)
     words = first if isinstance(first, str) else json.dumps(first, default=str)
     digest = hashlib.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8)

@@ -37,12 +37,16 @@ Messages = Sequence[Mapping[str, Any]]
 
 @frozen
 class Asked:
-    """What a caller asks of a call, beside the chat itself. `timeout` is in seconds."""
+    """What a caller asks of a call, beside the chat itself. `timeout` is in seconds.
+
+    `patience` is for how long it may wait for a model, where that is less than the policy says.
+    """
 
     session: str | None = None
     timeout: float | None = None
     model: str | None = None
     cancellation: Cancellation | None = None
+    patience: timedelta | None = None
 
 
 class Multiplexer:
@@ -265,13 +269,13 @@ class Multiplexer:
                 step.call.conversation,
             )
             self._pool.own(running, ticket)
-            return running
         except BaseException:
             # An interrupt after the first content: nobody is there to take the stream.
             self._pool.settle(ticket)
             for _, cut in last:
                 self._give_up(cut)
             raise
+        return running
 
     def _run(
         self,
@@ -359,7 +363,14 @@ class Multiplexer:
             new_turn=begins_turn(chat.messages),
             prompt_tokens=estimated_tokens(chat) if self._measures else None,
             deadline=deadline,
+            waited=self._waited_before(asked.patience),
         )
+
+    def _waited_before(self, patience: timedelta | None) -> timedelta:
+        """Return which part of the longest wait a call is not to have."""
+        if patience is None:
+            return timedelta()
+        return max(timedelta(), self.state.policy.max_wait - patience)
 
     def _expect_known(self, alias: str) -> None:
         aliases = [candidate.endpoint.alias for candidate in self.state.candidates]

@@ -32,8 +32,13 @@ from muxcore.shell import clock
 from muxcore.shell.bell import Bell
 from muxcore.shell.store import MemoryStore, Store
 
+A_MOMENT = timedelta(milliseconds=1)
+"""By how much two readings of the clocks may differ that were meant as one."""
+
 LONGEST_SLEEP = 1_000_000.0
 """Seconds; a thread cannot be told to sleep for much longer."""
+
+NOT_AT_ALL = timedelta()
 
 News: TypeAlias = Granted | Wait | Exhausted | MultiplexerError
 
@@ -56,15 +61,23 @@ class Ticket:
         self.wakes_at = 0.0
         """When the wait that it was told of is over, on that clock too."""
 
-    def timely(self, call: Call, now: datetime, wall: datetime, moment: float) -> Call:
-        """Return its call with the deadline in terms of `now`, which is `moment`.
+    def timely(
+        self,
+        call: Call,
+        now: datetime,
+        wall: datetime,
+        moment: float,
+        waited: timedelta = NOT_AT_ALL,
+    ) -> Call:
+        """Return its call after `waited` more, its deadline in terms of `now` (`moment`).
 
         A wall clock set back must not lend it time; one set forward has taken some.
         """
-        if self.limit is None or call.deadline is None:
-            return call
-        left = min(self.limit - moment, (call.deadline - wall).total_seconds())
-        return evolve(call, deadline=now + timedelta(seconds=left))
+        deadline = call.deadline
+        if self.limit is not None and deadline is not None:
+            left = min(self.limit - moment, (deadline - wall).total_seconds())
+            deadline = now + timedelta(seconds=left)
+        return evolve(call, waited=call.waited + waited, deadline=deadline)
 
     def take(self, news: News) -> None:
         self.news = news
@@ -89,9 +102,8 @@ class _Waiting:
     since: float
     until: datetime
 
-    def at(self, moment: float) -> Call:
-        waited = timedelta(seconds=moment - self.since)
-        return evolve(self.call, waited=self.call.waited + waited)
+    def length(self, moment: float) -> timedelta:
+        return timedelta(seconds=moment - self.since)
 
 
 @frozen
@@ -280,7 +292,7 @@ class Pool:
         wall = now if late is None else clock.now()
         waits = [ticket.waiting for ticket in line]
         calls = [
-            ticket.timely(waiting.at(moment), now, wall, moment)
+            ticket.timely(waiting.call, now, wall, moment, waiting.length(moment))
             for ticket, waiting in zip(line, waits, strict=True)
             if waiting is not None
         ]
@@ -292,7 +304,7 @@ class Pool:
                 still.append(ticket)
                 if (
                     waiting is not None
-                    and choice.until >= waiting.until
+                    and choice.until > waiting.until - A_MOMENT
                     and ticket is not late
                 ):
                     continue

@@ -16,7 +16,7 @@ def cut_prompt(expected: int | None, usage: Usage) -> tuple[str, ...]:
     read = usage.prompt_tokens
     if expected is None or not 0 < read < expected * FAR_BELOW:
         return ()
+    cut = f"the server read only {read} of about {expected} tokens: it cut the history's front"
     return (
-        f"the server read only {read} of about {expected} tokens: it cut the history's front"
-        " (raise its context length; for Ollama OLLAMA_CONTEXT_LENGTH or num_ctx)",
+        f"{cut} (raise its context length; for Ollama OLLAMA_CONTEXT_LENGTH or num_ctx)",
     )

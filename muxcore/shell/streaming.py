@@ -100,7 +100,7 @@ class Stream:
         return self
 
     def __next__(self) -> Chunk:
-        running = self._entered()
+        running = self._running or self._entered()
         if self._outcome is not None:
             # An answer that was not whole does not end cleanly by being asked twice.
             raise self._error or StopIteration

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from http.client import RemoteDisconnected
+from http.client import IncompleteRead, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 import requests
@@ -123,7 +123,7 @@ class Exchange:
             sock.settimeout(DRAIN_SECONDS)
         try:
             # One piece is enough for the end of a chunked body; more is not waited for.
-            if self._response.raw.read1(READ_SIZE):
+            if self._response.raw.read1(READ_SIZE, decode_content=True):
                 self._response.close()
         except ERRORS:
             self._response.close()
@@ -169,13 +169,14 @@ def _response(
         name = request.key_header.name
         prepared.headers[name] = request.key_header.prefix + key.reveal()
     try:
-        try:
-            return connections.send(prepared, timeout, cut)
-        except BROKEN as error:
-            # The server closed it while it was idle: that says nothing of the model.
-            if not cut.reused or cut.reason is not None or not _closed_idle(error):
-                raise
-        return connections.send(prepared, timeout, cut)
+        while True:
+            try:
+                return connections.send(prepared, timeout, cut)
+            except BROKEN as error:
+                # The server closed it while it was idle: that says nothing of the model. The
+                # next may be such a one too, until there is none but a new one.
+                if not cut.reused or cut.reason is not None or not _closed_idle(error):
+                    raise
     except ERRORS as error:
         return _told(error, cut)
     except BaseException as error:  # noqa: BLE001 - it is raised again
@@ -265,7 +266,7 @@ _WORDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
     ((urllib3.exceptions.ReadTimeoutError, TimeoutError), "it was silent for too long"),
     (RemoteDisconnected, "the connection was closed without an answer"),
     (ConnectionResetError, "the connection was reset"),
-    (urllib3.exceptions.IncompleteRead, "the answer broke off"),
+    (IncompleteRead, "the answer broke off"),
     (urllib3.exceptions.ProtocolError, "the connection broke off"),
     (urllib3.exceptions.DecodeError, "its answer could not be decompressed"),
     (requests.exceptions.InvalidProxyURL, "the address of its proxy makes no sense"),

@@ -1,6 +1,5 @@
 """What is put on the wire: the call's words, then the member's own settings."""
 
-import copy
 import json
 from collections import UserList
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from muxcore.chat import Chat
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import Backend, HttpRequest, KeyHeader
 from muxcore.plugins.catalogue import built_in
+from muxcore_backends.anthropic import Anthropic
 from muxcore_backends.generic import Generic
 from muxcore_backends.mistral import Mistral
 
@@ -49,7 +49,7 @@ SAID: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ({"max_output_tokens": 100}, {"max_tokens": 50}, {"max_tokens": 50}),
     ({"max_output_tokens": 100}, {"max_tokens": 200}, {"max_tokens": 100}),
     ({"max_output_tokens": 100}, {"extra": {"max_tokens": 7}}, {"max_tokens": 7}),
-    ({}, {"extra": {"seed": 1, "stop": None}}, {"seed": 1, "stop": None}),
+    ({}, {"extra": {"n": 1, "stop": None}}, {"n": 1, "stop": None}),
     ({}, {"extra": {"model": "other", "messages": []}}, {}),
     ({}, {"extra": {"stream": True, "stream_options": {"a": 1}}}, {}),
     ({"thinking": "off"}, {}, {}),
@@ -78,6 +78,10 @@ def test_a_generic_stream_asks_for_its_usage() -> None:
 
 
 def test_mistral_tells_its_usage_unasked() -> None:
+    as_generic = {"capabilities": frozenset({"usage_unasked"})}
+    extra = {"stream_options": {"include_usage": True}}
+    sent = body(Generic(), Chat(MESSAGES, stream=True, extra=extra), **as_generic)
+    assert sent == {**BARE, "stream": True}
     chat = Chat(MESSAGES, stream=True, extra={"stream_options": {"include_usage": True}})
     assert body(Mistral(), chat) == {**BARE, "stream": True}
 
@@ -123,28 +127,71 @@ def test_a_key_is_asked_for_where_the_provider_has_one() -> None:
     assert Generic().request(endpoint(key_variable=""), Chat(MESSAGES)).key_header is None
 
 
-REASONED: list[dict[str, Any]] = [
-    {"role": "user", "content": "hi"},
-    {"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": []},
-]
+def test_what_mistral_does_not_know_is_left_out_and_told() -> None:
+    chat = Chat(MESSAGES, extra={"seed": 7, "store": False, "logit_bias": {}, "n": 1})
+    request = Mistral().request(endpoint(), chat)
+    assert json.loads(request.body) == {**BARE, "random_seed": 7, "n": 1}
+    assert request.rewrites == ("left out: logit_bias, store",)
 
 
-def test_reasoning_goes_out_under_the_providers_name_for_it() -> None:
-    before = copy.deepcopy(REASONED)
-    sent = body(Generic(), Chat(REASONED), reasoning_field_name="reasoning")
-    assert sent["messages"] == [
-        REASONED[0],
-        {"role": "assistant", "content": "a", "reasoning": "r", "tool_calls": []},
+LIMITED: list[tuple[int | None, dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
+    # the window, what is asked for, what is sent, what is told
+    (None, {"max_tokens": 10**6}, {"max_tokens": 10**6}, ()),
+    (50_000, {"max_tokens": 39_000}, {"max_tokens": 39_000}, ()),
+    (50_000, {}, {}, ()),
+    (50_000, {"max_tokens": 60_000}, {"max_tokens": 39_984}, ("max_tokens lowered to 39984",)),
+    (
+        50_000,
+        {"extra": {"max_completion_tokens": 60_000}},
+        {"max_completion_tokens": 39_982},
+        ("max_tokens lowered to 39982",),
+    ),
+    (10_100, {"max_tokens": 9000}, {"max_tokens": 1024}, ("max_tokens lowered to 1024",)),
+    (500, {"max_tokens": 9000}, {"max_tokens": 500}, ("max_tokens lowered to 500",)),
+    (50_000, {"extra": {"max_tokens": "60000"}}, {"max_tokens": "60000"}, ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("window", "asked", "sent", "told"), LIMITED)
+def test_an_answer_is_limited_to_what_the_window_leaves(
+    window: int | None, asked: dict[str, Any], sent: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    messages = [{"role": "user", "content": "x" * 40_000}]
+    request = Generic().request(
+        Endpoint("alias", "m-1", context_window=window, wire=WIRE), Chat(messages, **asked)
+    )
+    assert json.loads(request.body) == {"model": "m-1", "messages": messages, **sent}
+    assert request.rewrites == told
+
+
+def test_an_images_bytes_are_no_tokens() -> None:
+    url = "data:image/png;base64," + "A" * 400_000
+    messages = [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
     ]
-    assert before == REASONED
-    assert body(Generic(), Chat(REASONED))["messages"] == REASONED
+    seeing = Endpoint(
+        "alias", "m-1", context_window=50_000, wire=evolve(WIRE, supports_images=True)
+    )
+    request = Generic().request(seeing, Chat(messages, max_tokens=40_000))
+    assert request.rewrites == ()
 
 
-def test_a_history_that_needs_nothing_is_not_copied() -> None:
-    for wire in ({}, {"reasoning_field_name": "reasoning"}):
-        messages, rewrites = Generic().rewriting(endpoint(**wire), MESSAGES)
-        assert messages is MESSAGES
-        assert rewrites == ()
+@pytest.mark.parametrize(
+    ("base", "provider", "is_told"),
+    [
+        ("http://127.0.0.1:11434/v1", "x", True),
+        ("http://10.0.0.5:8000/v1", "my-ollama", True),
+        ("http://127.0.0.1:8080/v1", "x", False),
+        ("https://api.example/v1", "x", False),
+    ],
+)
+def test_a_server_that_cuts_prompts_is_held_against_the_estimate(
+    base: str, provider: str, *, is_told: bool
+) -> None:
+    ollama = Endpoint("alias", "m-1", provider, wire=Wire(base))
+    request = Generic().request(ollama, Chat([{"role": "user", "content": "x" * 4000}]))
+    size = request.prompt_tokens
+    assert (size is not None and 1000 <= size <= 1020) if is_told else size is None
 
 
 def test_frozen_and_foreign_containers_are_sent_as_they_look() -> None:
@@ -167,9 +214,10 @@ def test_what_no_json_can_hold_is_the_callers_error(content: Any) -> None:
         Generic().request(endpoint(), Chat([{"role": "user", "content": content}]))
 
 
-def test_both_are_built_in() -> None:
+def test_all_are_built_in() -> None:
     backends = built_in().backends
     assert (backends["generic"].factory, backends["mistral"].factory) == (Generic, Mistral)
+    assert backends["anthropic"].factory is Anthropic
     assert all(entry.summary for entry in backends.values())
 
 

@@ -36,6 +36,13 @@ def calls(*fragments: Any) -> dict[str, Any]:
     return delta(tool_calls=list(fragments))
 
 
+def whole(chunk: Any) -> Any:
+    """Fill in what every chunk has that comes out, whatever the server left out."""
+    head = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
+    choices = [{"index": 0, "finish_reason": None, **choice} for choice in chunk["choices"]]
+    return {**head, **chunk, "choices": choices}
+
+
 def fed(events: list[Any], wire: Wire = Wire()) -> tuple[list[Any], Decoder]:  # noqa: B008 - frozen
     stream = decoder(wire)
     chunks = [chunk.raw for data in events for chunk in stream.feed(event(data))]
@@ -59,7 +66,9 @@ def test_an_ordinary_stream_passes_as_it_is() -> None:
         {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
     ]
     chunks, stream = fed([*events, DONE])
-    assert chunks == events
+    counted = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    events[-1] = {"choices": [], "usage": counted}
+    assert chunks == [whole(chunk) for chunk in events]
     assert (stream.done, stream.ended) == (True, True)
     reply = assembled(events)
     assert (reply.text, reply.finish_reason, reply.usage) == ("Hello", "stop", Usage(3, 2))
@@ -112,7 +121,15 @@ SHAPED: list[tuple[Any, Any]] = [
     ({"choices": [{"delta": None}]}, {"choices": [{"delta": {}}]}),
     ({"choices": [{"finish_reason": None}]}, {"choices": [{"finish_reason": None, "delta": {}}]}),
     ({"choices": None, "usage": None}, {"choices": [], "usage": None}),
-    ({"usage": {"prompt_tokens": 1}}, {"choices": [], "usage": {"prompt_tokens": 1}}),
+    (
+        {"usage": {"prompt_tokens": 1, "x": 2}},
+        {
+            "choices": [],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 0, "total_tokens": 1, "x": 2},
+        },
+    ),
+    ({"choices": [], "usage": []}, {"choices": [], "usage": None}),
+    ({**delta(content="x"), "created": 1.5, "id": None}, {**delta(content="x"), "id": ""}),
     (delta(content=None, tool_calls=None), delta(content=None, tool_calls=None)),
     (delta(content=[]), delta(content="")),
     (
@@ -126,21 +143,21 @@ SHAPED: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("sent", "seen"), SHAPED)
 def test_one_shape(sent: Any, seen: Any) -> None:
-    assert fed([sent])[0] == [seen]
+    assert fed([sent])[0] == [whole(seen)]
 
 
 def test_mistral_streams_alike() -> None:
     stream = Mistral().stream(Endpoint("a"))
     sent = delta(content=[{"type": "thinking", "thinking": "hm"}])
-    assert next(iter(stream.feed(event(sent)))).raw == delta(
-        content="", reasoning_content="hm"
+    assert next(iter(stream.feed(event(sent)))).raw == whole(
+        delta(content="", reasoning_content="hm")
     )
 
 
 def test_reasoning_surfaces_under_one_name() -> None:
     wire = Wire(reasoning_field_name="reasoning")
-    assert fed([delta(reasoning="hm")], wire)[0] == [delta(reasoning_content="hm")]
-    assert fed([delta(content="x")], wire)[0] == [delta(content="x")]
+    assert fed([delta(reasoning="hm")], wire)[0] == [whole(delta(reasoning_content="hm"))]
+    assert fed([delta(content="x")], wire)[0] == [whole(delta(content="x"))]
 
 
 def first(index: int, identity: str, name: str, arguments: str = "") -> dict[str, Any]:
@@ -149,7 +166,7 @@ def first(index: int, identity: str, name: str, arguments: str = "") -> dict[str
 
 
 def later(index: int, arguments: str) -> dict[str, Any]:
-    return {"index": index, "function": {"arguments": arguments}}
+    return {"index": index, "function": {"name": "", "arguments": arguments}}
 
 
 def sent_call(**members: Any) -> dict[str, Any]:
@@ -242,21 +259,14 @@ FRAGMENTS: list[tuple[str, list[Any], list[Any]]] = [
         "the name comes late",
         [{"index": 0, "id": "a"}, sent_call(index=0, name="ls", arguments="{}")],
         [
-            {"index": 0, "id": "a", "type": "function", "function": {"arguments": ""}},
+            first(0, "a", ""),
             {"index": 0, "function": {"name": "ls", "arguments": "{}"}},
         ],
     ),
     (
         "a piece of nothing",
         [sent_call(arguments="{}")],
-        [
-            {
-                "index": 0,
-                "id": "call_0_chatcmpl1",
-                "type": "function",
-                "function": {"arguments": "{}"},
-            }
-        ],
+        [first(0, "call_0_chatcmpl1", "", "{}")],
     ),
 ]
 
@@ -270,6 +280,31 @@ def test_tool_calls_in_one_shape(
     chunks, _ = fed(events)
     found = [c for raw in chunks for c in raw["choices"][0]["delta"]["tool_calls"]]
     assert found == seen
+
+
+REASONS: list[tuple[str, bool, str]] = [
+    # as sent, after tool calls, as seen
+    ("stop", False, "stop"),
+    ("stop", True, "tool_calls"),
+    ("STOP", True, "tool_calls"),
+    ("length", True, "length"),
+    ("tool_calls", False, "tool_calls"),
+    ("function_call", True, "tool_calls"),
+    ("model_length", False, "length"),
+    ("insufficient_system_resource", False, "length"),
+    ("content_filter", False, "content_filter"),
+    ("SAFETY", False, "content_filter"),
+    ("eos", False, "stop"),
+]
+
+
+@pytest.mark.parametrize(("sent", "with_calls", "seen"), REASONS)
+def test_finish_reasons_in_one_shape(sent: str, seen: str, *, with_calls: bool) -> None:
+    call = [calls(sent_call(id="a", name="ls", arguments="{}"))] if with_calls else []
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": sent}]}
+    chunks, stream = fed([*call, end])
+    assert chunks[-1]["choices"][0]["finish_reason"] == seen
+    assert stream.done
 
 
 BAD: list[tuple[Any, str, Kind]] = [

@@ -84,6 +84,9 @@ class Result:
         ends = [one.finished for one in self.bare if one.finished is not None]
         return min(ends, default=None)
 
+    blackout: bool = False
+    """Whether there was a moment at which every model was down."""
+
     @property
     def late(self) -> int:
         """How much later the pool was than bare vibe on its best model."""
@@ -236,8 +239,19 @@ def session_results(seeds: Iterable[int]) -> list[Result]:
     for seed in seeds:
         script = script_of(seed)
         alone = tuple(bare(script, model) for model in script.models)
-        results.append(Result(seed, pooled(script), alone))
+        through = pooled(script)
+        blackout = _has_blackout(script, through.finished or BUDGET)
+        results.append(Result(seed, through, alone, blackout))
     return results
+
+
+def _has_blackout(script: Script, until: int) -> bool:
+    """Whether all models were down at some moment; it begins where a period does."""
+    starts = [p.start for m in script.models for p in m.periods if p.start < until]
+    return any(
+        all(model.manner(start) is not model.usual for model in script.models)
+        for start in starts
+    )
 
 
 # -- Storms -----------------------------------------------------------------------------------

@@ -1,0 +1,146 @@
+"""The codec: a request out, an answer in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar
+
+from attrs import frozen
+
+from muxcore.assembling import usage_of
+from muxcore.chat import Chat, Json, Reply
+from muxcore.core.records import Endpoint
+from muxcore.plugins.backend import Answer, Decoder, Failure, HttpRequest, KeyHeader
+from muxcore_backends import capabilities
+from muxcore_backends.anthropic.settings import settings_of
+from muxcore_backends.anthropic.stream import AnthropicDecoder
+from muxcore_backends.anthropic.turns import (
+    ORIGIN,
+    THINKING_BLOCKS,
+    conversation,
+    origin_of,
+    steps,
+)
+from muxcore_backends.anthropic.usage import openai_usage
+from muxcore_backends.failures import bad_reply, classify
+from muxcore_backends.generic import encode
+from muxcore_backends.history.steps import rewritten
+from muxcore_backends.shapes import REASONING, finish_reason_of
+from muxcore_backends.sizes import clamped, estimated
+
+VERSION = "2023-06-01"
+VERSIONED = "/v1"
+PATH = "/messages"
+
+
+@frozen
+class Anthropic:
+    """Anthropic's Messages API: its own shape, its own streams, signed thinking."""
+
+    capabilities: ClassVar[Mapping[str, str]] = capabilities.ANTHROPICS
+
+    def request(self, endpoint: Endpoint, chat: Chat) -> HttpRequest:
+        wire = endpoint.wire
+        messages, rewrites = rewritten(chat.messages, steps(endpoint))
+        said = conversation(messages)
+        body, told = settings_of(endpoint, chat, said)
+        body |= {"model": endpoint.model, "messages": said.turns}
+        if said.system:
+            body["system"] = said.system
+        if chat.stream:
+            body["stream"] = True
+        text = encode(body)
+        limited = clamped(body, ("max_tokens",), endpoint.context_window, estimated(text))
+        if limited:
+            if body.get("thinking", {}).get("budget_tokens", 0) >= body["max_tokens"]:
+                del body["thinking"]
+            text = encode(body)
+        return HttpRequest(
+            _address(wire.api_base),
+            {
+                "Content-Type": "application/json",
+                "anthropic-version": VERSION,
+                **dict(wire.extra_headers),
+            },
+            text.encode(),
+            KeyHeader("x-api-key", "") if wire.key_variable else None,
+            (*rewrites, *told, *limited),
+        )
+
+    def reply(self, endpoint: Endpoint, answer: Answer) -> Reply:
+        try:
+            raw = json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise bad_reply(answer, "the answer is cut off, or no JSON") from None
+        if not isinstance(raw, dict) or raw.get("type") == "error":
+            raise bad_reply(answer, "the answer is an error without words")
+        blocks = raw.get("content")
+        if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
+            raise bad_reply(answer, "the answer is malformed: it has no content")
+        try:
+            message = _message(blocks, origin_of(endpoint))
+        except (KeyError, TypeError):
+            raise bad_reply(
+                answer, "the answer is malformed: a block is not whole"
+            ) from None
+        reason = raw.get("stop_reason")
+        if reason is not None and not isinstance(reason, str):
+            raise bad_reply(answer, "the answer is malformed: the stop reason is no text")
+        reason = finish_reason_of(reason, calls="tool_calls" in message)
+        whole: Json = {
+            "id": str(raw.get("id") or ""),
+            "object": "chat.completion",
+            # It does not say when, and nothing here tells the time.
+            "created": 0,
+            "model": str(raw.get("model") or endpoint.model),
+            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+            "usage": openai_usage(raw.get("usage")),
+        }
+        return Reply(message, reason, usage_of(whole), whole)
+
+    def stream(self, endpoint: Endpoint) -> Decoder:
+        return AnthropicDecoder(endpoint.model, origin_of(endpoint))
+
+    def failure(self, answer: Answer, now: datetime) -> Failure:
+        return classify(answer, now)
+
+
+def _address(api_base: str) -> str:
+    """Take a base with the version, as others have it, and without, as vibe's has."""
+    base = api_base.rstrip("/")
+    return base + PATH if base.endswith(VERSIONED) else base + VERSIONED + PATH
+
+
+def _message(blocks: list[Json], origin: str) -> Json:
+    texts: list[str] = []
+    thoughts: list[str] = []
+    signed: list[Json] = []
+    calls: list[Json] = []
+    for block in blocks:
+        match block.get("type"):
+            case "text":
+                texts.append(block["text"])
+            case "thinking":
+                thoughts.append(block["thinking"])
+                signed.append({**block, ORIGIN: origin})
+            case "redacted_thinking":
+                signed.append({**block, ORIGIN: origin})
+            case "tool_use":
+                function = {
+                    "name": block["name"],
+                    "arguments": json.dumps(block.get("input") or {}),
+                }
+                calls.append({"id": block["id"], "type": "function", "function": function})
+            case _:
+                pass  # What its own server-side tools did.
+    message: Json = {"role": "assistant", "content": "".join(texts)}
+    if thoughts:
+        message[REASONING] = "".join(thoughts)
+    if signed:
+        message[THINKING_BLOCKS] = signed
+    if calls:
+        message["tool_calls"] = calls
+        message["content"] = message["content"] or None
+    return message

@@ -1,0 +1,169 @@
+"""The decoder of one of Anthropic's streams, into chunks of OpenAI's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from muxcore.chat import Chunk, Json
+from muxcore.plugins.backend import Answer, BadReplyError, ServerEvent
+from muxcore_backends.anthropic.turns import ORIGIN, THINKING_BLOCKS
+from muxcore_backends.anthropic.usage import openai_usage
+from muxcore_backends.failures import bad_reply
+from muxcore_backends.shapes import REASONING, finish_reason_of
+from muxcore_backends.streaming import CHUNK
+
+OK = 200
+
+
+class AnthropicDecoder:
+    """Makes chunks of one stream's events.
+
+    A thought's signature comes last; only then is the block told, for sending it back.
+    """
+
+    __slots__ = ("_block", "_calls", "_ended", "_head", "_origin", "_said", "_usage")
+
+    def __init__(self, model: str, origin: str) -> None:
+        self._origin = origin
+        self._head: Json = {"id": "", "object": CHUNK, "created": 0, "model": model}
+        self._usage: Json = {}
+        self._block: Json = {}
+        """The block under way, with what has come of it."""
+        self._calls = 0
+        self._said = False
+        """Whether the model has said why it stopped."""
+        self._ended = False
+
+    @property
+    def done(self) -> bool:
+        return self._said
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def feed(self, event: ServerEvent) -> tuple[Chunk, ...]:
+        try:
+            data = json.loads(event.data)
+        except (ValueError, RecursionError):
+            if event.data.strip():
+                raise _bad(event.data, "an event is cut off, or no JSON") from None
+            return ()
+        if not isinstance(data, dict) or data.get("type") == "error":
+            raise _bad(event.data, "the stream sent an error without words")
+        try:
+            return self._feed(data)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise _bad(event.data, "an event is malformed") from None
+
+    def _feed(self, data: Json) -> tuple[Chunk, ...]:  # noqa: PLR0911 - one for each event
+        match data.get("type"):
+            case "message_start":
+                return self._begin(data["message"])
+            case "content_block_start":
+                return self._open(data["content_block"])
+            case "content_block_delta":
+                return self._grow(data["delta"])
+            case "content_block_stop":
+                return self._close()
+            case "message_delta":
+                return self._stop(data)
+            case "message_stop":
+                self._ended = True
+                return ()
+            case _:
+                return ()  # A ping, or what is not known yet.
+
+    def _begin(self, message: Json) -> tuple[Chunk, ...]:
+        self._head["id"] = str(message.get("id") or "")
+        self._head["model"] = str(message.get("model") or self._head["model"])
+        self._count(message.get("usage"))
+        return (self._chunk({"role": "assistant", "content": ""}),)
+
+    def _count(self, usage: Any) -> None:
+        """Take the newest counts: later ones count all, but name only what changed."""
+        known = usage if isinstance(usage, dict) else {}
+        self._usage |= {name: count for name, count in known.items() if count is not None}
+
+    def _open(self, block: Json) -> tuple[Chunk, ...]:
+        self._block = dict(block)
+        match block["type"]:
+            case "text":
+                return self._text(block.get("text"))
+            case "tool_use":
+                self._block["pieces"] = 0
+                function = {"name": _text(block["name"]), "arguments": ""}
+                call = {"id": _text(block["id"]), "type": "function", "function": function}
+                self._calls += 1
+                return (self._call(call),)
+            case _:
+                return ()
+
+    def _grow(self, delta: Json) -> tuple[Chunk, ...]:
+        match delta["type"]:
+            case "text_delta":
+                return self._text(delta["text"])
+            case "thinking_delta":
+                words = _text(delta["thinking"])
+                self._block["thinking"] = self._block.get("thinking", "") + words
+                return (self._chunk({REASONING: words}),) if words else ()
+            case "signature_delta":
+                signature = self._block.get("signature", "") + _text(delta["signature"])
+                self._block["signature"] = signature
+                return ()
+            case "input_json_delta" if "pieces" in self._block:
+                return self._arguments(_text(delta["partial_json"]))
+            case _:
+                return ()
+
+    def _close(self) -> tuple[Chunk, ...]:
+        block, self._block = self._block, {}
+        match block.get("type"):
+            case "thinking" | "redacted_thinking":
+                signed = [{**block, ORIGIN: self._origin}]
+                return (self._chunk({THINKING_BLOCKS: signed}),)
+            case "tool_use" if not block["pieces"]:
+                # A call without arguments, or with all of them at once.
+                self._block = {"pieces": 0}
+                return self._arguments(json.dumps(block.get("input") or {}))
+            case _:
+                return ()
+
+    def _stop(self, data: Json) -> tuple[Chunk, ...]:
+        self._count(data.get("usage"))
+        reason = data["delta"].get("stop_reason")
+        if not reason:
+            return ()
+        self._said = True
+        usage = openai_usage(self._usage)
+        return (
+            self._chunk({}, finish_reason_of(_text(reason), calls=self._calls > 0)),
+            Chunk({**self._head, "choices": [], "usage": usage}),
+        )
+
+    def _text(self, text: Any) -> tuple[Chunk, ...]:
+        return (self._chunk({"content": _text(text)}),) if text else ()
+
+    def _arguments(self, piece: str) -> tuple[Chunk, ...]:
+        if not piece:
+            return ()
+        self._block["pieces"] += 1
+        return (self._call({"function": {"name": "", "arguments": piece}}),)
+
+    def _call(self, call: Json) -> Chunk:
+        return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
+
+    def _chunk(self, delta: Json, reason: str | None = None) -> Chunk:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        return Chunk({**self._head, "choices": [choice]})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _bad(data: str, otherwise: str) -> BadReplyError:
+    return bad_reply(Answer(OK, {}, data.encode("utf-8", "replace")), otherwise)

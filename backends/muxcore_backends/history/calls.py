@@ -1,0 +1,99 @@
+"""Calls that every server can read: a name, and arguments that are one JSON object.
+
+A call that broke off in the middle of its arguments has neither, and some models make up
+names that their own servers then refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from muxcore_backends.history import phrases
+from muxcore_backends.history.steps import Message, Step, each
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What OpenAI, Mistral and Anthropic take as the name of a function."""
+UNFIT = re.compile(r"[^A-Za-z0-9_-]")
+LONGEST_NAME = 64
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+# Python's own would read NaN, which no server does.
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+_raw_decode = _decoder.raw_decode
+
+
+def is_object(text: str) -> bool:
+    """Whether a call's arguments are one JSON object."""
+    try:
+        if text.startswith("{"):
+            # Almost always: nothing stands around it, and nothing need be looked for there.
+            value, end = _raw_decode(text)
+            if end == len(text):
+                return True
+        value = _decoder.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict)
+
+
+def _readable(message: Message) -> Message:
+    role = message.get("role")
+    if role == "tool":
+        name = message.get("name")
+        if name is None or _is_name(name):
+            return message
+        return {**message, "name": _named(name)}
+    calls = message.get("tool_calls")
+    if role != "assistant" or not calls:
+        return message
+    if all(map(_is_readable, calls)):
+        return message
+    return {**message, "tool_calls": [_readable_call(call) for call in calls]}
+
+
+def _is_readable(call: Message) -> bool:
+    function = call.get("function") or {}
+    name, arguments = function.get("name"), function.get("arguments")
+    return (
+        call.get("type") == "function"
+        and _is_name(name)
+        and isinstance(arguments, str)
+        and is_object(arguments)
+    )
+
+
+def _readable_call(call: Message) -> Message:
+    function = call.get("function") or {}
+    name, arguments = function.get("name"), function.get("arguments")
+    repaired = {**function, "name": _named(name), "arguments": _told(arguments)}
+    return {**call, "type": "function", "function": repaired}
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
+
+
+def _named(name: object) -> str:
+    """Make a name that all take, of one that somebody would refuse."""
+    fit = UNFIT.sub("_", name) if isinstance(name, str) else ""
+    return fit[:LONGEST_NAME] or phrases.UNNAMED
+
+
+def _told(arguments: object) -> str:
+    if arguments is None:
+        return "{}"
+    if not isinstance(arguments, str):
+        return json.dumps(arguments if isinstance(arguments, dict) else {})
+    if not arguments.strip():
+        return "{}"
+    if is_object(arguments):
+        return arguments
+    return json.dumps({phrases.UNREADABLE: arguments})
+
+
+CALLS = Step("broken tool calls mended", each(_readable))

@@ -1,0 +1,123 @@
+"""Calls and results: each result right after its call, one for each, and none without.
+
+A conversation loses this when the user interrupts a turn, when what the user said meanwhile
+stands between, and when its beginning was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from attrs import define, field
+
+from muxcore_backends.history import phrases
+from muxcore_backends.history.steps import Message, Messages, Step
+
+Call: TypeAlias = dict[str, Any]
+
+
+@define
+class _Batch:
+    """The calls of one message: their results as they came, and who still waits for one."""
+
+    waiting: list[Message]
+    results: list[Message] = field(factory=list)
+
+
+def repair(messages: Messages) -> Messages:
+    """Put every result after its call. Nothing that anyone said or found out is dropped.
+
+    A call that never got its result is given one that says so. A result that has lost its
+    call is given one: as a message of the user's it would be obeyed like the user.
+    """
+    return messages if _are_paired(messages) else _paired(messages)
+
+
+PAIRS = Step("calls and results paired", repair)
+
+
+def _are_paired(messages: Messages) -> bool:
+    waiting: list[Any] = []
+    for message in messages:
+        if message.get("role") == "tool":
+            identity = message.get("tool_call_id")
+            if identity not in waiting:
+                return False
+            waiting.remove(identity)
+        elif waiting:
+            return False
+        elif message.get("tool_calls"):
+            waiting = [call.get("id") for call in calls_of(message)]
+    return not waiting
+
+
+def calls_of(message: Message) -> Sequence[Message]:
+    """Return the calls of a message, which only an assistant's has."""
+    return message.get("tool_calls") or () if message.get("role") == "assistant" else ()
+
+
+def _paired(messages: Messages) -> Messages:
+    out: list[Message | _Batch] = []
+    batches: list[_Batch] = []
+    names: dict[Any, str] = {}
+    for message in messages:
+        if message.get("role") == "tool":
+            if not _place(message, batches):
+                out += _with_a_call(message, names)
+            continue
+        out.append(message)
+        if calls := calls_of(message):
+            batches.append(_Batch(list(calls)))
+            out.append(batches[-1])
+            names.update((call.get("id"), _name_of(call)) for call in calls)
+    flat: list[Message] = []
+    for item in out:
+        if isinstance(item, _Batch):
+            flat += item.results
+            flat += [_interrupted(call) for call in item.waiting]
+        else:
+            flat.append(item)
+    return flat
+
+
+def _place(result: Message, batches: list[_Batch]) -> bool:
+    """Give a result to the latest call that waits for it; return False if none does."""
+    identity = result.get("tool_call_id")
+    for batch in reversed(batches):
+        for call in batch.waiting:
+            if call.get("id") == identity:
+                batch.results.append(result)
+                batch.waiting.remove(call)
+                return True
+    if identity or not batches or not batches[-1].waiting:
+        return False
+    # Without an id it can only be of the last calls: the one of its name, or the first.
+    latest = batches[-1]
+    named = [call for call in latest.waiting if _name_of(call) == result.get("name")]
+    call = (named or latest.waiting)[0]
+    latest.results.append({**result, "tool_call_id": call.get("id")})
+    latest.waiting.remove(call)
+    return True
+
+
+def _with_a_call(result: Message, names: dict[Any, str]) -> list[Message]:
+    identity = result.get("tool_call_id")
+    name = result.get("name") or names.get(identity) or phrases.UNNAMED
+    call = {
+        "id": identity,
+        "type": "function",
+        "function": {"name": name, "arguments": "{}"},
+    }
+    return [{"role": "assistant", "content": "", "tool_calls": [call]}, result]
+
+
+def _interrupted(call: Message) -> Message:
+    result: dict[str, Any] = {"role": "tool", "tool_call_id": call.get("id")}
+    if name := _name_of(call):
+        result["name"] = name
+    return {**result, "content": phrases.INTERRUPTED}
+
+
+def _name_of(call: Message) -> str:
+    return (call.get("function") or {}).get("name") or ""

@@ -1,0 +1,121 @@
+"""Who speaks when: servers and chat templates refuse orders that others take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from muxcore_backends.history import phrases
+from muxcore_backends.history.contents import joined
+from muxcore_backends.history.pairs import calls_of
+from muxcore_backends.history.steps import Message, Messages, Step, each
+from muxcore_backends.shapes import REASONING
+
+
+def _as_system(message: Message) -> Message:
+    return {**message, "role": "system"} if message.get("role") == "developer" else message
+
+
+SYSTEM = Step("", each(_as_system))
+"""OpenAI alone knows developers; for all others theirs are the system's words."""
+
+
+def _with_early_system(messages: Messages) -> Messages:
+    """Let the user say what the system says late, where it can only speak first."""
+    return _demoted(messages, lambda before: before not in {None, "system"})
+
+
+EARLY_SYSTEM = Step("late system messages said by the user", _with_early_system)
+
+
+def _with_system_after_user(messages: Messages) -> Messages:
+    return _demoted(messages, lambda before: before in {"assistant", "tool"})
+
+
+SYSTEM_AFTER_USER = Step(EARLY_SYSTEM.words, _with_system_after_user)
+
+
+def _demoted(messages: Messages, is_late: Callable[[str | None], bool]) -> Messages:
+    out: list[Message] = []
+    changed = False
+    before = None
+    for message in messages:
+        if message.get("role") == "system" and is_late(before):
+            out.append({**message, "role": "user"})
+            changed = True
+        else:
+            out.append(message)
+        before = out[-1].get("role")
+    return out if changed else messages
+
+
+def _with_bridges(messages: Messages) -> Messages:
+    out: list[Message] = []
+    before = None
+    for message in messages:
+        role = message.get("role")
+        if role == "user" and before == "tool":
+            out.append({"role": "assistant", "content": phrases.NOTED})
+        out.append(message)
+        before = role
+    return messages if len(out) == len(messages) else out
+
+
+BRIDGED = Step("an answer put between a tool's result and the user", _with_bridges)
+
+
+def _merged(messages: Messages) -> Messages:
+    out: list[Message] = []
+    for message in messages:
+        if out and _may_merge(out[-1], message):
+            out[-1] = _one_of(out[-1], message)
+        else:
+            out.append(message)
+    return messages if len(out) == len(messages) else out
+
+
+MERGED = Step("messages of one speaker joined", _merged)
+
+
+def _may_merge(first: Message, second: Message) -> bool:
+    role = first.get("role")
+    if role != second.get("role"):
+        return False
+    return role in {"system", "user"} or (role == "assistant" and not calls_of(first))
+
+
+def _one_of(first: Message, second: Message) -> Message:
+    merged = {
+        **first,
+        **second,
+        "content": joined(first.get("content"), second.get("content")),
+    }
+    if first.get(REASONING) and second.get(REASONING):
+        merged[REASONING] = first[REASONING] + phrases.SEAM + second[REASONING]
+    return merged
+
+
+def _with_an_opening(messages: Messages) -> Messages:
+    """Let the user speak first, after the system."""
+    for position, message in enumerate(messages):
+        match message.get("role"):
+            case "system":
+                continue
+            case "assistant":
+                opening = {"role": "user", "content": phrases.EARLIER}
+                return [*messages[:position], opening, *messages[position:]]
+            case _:
+                break
+    return messages
+
+
+OPENED = Step("a beginning put before the first answer", _with_an_opening)
+
+
+def _with_an_end(messages: Messages) -> Messages:
+    """Let the user, or a tool, speak last."""
+    if not messages or messages[-1].get("role") != "assistant":
+        return messages
+    return [*messages, {"role": "user", "content": phrases.GO_ON}]
+
+
+ENDED = Step("the user's word put after the last answer", _with_an_end)

@@ -1,0 +1,237 @@
+"""`vibe-mux run -- vibe …`: an unmodified vibe through the pool, none of its files touched."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from muxcore import config as configuration
+from muxcore.cli.main import FAILED, WRONG_USAGE
+from muxcore.config import Config, addresses
+from muxcore.config.reading import FILE_NAME, read, vibe_home
+from muxcore.core.status import clean
+from muxcore.errors import ConfigError
+from muxcore.gateway import parse_drill, skill
+from muxcore.gateway.showing import Off
+from muxcore.setup import shims
+from muxcore.vibe.launching import Access, settings
+from muxcore.vibe.leasing import Lease, leasing
+from muxcore.vibe.running import run_through
+
+NOT_FOUND, NOT_RUNNABLE = 127, 126
+"""As shells report them."""
+
+MOST_LINES = 15
+
+ALONE = frozenset({"-p", "--prompt", "-h", "--help", "-v", "--version"})
+"""With these, vibe talks to nobody, and leaves the screen as it is."""
+
+
+def run(options: argparse.Namespace) -> int:
+    command = list(options.program)
+    if command[:1] == ["--"]:
+        command = command[1:]
+    command = command or ["vibe"]
+    try:
+        for text in options.drills:
+            parse_drill(text)
+    except ValueError as error:
+        return _failed(f"--break: {error}", WRONG_USAGE)
+    environment = dict(os.environ)
+    program = _found(command[0], environment)
+    if program is None:
+        return _failed(f"{clean(command[0])}: not found", NOT_FOUND)
+    command = [program, *command[1:]]
+    own = vibe_home(environment) / FILE_NAME
+    file = own if options.config is None else Path(options.config).expanduser().resolve()
+    try:
+        config = configuration.load(options.config and file, env=environment)
+    except ConfigError as error:
+        _tell(_broken(error, command[0]))
+        _let_read(command, options)
+        return _started(command, environment)
+    if not config.enabled:
+        if options.drills:
+            return _failed("--break: there is no pool, as the multiplexer is off", FAILED)
+        if not options.quiet:
+            told = _off(config, file, environment)
+            _tell(told)
+            if len(told) > 1:
+                _let_read(command, options)
+        return _started(command, environment)
+    return _through_pool(command, config, file, options, environment)
+
+
+def _through_pool(
+    command: Sequence[str],
+    config: Config,
+    file: Path,
+    options: argparse.Namespace,
+    environment: Mapping[str, str],
+) -> int:
+    label = secrets.token_hex(8)
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="vibe-mux-", ignore_cleanup_errors=True
+        ) as folder,
+        leasing(file, environment, options.drills) as lease,
+    ):
+        _write_skill(Path(folder))
+        access = Access(lease.url, lease.server.token, label)
+        own = _own_data(environment)
+        made = settings(own, config, access, Path(folder), environment)
+        if not options.quiet:
+            _tell(_welcome(config, options.drills))
+        # A shim inside vibe would only find the way that it is on already.
+        passed = {shims.OFF_VARIABLE: "1", **made}
+        code = _started(command, {**environment, **passed})
+        if not options.quiet:
+            _tell([_receipt(lease, label)])
+    return code
+
+
+def _found(name: str, environment: Mapping[str, str]) -> str | None:
+    """Find the program, past a shim that would only come back here."""
+    found = shutil.which(name, path=environment.get("PATH"))
+    if found is not None and shims.is_ours(Path(found)):
+        real = shims.find(Path(name).stem, environment)
+        return None if real is None else str(real)
+    return found
+
+
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    try:
+        return run_through(command, environment)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return _failed(f"{clean(command[0])}: {reason}", NOT_RUNNABLE)
+
+
+def _own_data(environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """Read vibe's own file, which need not be that of the pool; vibe judges it."""
+    try:
+        return read(None, environment).data
+    except ConfigError:
+        return {}
+
+
+def _write_skill(folder: Path) -> None:
+    file = folder / skill.FILE
+    file.parent.mkdir(parents=True)
+    file.write_text(skill.TEXT, "utf-8")
+
+
+# --- what is said --------------------------------------------------------------------------
+
+
+def _failed(text: str, code: int) -> int:
+    print(f"vibe-mux: {text}", file=sys.stderr)
+    return code
+
+
+def _tell(lines: Sequence[str]) -> None:
+    """Say something beside what vibe says; nobody may be there to read it."""
+    with suppress(OSError):
+        for line in lines:
+            print(f"vibe-mux: {line}" if line else "", file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _let_read(command: Sequence[str], options: argparse.Namespace) -> None:
+    """Wait for Enter where vibe would wipe the screen at once."""
+    talks = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    if options.quiet or not talks or not ALONE.isdisjoint(command):
+        return
+    print("Enter starts it, Ctrl-C does not. ", end="", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+
+
+def _welcome(config: Config, drills: Sequence[str]) -> list[str]:
+    """Say whose pool this is, and where a prompt may go."""
+    here, away = [], dict[str, list[str]]()
+    for endpoint in config.endpoints:
+        if addresses.is_loopback(endpoint.wire.api_base):
+            here.append(endpoint.alias)
+        else:
+            host = urlsplit(endpoint.wire.api_base).hostname or ""
+            away.setdefault(host, []).append(endpoint.alias)
+    parts = [f"{host} ({', '.join(aliases)})" for host, aliases in away.items()]
+    places = [f"prompts may go to {', '.join(parts)}"] if parts else []
+    if here:
+        places.append(f"on this machine: {', '.join(here)}")
+    else:
+        places.append("no model is on this machine")
+    told = [f"{config.mode}; {'; '.join(places)}", *config.warnings]
+    return [clean(line) for line in (*told, *(f"fire drill: {drill}" for drill in drills))]
+
+
+def _off(config: Config, file: Path, environment: Mapping[str, str]) -> list[str]:
+    """Say that vibe goes past the pool, and what would change that."""
+    data = read(file if config.source is not None else None, environment).data
+    off = Off.of(config.active_model, file, data)
+    section = data.get("multiplexer")
+    title = "the multiplexer is off; vibe runs as it is"
+    if isinstance(section, Mapping) and section.get("enabled") is False:
+        # Who has said so knows it.
+        return [title]
+    where = clean(str(file))
+    to_do = (
+        f"to switch it on, change [multiplexer] in {where} to"
+        if off.has_section
+        else f"to switch it on, run `vibe-mux init`, or add to {where}"
+    )
+    return [title, f"{to_do}\n\n{off.lines.strip()}\n"]
+
+
+def _broken(error: ConfigError, program: str) -> list[str]:
+    problems = [clean(problem) for problem in error.problems]
+    shown = problems[:MOST_LINES]
+    if len(problems) > len(shown):
+        shown.append(f"and {len(problems) - len(shown)} more; see `vibe-mux check`")
+    name = clean(Path(program).stem)
+    return ["the config cannot be used:", *shown, f"{name} runs as it is, without the pool"]
+
+
+def _receipt(lease: Lease, label: str) -> str:
+    told = lease.receipt(label)
+    if told is None:
+        return "the server has ended before vibe"
+    if not told["calls"] and not told["failed_calls"]:
+        return "no model was called"
+    return receipt_line(told)
+
+
+def receipt_line(told: Mapping[str, Any]) -> str:
+    """Write in one line what the calls of a vibe came to."""
+    avoided, saved = told["interruptions_avoided"], told["waiting_saved_ms"] // 1000
+    first = [f"{avoided} interruption{'' if avoided == 1 else 's'} avoided"]
+    if saved:
+        first.append(f"{_duration(saved)} of waiting saved")
+    calls = told["calls"]
+    number = sum(calls.values())
+    by_model = ", ".join(f"{clean(alias)} {count}" for alias, count in calls.items())
+    rest = [f"{number} call{'' if number == 1 else 's'}{by_model and f' ({by_model})'}"]
+    if told["failed_calls"]:
+        rest.append(f"{told['failed_calls']} failed")
+    if told["tokens_in"]:
+        rest.append(f"{told['cached_share']:.0%} cached")
+    if told["cost"]:
+        rest.append(f"${told['cost']:.2f}")
+    return f"{', '.join(first)}; {', '.join(rest)}"
+
+
+def _duration(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

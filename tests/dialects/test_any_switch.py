@@ -1,0 +1,134 @@
+"""After any switch, between any two dialects, at any turn, the next call is accepted.
+
+`VIBE_MUX_HISTORIES=10000 python -m pytest tests/dialects/test_any_switch.py -q` runs ten
+thousand histories; without the variable a slice of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+
+from muxcore_backends.history import phrases
+from muxcore_backends.history.steps import rewritten
+from tests.dialects.histories import History, histories
+from tests.dialects.reading import Meaning, meaning_of
+from tests.dialects.table import DIALECTS, Dialect, Said
+
+HISTORIES = int(os.environ.get("VIBE_MUX_HISTORIES", "60"))
+
+
+@settings(
+    max_examples=HISTORIES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(histories())
+def test_the_next_call_is_accepted_and_means_the_same(history: History) -> None:
+    before = copy.deepcopy(history.messages)
+    expected = _expected(history)
+    for first in DIALECTS:
+        meaning = accepted(first, history.messages)
+        _expect_done(first, history.messages)
+        _expect_same(first, meaning, history, expected)
+        answer = first.answer(Said("w0e", "t0e", (("look", '{"n": "c0e"}'),)), 10_000)
+        identity = answer["tool_calls"][0]["id"]
+        result = {"role": "tool", "tool_call_id": identity, "content": "r0e"}
+        longer = [*history.messages, answer, result]
+        for second in DIALECTS:
+            said = accepted(second, longer)
+            assert said.words[-1] == ("assistant", "w0e")
+            assert (said.calls[-1].tokens, said.calls[-1].results) == (["c0e"], ["r0e"])
+            if second is first:
+                _expect_stable(meaning, said)
+    assert history.messages == before
+
+
+def accepted(dialect: Dialect, messages: list[Any]) -> Meaning:
+    """Send a history; expect no refusal, and no two calls under one id."""
+    body = dialect.body(messages)
+    assert dialect.judge(body) is None, (dialect.name, body["messages"])
+    meaning = meaning_of(body)
+    identities = [call.identity for call in meaning.calls]
+    assert len(identities) == len(set(identities)), dialect.name
+    return meaning
+
+
+def _expect_done(dialect: Dialect, messages: list[Any]) -> None:
+    """Expect that there is nothing more to do at a second time."""
+    steps = dialect.steps(dialect.endpoint)
+    once, _ = rewritten(messages, steps)
+    again, told = rewritten(once, steps)
+    assert again is once, (dialect.name, told)
+
+
+def _expected(history: History) -> list[tuple[str, str]]:
+    words = []
+    for message in history.messages:
+        speaker = "assistant" if message["role"] == "assistant" else "user"
+        if message["role"] != "tool":
+            found = meaning_of({"messages": [{**message, "tool_calls": None}]}).words
+            words += [(speaker, token) for _, token in found]
+    return words
+
+
+def _expect_same(
+    dialect: Dialect, meaning: Meaning, history: History, words: list[tuple[str, str]]
+) -> None:
+    assert _spoken(meaning.words, "assistant") == _spoken(words, "assistant")
+    assert sorted(meaning.words) == sorted(words)
+    if not _has_late_system(history):
+        assert meaning.words == words
+    called = [token for call in meaning.calls for token in call.tokens]
+    original = [
+        token
+        for message in history.messages
+        for call in message.get("tool_calls") or ()
+        for token in [_token(call)]
+    ]
+    assert called == original
+    got: dict[str, str] = {}
+    orphans = []
+    for call in meaning.calls:
+        assert len(call.results) == 1
+        if call.tokens:
+            got[call.results[0]] = call.tokens[0]
+        else:
+            orphans.append(call.results[0])
+    got.pop(phrases.INTERRUPTED, None)
+    assert {said.split("\n")[0]: token for said, token in got.items()} == history.results
+    assert orphans == history.orphans
+    text = json.dumps([token for _, token in meaning.words] + meaning.order)
+    assert not any(thought in text for thought in history.thoughts)
+    if dialect.sees:
+        assert sorted(meaning.images) == sorted(history.images)
+    else:
+        assert not meaning.images
+
+
+def _token(call: Any) -> str:
+    return str(call["function"]["arguments"]).split('"')[3]
+
+
+def _spoken(words: list[tuple[str, str]], speaker: str) -> list[str]:
+    return [token for who, token in words if who == speaker]
+
+
+def _has_late_system(history: History) -> bool:
+    roles = [message["role"] for message in history.messages]
+    return any(role != "system" for role in roles[: _last(roles, "system")])
+
+
+def _last(roles: list[str], role: str) -> int:
+    return max((place for place, one in enumerate(roles) if one == role), default=0)
+
+
+def _expect_stable(meaning: Meaning, longer: Meaning) -> None:
+    """What came before keeps its ids when the history grows: prompt caches hit."""
+    known = {call.tokens[0]: call.identity for call in meaning.calls if call.tokens}
+    later = {call.tokens[0]: call.identity for call in longer.calls if call.tokens}
+    assert known == {token: later[token] for token in known}
