@@ -52,7 +52,6 @@ from muxcore.core.records import (
     Exhausted,
     Policy,
     PoolState,
-    Reason,
     Sticky,
     Wait,
     Why,
@@ -510,5 +509,5 @@ def test_rule_11_a_pool_serves_whatever_a_pool_of_one_member_would(
         alone = endings([member], mode, arrivals)
         for in_pool, by_itself in zip(together, alone, strict=True):
             if isinstance(by_itself, Served) and isinstance(in_pool, GaveUp):
-                assert in_pool.exhausted.reason is Reason.TRIED
-                assert len(in_pool.trail) == len(models) + 2
+                aliases = [tried.granted.endpoint.alias for tried in in_pool.trail]
+                assert len(aliases) - len(set(aliases)) == 2

@@ -1,0 +1,149 @@
+"""`vibe-mux chat`: the answer on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from muxcore.chat import AttemptReport, Reply, Usage
+from muxcore.cli import chat, main
+from muxcore.standin import Answer, Cut, Model, rate_limited, refusal, server_error
+
+Configure = Callable[..., Path]
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def ask(configure: Configure, capsys: Captured) -> Callable[..., tuple[int, str, str]]:
+    def ask(*arguments: str) -> tuple[int, str, str]:
+        code = main.main(["chat", *arguments, "--config", str(configure())])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return ask
+
+
+Ask = Callable[..., tuple[int, str, str]]
+
+
+def test_the_answer_is_on_stdout_and_who_gave_it_on_stderr(ask: Ask, alpha: Model) -> None:
+    assert ask("hello") == (0, "pong from model-a\n", "answered by alpha\n")
+    assert alpha.requests[0].body["messages"] == [{"role": "user", "content": "hello"}]
+
+
+def test_who_was_passed_over_is_told(ask: Ask, alpha: Model) -> None:
+    alpha.then(rate_limited())
+    code, out, err = ask("hello")
+    assert (code, out) == (0, "pong from model-b\n")
+    assert err == (
+        "passed over alpha: rate limited (Rate limit exceeded)\nanswered by beta\n"
+    )
+
+
+def test_a_model_can_be_asked_for(ask: Ask, beta: Model) -> None:
+    assert ask("hello", "--model", "beta")[2] == "answered by beta\n"
+    code, out, err = ask("hello", "--model", "gamma")
+    assert (code, out) == (1, "")
+    assert err == ("vibe-mux: there is no model 'gamma' in the pool (known: alpha, beta)\n")
+
+
+def test_more_is_told_when_asked_for(ask: Ask, alpha: Model) -> None:
+    alpha.then(Answer("hi", usage=Usage(20, 5, 12)))
+    assert ask("hello", "--verbose")[2] == (
+        "answered by alpha: 20 tokens in (12 cached), 5 out, finish reason stop\n"
+    )
+
+
+def test_rewrites_are_told_when_asked_for() -> None:
+    attempts = (
+        AttemptReport("alpha", "error"),
+        AttemptReport("beta", "succeeded", rewrites=("ids shortened", "one bridged")),
+    )
+    reply = Reply({"content": "hi"}, "stop", attempts=attempts)
+    assert chat.told(reply, verbose=True) == [
+        "passed over alpha: error",
+        "answered by beta: 0 tokens in (0 cached), 0 out, finish reason stop",
+        "rewritten for beta: ids shortened, one bridged",
+    ]
+    assert len(chat.told(reply, verbose=False)) == 2
+
+
+def test_the_answer_is_json_for_programs(ask: Ask, alpha: Model) -> None:
+    alpha.then(server_error())
+    code, out, err = ask("hello", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["model"] == "beta"
+    assert told["text"] == "pong from model-b"
+    assert told["finish_reason"] == "stop"
+    assert told["usage"]["prompt_tokens"] > 0
+    assert told["attempts"][0] == {
+        "model": "alpha",
+        "outcome": "error",
+        "message": "The server is overloaded",
+        "rewrites": [],
+    }
+
+
+def test_the_prompt_can_come_from_input(
+    ask: Ask, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe\n"))
+    ask("-")
+    assert alpha.requests[0].body["messages"][0]["content"] == "from a pipe\n"
+
+
+HOSTILE = (
+    "red \x1b[31m, title \x1b]0;owned\x07, back \x08, over \r, hidden \u202e, bell \x9b"
+)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--verbose"]])
+def test_what_could_steer_a_terminal_does_not_reach_it(
+    ask: Ask, alpha: Model, arguments: list[str]
+) -> None:
+    alpha.then(Answer(HOSTILE + "\n\tkept"))
+    code, out, err = ask("hello", *arguments)
+    assert code == 0
+    for letter in "\x1b\x07\x08\r\u202e\x9b":
+        assert letter not in out + err
+    assert "kept" in out
+    if not arguments:
+        assert out.endswith("\n\tkept\n")
+
+
+def test_a_refusal_is_told_without_a_traceback(ask: Ask, alpha: Model) -> None:
+    alpha.then(refusal(400, f"no {HOSTILE}"))
+    code, out, err = ask("hello")
+    assert (code, out) == (1, "")
+    assert err.startswith("vibe-mux: alpha refused the request (request refused): no red")
+    assert "Traceback" not in err
+    assert "\x1b" not in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_an_exhausted_pool_is_told_without_a_traceback(
+    ask: Ask, alpha: Model, beta: Model, arguments: list[str]
+) -> None:
+    alpha.default = beta.default = server_error()
+    code, out, err = ask("hello", *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("vibe-mux: no model could serve the call")
+    assert "  alpha: error: The server is overloaded\n" in err
+    assert "Traceback" not in err
+
+
+def test_an_interrupted_answer_is_told_as_one(ask: Ask, alpha: Model) -> None:
+    alpha.then(Cut(2, answer=Answer("one two three")))
+    code, out, err = ask("hello")
+    assert code == 1
+    assert out == "one two th\n"
+    assert err == (
+        "vibe-mux: alpha broke off in the middle of its answer: the answer broke off\n"
+    )

@@ -1,0 +1,175 @@
+"""What every subcommand shares: usage, exit codes, and how little is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from muxcore.cli import chat, main
+from muxcore.standin import Answer, Model
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Configure = Callable[..., Path]
+
+
+def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([]) == 0
+    out = capsys.readouterr().out
+    for command in ("demo", "check", "chat", "modes"):
+        assert command in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["chat"],
+        ["check", "--nonsense"],
+        ["modes", "extra"],
+        ["check", "--config"],
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(arguments)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: vibe-mux")
+
+
+def test_it_tells_its_version(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxcore.plugins.catalogue.version", lambda: "1.2.3")
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == "vibe-mux 1.2.3\n"
+
+
+@pytest.mark.parametrize("module", ["muxcore", "muxcore.cli.main"])
+def test_it_is_a_module_too(run: Run, module: str) -> None:
+    done = run("--version", module=module)
+    assert done.returncode == 0
+    assert done.stdout.startswith("vibe-mux")
+
+
+def test_ctrl_c_is_told_as_shells_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "run", interrupted)
+    assert main.main(["chat", "hi"]) == 130
+
+
+def test_a_broken_pipe_leaves_nothing_to_complain_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def left(_: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(chat, "run", left)
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main.main(["chat", "hi"]) == 1
+        # What is still written goes nowhere.
+        print("more")
+    assert (tmp_path / "out").read_text() == ""
+
+
+def test_a_reader_who_leaves_is_no_traceback(
+    run: Run, configure: Configure, alpha: Model
+) -> None:
+    alpha.default = Answer("word " * 40_000, pieces=200)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        for arguments in (
+            ["chat", "hi", "--config", str(configure())],
+            ["check", "--config", str(configure())],
+            ["modes"],
+        ):
+            done = run(
+                *arguments, stdout=gone, stderr=subprocess.PIPE, capture_output=False
+            )
+            assert done.returncode == 1
+            assert "Traceback" not in done.stderr
+            assert "BrokenPipe" not in done.stderr
+
+
+def test_letters_that_the_locale_lacks_are_printed(
+    run: Run, configure: Configure, alpha: Model
+) -> None:
+    alpha.default = Answer("é → 😀")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    env["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = run("chat", "hi", "--config", str(configure()), env=env)
+    assert (done.returncode, done.stdout) == (0, "é → 😀\n")
+
+
+def test_a_stream_that_cannot_be_set_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Plain:
+        def write(self, _: str) -> None: ...
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(sys, "stdout", Plain())
+    assert main.main([]) == 0
+
+
+IMPORTED = """
+import sys
+{what}
+heavy = {{"requests", "urllib3", "ssl", "cattrs", "tomli", "pluggy", "http.client", "asyncio"}}
+print(*sorted(heavy & set(sys.modules)))
+"""
+
+
+def imported_by(what: str, *path: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED.format(what=what)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, *sys.path])},
+    )
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_importing_the_library_brings_next_to_nothing() -> None:
+    assert imported_by("import muxcore") == []
+
+
+def test_importing_the_public_names_brings_no_http_and_no_config() -> None:
+    names = "Multiplexer, PoolState, Endpoint, Call, select, update, MultiplexerError"
+    assert imported_by(f"from muxcore import {names}") == []
+
+
+def test_making_a_multiplexer_brings_no_http(configure: Configure) -> None:
+    what = f"import muxcore; muxcore.Multiplexer.from_config({str(configure())!r}).close()"
+    brought = imported_by(what)
+    assert not {"requests", "urllib3", "http.client"} & set(brought)
+
+
+def test_checking_a_config_brings_no_http(configure: Configure) -> None:
+    what = f"from muxcore.cli.main import main; main(['check', '--config', {str(configure())!r}])"
+    brought = imported_by(what)
+    assert not {"requests", "urllib3", "http.client", "asyncio"} & set(brought)
+
+
+def test_every_public_name_is_there() -> None:
+    import muxcore
+
+    for name in muxcore.__all__:
+        assert getattr(muxcore, name) is not None
+    assert set(muxcore.__all__) <= set(dir(muxcore))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        getattr(muxcore, "nonsense")  # noqa: B009 - as a program may ask

@@ -1,0 +1,368 @@
+"""Mutation testing: `python -m tests.mutation.mutate`. POSIX only, as it forks.
+
+Every module under test is changed in one place at a time, and its tests are run until one
+fails. A change that none notices is a survivor: the tests miss something, or the change makes
+no difference. `docs/testing.md` explains those that are left.
+
+The tests run inside forked children of one process that has all libraries at hand, the quick
+files first; so a change costs the time of the first test that notices it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import gc
+import importlib.abc
+import importlib.util
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+from attrs import frozen
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (ROOT, ROOT / "strategies", ROOT / "backends")
+MOST_WORK, LONGEST_WAIT = 120, 1200
+"""Seconds of computing, and of waiting, for the tests of one mutant.
+
+What takes longer does not end, and is noticed.
+"""
+
+CORE_TESTS = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "core/test_selecting",
+        "core/test_updating",
+        "core/test_calling",
+        "core/test_status",
+        "gateway/test_carrying",
+        "core/test_strategies",
+        "core/test_rules",
+        "simulation/test_model",
+        "core/test_simulation",
+        "simulation/test_worlds",
+    )
+)
+BACKEND_TESTS = (
+    "tests/backends/test_hints.py",
+    "tests/backends/test_failures.py",
+    "tests/backends/test_failure_examples.py",
+    "tests/backends/test_replies.py",
+    "tests/backends/test_streams.py",
+)
+OWN_TESTS = {
+    "updating": "tests/core/test_updating.py",
+    "calling": "tests/core/test_calling.py",
+    "carrying": "tests/gateway/test_carrying.py",
+    "status": "tests/core/test_status.py",
+    "failures": "tests/backends/test_failures.py",
+    "complaints": "tests/backends/test_failures.py",
+}
+"""What notices most changes of a module comes first."""
+CORE = ("records", "outcomes", "selection", "updating", "calling", "carrying", "status")
+CLASSIFICATION = ("failures", "hints", "complaints")
+PATHS = {
+    **{f"muxcore.core.{name}": f"muxcore/core/{name}.py" for name in CORE},
+    **{
+        f"muxcore_backends.{name}": f"backends/muxcore_backends/{name}.py"
+        for name in CLASSIFICATION
+    },
+}
+
+
+def tests_of(module: str) -> tuple[str, ...]:
+    own = OWN_TESTS.get(module.rpartition(".")[2])
+    others = CORE_TESTS if module.startswith("muxcore.core") else BACKEND_TESTS
+    return others if own is None else (own, *(test for test in others if test != own))
+
+
+UNUSED_PLUGINS = ("cacheprovider", "warnings", "unraisableexception", "threadexception")
+
+# -- Changes ----------------------------------------------------------------------------------
+
+COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.FloorDiv,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.LShift: ast.RShift,
+    ast.Pow: ast.Mult,
+}
+NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
+
+
+@frozen
+class Mutant:
+    """One module, changed in one place."""
+
+    module: str
+    line: int
+    change: str
+    code: ast.Module
+
+    def __str__(self) -> str:
+        return f"{PATHS[self.module]}:{self.line}: {self.change}"
+
+
+def mutants_of(module: str) -> Iterator[Mutant]:
+    tree = ast.parse((ROOT / PATHS[module]).read_text())
+    nodes = list(_mutable(tree))
+    for position, node in enumerate(nodes):
+        for number in range(len(_changes(node))):
+            changed = copy.deepcopy(tree)
+            target = list(_mutable(changed))[position]
+            before = ast.unparse(target)
+            for name, value in _changes(target)[number].items():
+                setattr(target, name, value)
+            change = f"{before}  ->  {ast.unparse(target)}"
+            ast.fix_missing_locations(changed)
+            yield Mutant(
+                module, getattr(node, "lineno", 0), " ".join(change.split()), changed
+            )
+
+
+def _mutable(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk through all that runs: no annotations, documentation, or notes for type checkers."""
+    for name, value in ast.iter_fields(tree):
+        if name in {"annotation", "returns", "decorator_list", "type_params"}:
+            continue
+        children = value if isinstance(value, list) else [value]
+        for child in children:
+            if not isinstance(child, ast.AST) or _is_for_people(child):
+                continue
+            yield child
+            yield from _mutable(child)
+
+
+def _is_for_people(node: ast.AST) -> bool:
+    """Whether it says something, and does nothing."""
+    match node:
+        case (
+            ast.Expr(value=ast.Constant())
+            | ast.Import()
+            | ast.ImportFrom()
+            | ast.Assert()
+            | ast.AnnAssign(annotation=ast.Name(id="TypeAlias"))
+            | ast.Expr(value=ast.Call(func=ast.Name(id="assert_never")))
+            | ast.Call(func=ast.Name(id="cast" | "TypeVar"))
+            | ast.Assign(targets=[ast.Name(id="__slots__" | "__all__")])
+            | ast.match_case(pattern=ast.MatchAs(pattern=None, name="never"))
+        ):
+            return True
+        case _:
+            return False
+
+
+def _changes(node: ast.AST) -> list[dict[str, object]]:  # noqa: C901, PLR0912 - a table
+    """Return the ways in which to change this node: the fields that are then other ones."""
+    ways: list[dict[str, object]] = []
+
+    def way(**fields: object) -> None:
+        ways.append(fields)
+
+    match node:
+        case ast.Compare(ops=[op]):
+            for other in COMPARISONS.get(type(op), ()):
+                way(ops=[other()])
+        case ast.Compare(ops=[first, second]):
+            for other in COMPARISONS.get(type(first), ())[:1]:
+                way(ops=[other(), second])
+            for other in COMPARISONS.get(type(second), ())[:1]:
+                way(ops=[first, other()])
+        case ast.BoolOp(op=ast.And()):
+            way(op=ast.Or())
+        case ast.BoolOp(op=ast.Or()):
+            way(op=ast.And())
+        case ast.UnaryOp(op=ast.Not()):
+            way(operand=ast.UnaryOp(ast.Not(), node.operand))
+        case ast.BinOp(op=op) if type(op) in OPERATORS and not _joins_types(node):
+            way(op=OPERATORS[type(op)]())
+        case ast.If(test=test) | ast.IfExp(test=test):
+            way(test=ast.BoolOp(ast.Or(), [test, ast.Constant(True)]))
+            way(test=ast.BoolOp(ast.And(), [test, ast.Constant(False)]))
+        case ast.Constant(value=bool() as value):
+            way(value=not value)
+        case ast.Constant(value=int() | float() as value):
+            way(value=value + 1)
+        case ast.Constant(value=str() as value) if value:
+            way(value=f"XX{value}XX")
+        case ast.Name(id=name) if name in NAMES:
+            way(id=NAMES[name])
+        case ast.Return(value=value) if value is not None and not _is_none(value):
+            way(value=ast.Constant(None))
+        case _:
+            pass
+    return ways
+
+
+def _joins_types(node: ast.BinOp) -> bool:
+    return isinstance(node.op, ast.BitOr)
+
+
+def _is_none(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+# -- Running the tests of one ------------------------------------------------------------------
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the changed module in the place of the one on the disk."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(
+        self, fullname: str, path: object, target: object = None
+    ) -> ModuleSpec | None:
+        if fullname != self._mutant.module:
+            return None
+        origin = str(ROOT / PATHS[fullname])
+        return importlib.util.spec_from_loader(fullname, self, origin=origin)
+
+    def exec_module(self, module: ModuleType) -> None:
+        path = str(ROOT / PATHS[self._mutant.module])
+        exec(compile(self._mutant.code, path, "exec"), module.__dict__)  # noqa: S102
+
+
+def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
+    """Whether all tests pass; in a child, so that nothing of it stays."""
+    child = os.fork()
+    if not child:
+        _run(mutant, tests)
+    limit = time.perf_counter() + LONGEST_WAIT
+    while time.perf_counter() < limit:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        # Nothing tells of a child's end without a handler for signals.
+        time.sleep(0.01)  # noqa: TID251
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def _run(mutant: Mutant | None, tests: Sequence[str]) -> None:
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_WORK, MOST_WORK))
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        if mutant is not None:
+            sys.meta_path.insert(0, _Finder(mutant))
+        import pytest
+        from hypothesis.internal.conjecture.engine import ConjectureRunner
+
+        # One failure is enough: nobody reads it, so it need not be made small.
+        ConjectureRunner.shrink_interesting_test_cases = _leave  # type: ignore[method-assign]
+        quiet = ["-x", "-q", "--tb=no", "--assert=plain"]
+        for plugin in UNUSED_PLUGINS:
+            quiet += ["-p", f"no:{plugin}"]
+        # One file after the other: nothing of a later one is read if an earlier one notices.
+        code = 0
+        for test in tests:
+            if (ROOT / test).exists() and not code:
+                ended = int(pytest.main([*quiet, str(ROOT / test)]))
+                code = 0 if ended == pytest.ExitCode.NO_TESTS_COLLECTED else ended
+    finally:
+        os._exit(code)
+
+
+def _leave(_: object) -> None:
+    """Leave a failure as large as it is."""
+
+
+def _prepare() -> None:
+    """Import what all children need, but nothing that is to be changed."""
+    sys.path[:0] = [str(path) for path in SOURCES]
+    sys.dont_write_bytecode = True
+    os.chdir(ROOT)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    import attrs  # noqa: F401
+    import cattrs  # noqa: F401
+    import hypothesis.stateful  # noqa: F401
+    import pytest  # noqa: F401
+    import requests  # noqa: F401
+
+    gc.freeze()
+
+
+def _work(mutants: Sequence[Mutant], part: int, parts: int, report: int) -> None:
+    """Go through every so-manieth mutant, and write the numbers of the survivors."""
+    with os.fdopen(report, "w") as out:
+        for number, mutant in enumerate(mutants):
+            if number % parts == part:
+                tests = tests_of(mutant.module)
+                alive = survives(mutant, tests)
+                out.write(f"{number} {int(alive)}\n")
+                out.flush()
+                if alive:
+                    print(f"not noticed: {mutant}", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("tests.mutation.mutate", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("modules", nargs="*", default=list(PATHS), metavar="MODULE")
+    parser.add_argument("--every", type=int, default=1, help="only every so-manieth change")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args(arguments)
+    _prepare()
+    began = time.perf_counter()
+    everything = sorted({test for m in asked.modules for test in tests_of(m)})
+    if not survives(None, everything):
+        print("the tests fail before anything is changed")
+        return 2
+    mutants = [m for module in asked.modules for m in mutants_of(module)][:: asked.every]
+    readers = []
+    for part in range(asked.processes):
+        read, write = os.pipe()
+        if not os.fork():
+            os.close(read)
+            _work(mutants, part, asked.processes, write)
+            os._exit(0)
+        os.close(write)
+        readers.append(os.fdopen(read))
+    alive: set[int] = set()
+    for reader in readers:
+        alive |= {int(line.split()[0]) for line in reader if line.split()[1] == "1"}
+    _tell(mutants, alive, time.perf_counter() - began)
+    return 0 if len(alive) <= 0.05 * len(mutants) else 1
+
+
+def _tell(mutants: Sequence[Mutant], alive: set[int], seconds: float) -> None:
+    for module in dict.fromkeys(mutant.module for mutant in mutants):
+        numbers = [n for n, mutant in enumerate(mutants) if mutant.module == module]
+        killed = len(numbers) - len(alive.intersection(numbers))
+        print(f"{module}: {killed} of {len(numbers)} noticed ({killed / len(numbers):.1%})")
+    killed = len(mutants) - len(alive)
+    print(
+        f"in all: {killed} of {len(mutants)} ({killed / len(mutants):.1%}), {seconds:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

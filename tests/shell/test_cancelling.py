@@ -1,0 +1,376 @@
+"""Ending calls from outside: cancelled, closed, forgotten."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from muxcore import MultiplexerError
+from muxcore.shell import transport
+from muxcore.shell.cancelling import Cancellation
+from muxcore.shell.cutting import Cut, CutReason, Watch
+from muxcore.shell.multiplexer import Multiplexer
+from muxcore.standin import (
+    Behaviour,
+    Drip,
+    Dripping,
+    HeadersOnly,
+    Model,
+    Silence,
+    Stall,
+    server_error,
+)
+
+Make = Callable[..., Multiplexer]
+Start = Callable[..., Future[Any]]
+
+PING = [{"role": "user", "content": "ping"}]
+FALLBACK = {"model": "beta", "is_fallback": True}
+SOON = 2.0
+
+
+def expect_nothing_changed(multiplexer: Multiplexer, cancelled: int) -> None:
+    for model in multiplexer.status().models:
+        assert (model.in_flight, model.is_disabled, model.fail_count) == (0, False, 0)
+    counted = sum(model.cancelled_count for model in multiplexer.status().models)
+    assert counted == cancelled
+
+
+def wait_until_waiting(multiplexer: Multiplexer, count: int) -> None:
+    tick = threading.Event()
+    for _ in range(2000):
+        if len(multiplexer._pool._line) == count:
+            return
+        tick.wait(0.001)
+    raise TimeoutError
+
+
+def read_all(multiplexer: Multiplexer, **options: Any) -> str:
+    with multiplexer.stream(PING, **options) as stream:
+        return "".join(chunk.text for chunk in stream)
+
+
+STAGES: dict[str, Behaviour] = {
+    "silent": Silence(),
+    "in the headers": Drip(Dripping.HEADERS, timedelta(milliseconds=50)),
+    "after the headers": HeadersOnly(),
+    "before the content": Stall(0),
+    "in the content": Stall(1),
+}
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_call_can_be_cancelled_wherever_it_stands(
+    make: Make, start: Start, alpha: Model, stage: str, *, streams: bool
+) -> None:
+    alpha.default = STAGES[stage]
+    multiplexer = make("alpha", FALLBACK)
+    cancellation = Cancellation()
+    ask = multiplexer.complete if not streams else lambda _, **o: read_all(multiplexer, **o)
+    call = start(ask, PING, cancellation=cancellation)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    assert not cancellation.cancelled
+    cancellation.cancel()
+    cancellation.cancel()
+    assert cancellation.cancelled
+    error = call.exception(SOON)
+    assert type(error) is MultiplexerError
+    assert str(error) == "cancelled"
+    expect_nothing_changed(multiplexer, cancelled=1)
+    alpha.wait_for(lambda model: model.in_flight == 0)
+
+
+def test_a_call_cancelled_before_it_began_makes_no_attempt(
+    make: Make, alpha: Model
+) -> None:
+    multiplexer = make("alpha")
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with pytest.raises(MultiplexerError, match=r"^cancelled$"):
+        multiplexer.complete(PING, cancellation=cancellation)
+    assert not alpha.requests
+    expect_nothing_changed(multiplexer, cancelled=0)
+
+
+def test_a_call_cancelled_as_its_attempt_begins_sends_nothing(
+    make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    multiplexer = make("alpha")
+    cancellation = Cancellation()
+    watch_attempt = Cancellation.watch_attempt
+
+    def cancelled_first(self: Cancellation, cut: Cut) -> None:
+        self.cancel()
+        watch_attempt(self, cut)
+
+    monkeypatch.setattr(Cancellation, "watch_attempt", cancelled_first)
+    with pytest.raises(MultiplexerError, match=r"^cancelled$"):
+        multiplexer.complete(PING, cancellation=cancellation)
+    assert not alpha.requests
+    expect_nothing_changed(multiplexer, cancelled=1)
+
+
+def test_a_waiting_call_can_be_cancelled(make: Make, start: Start, alpha: Model) -> None:
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    alpha.hold()
+    first = start(multiplexer.complete, PING)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    cancellation = Cancellation()
+    second = start(multiplexer.complete, PING, cancellation=cancellation)
+    wait_until_waiting(multiplexer, 1)
+    third = start(multiplexer.complete, PING)
+    wait_until_waiting(multiplexer, 2)
+    cancellation.cancel()
+    assert str(second.exception(SOON)) == "cancelled"
+    alpha.release()
+    assert first.result(SOON).model == "alpha"
+    assert third.result(SOON).model == "alpha"
+    expect_nothing_changed(multiplexer, cancelled=0)
+
+
+def test_a_call_between_two_attempts_can_be_cancelled(
+    make: Make, start: Start, alpha: Model
+) -> None:
+    # A pool of one that failed waits for a second before it tries again.
+    alpha.default = server_error()
+    multiplexer = make("alpha")
+    cancellation = Cancellation()
+    call = start(multiplexer.complete, PING, cancellation=cancellation)
+    wait_until_waiting(multiplexer, 1)
+    cancellation.cancel()
+    assert str(call.exception(SOON)) == "cancelled"
+    assert len(alpha.requests) == 1
+
+
+def test_cancelling_after_the_end_cuts_nobody_else(
+    make: Make, start: Start, alpha: Model
+) -> None:
+    multiplexer = make("alpha")
+    cancellation = Cancellation()
+    multiplexer.complete(PING, cancellation=cancellation)
+    alpha.hold()
+    # On the very connection that the first call has had.
+    second = start(multiplexer.complete, PING)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    assert len({request.connection for request in alpha.requests}) == 1
+    cancellation.cancel()
+    alpha.release()
+    assert second.result(SOON).model == "alpha"
+    assert len(alpha.requests) == 2
+
+
+def test_a_connection_that_changes_hands_is_the_new_ones_alone() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        first, second = Cut(9e9, 9e9), Cut(9e9, 9e9)
+        first.hold(one)
+        first.yield_up(other)
+        first.yield_up(one)
+        second.hold(one)
+        first.now(CutReason.LEFT)
+        other.send(b"still there")
+        assert one.recv(20) == b"still there"
+        second.now(CutReason.LEFT)
+        assert one.recv(1) == b""
+
+
+def test_a_cancellation_can_serve_one_call_after_another(make: Make, alpha: Model) -> None:
+    multiplexer = make("alpha")
+    cancellation = Cancellation()
+    for _ in range(2):
+        assert multiplexer.complete(PING, cancellation=cancellation).model == "alpha"
+    cancellation.cancel()
+    with pytest.raises(MultiplexerError, match=r"^cancelled$"):
+        multiplexer.complete(PING, cancellation=cancellation)
+    assert len(alpha.requests) == 2
+
+
+# Closing.
+
+
+@pytest.mark.parametrize("end", ["cancelled", "closed"])
+def test_a_stream_ends_in_the_middle_of_its_words(
+    make: Make, start: Start, alpha: Model, end: str
+) -> None:
+    alpha.default = Stall(1)
+    multiplexer = make("alpha", FALLBACK)
+    cancellation = Cancellation()
+    begun = threading.Event()
+
+    def read() -> None:
+        with multiplexer.stream(PING, cancellation=cancellation) as stream:
+            for chunk in stream:
+                assert chunk
+                begun.set()
+
+    call = start(read)
+    assert begun.wait(SOON)
+    (cancellation.cancel if end == "cancelled" else multiplexer.close)()
+    error = call.exception(SOON)
+    assert type(error) is MultiplexerError
+    assert str(error) == end
+    expect_nothing_changed(multiplexer, cancelled=1)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("stage", STAGES)
+def test_closing_cuts_running_calls(
+    make: Make, start: Start, alpha: Model, stage: str, *, streams: bool
+) -> None:
+    alpha.default = STAGES[stage]
+    multiplexer = make("alpha", FALLBACK)
+    ask = multiplexer.complete if not streams else lambda _: read_all(multiplexer)
+    call = start(ask, PING)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    multiplexer.close()
+    error = call.exception(SOON)
+    assert type(error) is MultiplexerError
+    assert str(error) == "closed"
+    expect_nothing_changed(multiplexer, cancelled=1)
+
+
+def test_closing_ends_waits(make: Make, start: Start, alpha: Model) -> None:
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    alpha.hold()
+    calls = [start(multiplexer.complete, PING)]
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    calls += [start(multiplexer.complete, PING) for _ in range(3)]
+    wait_until_waiting(multiplexer, 3)
+    multiplexer.close()
+    errors = [call.exception(SOON) for call in calls]
+    assert [str(error) for error in errors] == ["closed"] * 4
+    # An error for each: one that several threads raise mixes up their tracebacks.
+    assert len(set(map(id, errors))) == 4
+    expect_nothing_changed(multiplexer, cancelled=1)
+
+
+def test_later_calls_on_a_closed_one_are_refused(make: Make, alpha: Model) -> None:
+    multiplexer = make("alpha")
+    stream = multiplexer.stream(PING)
+    multiplexer.close()
+    multiplexer.close()
+    with pytest.raises(MultiplexerError, match=r"^closed$"):
+        multiplexer.complete(PING)
+    with pytest.raises(MultiplexerError, match=r"^closed$"), stream:
+        pass
+    assert not alpha.requests
+    # Looking at it is still allowed.
+    assert multiplexer.status().models_available == 1
+
+
+def test_a_call_that_is_overtaken_by_closing_is_refused(
+    make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between the first look and the choice, and between the choice and the attempt.
+    for place in ("choose", "add"):
+        multiplexer = make("alpha")
+        owner = multiplexer._pool if place == "choose" else multiplexer._watch
+        original = getattr(owner, place)
+
+        def closing_first(
+            *arguments: Any, _close: Any = multiplexer.close, _then: Any = original
+        ) -> Any:
+            _close()
+            return _then(*arguments)
+
+        monkeypatch.setattr(owner, place, closing_first)
+        with pytest.raises(MultiplexerError, match=r"^closed$"):
+            multiplexer.complete(PING)
+        assert multiplexer.status().models[0].in_flight == 0
+    assert not alpha.requests
+
+
+def test_a_stream_that_was_read_to_its_end_outlives_closing(make: Make) -> None:
+    multiplexer = make("alpha")
+    with multiplexer.stream(PING) as stream:
+        list(stream)
+        multiplexer.close()
+    assert stream.reply.text == "pong from model-a"
+
+
+def test_no_thread_is_left_after_closing(make: Make) -> None:
+    multiplexer = make("alpha")
+    multiplexer.complete(PING)
+    (thread,) = [t for t in threading.enumerate() if t.name == "vibe-mux limits"]
+    assert thread.daemon
+    multiplexer.close()
+    assert not thread.is_alive()
+
+
+def test_a_forgotten_one_ends_its_thread_and_its_connections(
+    server: Any, alpha: Model
+) -> None:
+    config = {
+        "providers": [{"name": "p", "api_base": server.url}],
+        "models": [{"name": "model-a", "provider": "p", "alias": "alpha"}],
+        "active_model": "alpha",
+        "multiplexer": {"enabled": True},
+    }
+    multiplexer = Multiplexer.from_config(config, env={})
+    multiplexer.complete(PING)
+    (thread,) = [t for t in threading.enumerate() if t.name == "vibe-mux limits"]
+    gone = weakref.ref(multiplexer)
+    del multiplexer
+    gc.collect()
+    assert gone() is None
+    thread.join(SOON)
+    assert not thread.is_alive()
+
+
+def test_one_that_made_no_call_has_no_thread(make: Make) -> None:
+    make("alpha").status()
+    assert "vibe-mux limits" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_watch_may_be_closed_by_its_own_thread() -> None:
+    # The garbage collector may run there.
+    watch = Watch()
+    closed = threading.Event()
+
+    class Closing(Cut):
+        def now(self, reason: CutReason) -> None:
+            super().now(reason)
+            watch.close()
+            closed.set()
+
+    watch.add(Closing(0.0, 0.0))
+    assert closed.wait(SOON)
+
+
+def test_what_is_added_to_a_closed_watch_is_cut_at_once() -> None:
+    watch = Watch()
+    watch.close()
+    cut = Cut(9e9, 9e9)
+    watch.add(cut)
+    assert cut.reason is CutReason.CLOSED
+    # A start that was overtaken by closing starts nothing.
+    watch._start()
+    assert watch._thread is None
+
+
+def test_a_cut_that_came_before_its_socket_shuts_it() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        cut = Cut(9e9, 9e9)
+        cut.now(CutReason.LEFT)
+        cut.now(CutReason.CLOSED)
+        cut.hold(one)
+        assert cut.reason is CutReason.LEFT
+        assert other.recv(1) == b""
+        cut.release()
+
+
+def test_nothing_is_sent_for_an_attempt_that_was_cut(alpha: Model) -> None:
+    cut = Cut(9e9, 9e9)
+    cut.now(CutReason.CLOSED)
+    with pytest.raises(transport.TransportError, match=r"^closed$"):
+        transport.send(None, None, None, (1, 1), cut)  # type: ignore[arg-type]

@@ -1,0 +1,235 @@
+"""A forked child has a pool of its own, and does not disturb its parent's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from muxcore import MultiplexerError
+from muxcore.shell import multiplexer as module
+from muxcore.shell.cancelling import Cancellation
+from muxcore.shell.multiplexer import Multiplexer
+from muxcore.standin import Model, Stall, server_error
+
+Make = Callable[..., Multiplexer]
+Start = Callable[..., Future[Any]]
+
+PING = [{"role": "user", "content": "ping"}]
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+def in_a_child(act: Callable[[], None]) -> None:
+    """Do something in a forked child, and fail if it failed there."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # Of locks that other threads hold: that they do no harm is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            act()
+        except BaseException:  # noqa: BLE001 - told to the parent
+            os.write(writing, traceback.format_exc().encode()[-4000:] or b"?")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read().decode()
+    os.waitpid(child, 0)
+    assert not told, told
+
+
+def in_flight(multiplexer: Multiplexer) -> int:
+    return sum(model.in_flight for model in multiplexer.status().models)
+
+
+@forks
+def test_a_child_calls_over_connections_of_its_own(make: Make, alpha: Model) -> None:
+    multiplexer = make("alpha")
+    multiplexer.complete(PING)
+
+    def act() -> None:
+        assert multiplexer.complete(PING, timeout=5).model == "alpha"
+        multiplexer.close()
+
+    in_a_child(act)
+    # The parent's is as it was, and still in use.
+    assert multiplexer.complete(PING).model == "alpha"
+    first, of_child, second = [request.connection for request in alpha.requests]
+    assert first == second != of_child
+    assert multiplexer.status().models[0].success_count == 2
+
+
+@forks
+def test_a_child_has_none_of_its_parents_calls_under_way(
+    make: Make, start: Start, alpha: Model
+) -> None:
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    cancellation = Cancellation()
+    alpha.hold()
+    running = start(multiplexer.complete, PING, cancellation=cancellation)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    waiting = start(multiplexer.complete, PING)
+    while not multiplexer._pool._line:
+        threading.Event().wait(0.001)
+
+    def act() -> None:
+        assert in_flight(multiplexer) == 0
+        assert multiplexer.status().models[0].cancelled_count == 1
+        assert multiplexer.state["alpha"].tally.ended == multiplexer.state.attempts
+        # Shutting the socket would end the parent's call.
+        cancellation.cancel()
+        multiplexer.close()
+
+    in_a_child(act)
+    assert in_flight(multiplexer) == 1
+    alpha.release()
+    assert running.result(5).model == "alpha"
+    assert waiting.result(5).model == "alpha"
+    assert len(alpha.requests) == 2
+
+
+@forks
+def test_a_child_is_not_locked_out_by_a_lock_of_its_parent(make: Make) -> None:
+    multiplexer = make("alpha")
+    multiplexer.complete(PING)
+    with (
+        multiplexer._pool._guard,
+        multiplexer._watch._starting,
+        multiplexer._members["alpha"]._lock,
+        multiplexer._pool._store._lock,  # type: ignore[attr-defined]
+    ):
+        in_a_child(lambda: expect_served(multiplexer))
+    expect_served(multiplexer)
+
+
+def expect_served(multiplexer: Multiplexer) -> None:
+    assert multiplexer.complete(PING, timeout=5).model == "alpha"
+
+
+@forks
+def test_a_stream_of_the_parent_is_the_parents_alone(make: Make, alpha: Model) -> None:
+    alpha.then(Stall(1))
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    with multiplexer.stream(PING) as stream:
+        word = next(chunk.text for chunk in stream if chunk.text)
+
+        def act() -> None:
+            with pytest.raises(MultiplexerError, match="forked"):
+                list(stream)
+            assert multiplexer.status().models[0].cancelled_count == 1
+            expect_served(multiplexer)
+
+        in_a_child(act)
+        alpha.release()
+        text = word + "".join(chunk.text for chunk in stream)
+    assert text == "pong from model-a"
+    assert multiplexer.status().models[0].success_count == 1
+
+
+@forks
+def test_what_the_parent_learnt_is_known_in_the_child(make: Make, alpha: Model) -> None:
+    multiplexer = make("alpha", {"model": "beta", "is_fallback": True})
+    alpha.then(server_error())
+    assert multiplexer.complete(PING).model == "beta"
+
+    def act() -> None:
+        assert multiplexer.status().models[0].is_disabled
+        assert multiplexer.complete(PING, timeout=5).model == "beta"
+
+    in_a_child(act)
+
+
+def test_beginning_anew_forgets_what_is_under_way(
+    make: Make, start: Start, alpha: Model
+) -> None:
+    # The same in one process, where what is done can be seen.
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    alpha.hold()
+    running = start(multiplexer.complete, PING)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    former, its_bell = multiplexer._watch._thread, multiplexer._watch._bell
+    assert former is not None
+    module._after_fork()
+    assert in_flight(multiplexer) == 0
+    alpha.release()
+    # A call that is cut off by it says so, where there is anybody to hear it.
+    running.exception(5)
+    expect_served(multiplexer)
+    assert former is not multiplexer._watch._thread
+    multiplexer.close()
+    # Where there was no fork, it is still there.
+    its_bell.ring()
+    former.join()
+
+
+def test_a_call_that_was_forked_away_says_so(make: Make, alpha: Model) -> None:
+    multiplexer = make("alpha")
+    with forked_meanwhile(multiplexer), pytest.raises(MultiplexerError) as caught:
+        multiplexer.complete(PING)
+    assert str(caught.value) == (
+        "the call cannot go on: it belongs to the process that this one was forked from"
+    )
+
+
+@contextmanager
+def forked_meanwhile(multiplexer: Multiplexer) -> Generator[None]:
+    watch = multiplexer._watch
+    add = watch.add
+
+    def forked(cut: Any) -> None:
+        add(cut)
+        cut.after_fork()
+
+    watch.add = forked  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        watch.add = add  # type: ignore[method-assign]
+
+
+@forks
+def test_multiprocessing_by_fork_works() -> None:
+    # Forked while a thread of the pool runs, as a data loader does.
+    script = """
+import multiprocessing, sys, warnings
+warnings.simplefilter("ignore")
+from muxcore import Multiplexer
+from muxcore.standin import Model, StandInServer
+
+def ask(number):
+    text = multiplexer.complete([{"role": "user", "content": str(number)}], timeout=10).text
+    return text
+
+with StandInServer([Model("m")]) as server:
+    config = {
+        "providers": [{"name": "p", "api_base": server.url}],
+        "models": [{"name": "m", "provider": "p", "alias": "a"}],
+        "active_model": "a",
+        "multiplexer": {"enabled": True},
+    }
+    with Multiplexer.from_config(config, env={}) as multiplexer:
+        ask(0)
+        with multiprocessing.get_context("fork").Pool(2) as processes:
+            print(processes.map(ask, range(6)) == ["pong from m"] * 6)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.stdout.strip(), done.stderr) == ("True", "")

@@ -1,0 +1,376 @@
+"""Ctrl-C at any point: no slot is lost, nothing stays locked, and the next call works."""
+
+from __future__ import annotations
+
+import dis
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from muxcore import PoolExhaustedError
+from muxcore.shell import (
+    attempts,
+    bell,
+    cancelling,
+    connections,
+    cutting,
+    driving,
+    kept,
+    members,
+    multiplexer,
+    pool,
+    store,
+    streaming,
+    transport,
+)
+from muxcore.shell.cancelling import Cancellation
+from muxcore.shell.multiplexer import Multiplexer
+from muxcore.standin import Model, server_error
+
+Make = Callable[..., Multiplexer]
+
+PING = [{"role": "user", "content": "ping"}]
+FALLBACK = {"model": "beta", "is_fallback": True}
+
+WATCHED = {
+    module.__file__
+    for module in (
+        attempts,
+        bell,
+        cancelling,
+        connections,
+        cutting,
+        driving,
+        kept,
+        members,
+        multiplexer,
+        pool,
+        store,
+        streaming,
+        transport,
+    )
+}
+MOST_POINTS = 3000
+
+# An exception in a `__del__` goes nowhere.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@cache
+def jumps_back(code: CodeType) -> frozenset[int]:
+    """Where in it a jump backwards stands."""
+    return frozenset(
+        instruction.offset
+        for instruction in dis.get_instructions(code)
+        if instruction.opname.startswith("JUMP_BACKWARD")
+    )
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt at the n-th point where CPython looks for signals.
+
+    Those are the beginning of a Python function, a jump backwards, and the return of a
+    function of C's, of which a lock's is one.
+    """
+
+    def __init__(self) -> None:
+        self.tool = 0
+        self.left = 0
+        self.raised = False
+        self.place = ""
+        """Where it was raised, for who looks into a failure."""
+
+    def start(self, code: CodeType, offset: int) -> None:
+        if code.co_filename in WATCHED and jumps_back(code):
+            # The event for jumps will not do: what is raised there skips `finally`.
+            sys.monitoring.set_local_events(
+                self.tool, code, sys.monitoring.events.INSTRUCTION
+            )
+        self.code(code, offset)
+
+    def code(self, code: CodeType, _offset: int, *_: Any) -> None:
+        if (
+            self.left
+            and code.co_filename in WATCHED
+            and threading.current_thread() is threading.main_thread()
+        ):
+            self.left -= 1
+            if not self.left:
+                self.raised = True
+                self.place = "".join(traceback.format_stack(sys._getframe(1), 4))
+                raise KeyboardInterrupt
+
+    def instruction(self, code: CodeType, offset: int) -> None:
+        if offset in jumps_back(code):
+            self.code(code, offset)
+
+    @contextmanager
+    def at(self, point: int) -> Generator[None]:
+        self.left, self.raised = point, False
+        try:
+            yield
+        finally:
+            self.left = 0
+
+
+@pytest.fixture
+def interrupting() -> Generator[Interrupting]:
+    if sys.version_info < (3, 12):
+        pytest.skip("only sys.monitoring tells of these points, since Python 3.12")
+    interrupting = Interrupting()
+    monitoring = sys.monitoring
+    events = monitoring.events
+    callbacks: dict[int, Any] = {
+        events.CALL: lambda *_: None,
+        events.C_RETURN: interrupting.code,
+        events.PY_START: interrupting.start,
+        events.PY_RESUME: interrupting.code,
+        events.INSTRUCTION: interrupting.instruction,
+    }
+    tool = next(number for number in (4, 3) if monitoring.get_tool(number) is None)
+    monitoring.use_tool_id(tool, "interrupting")
+    try:
+        for event, callback in callbacks.items():
+            monitoring.register_callback(tool, event, callback)
+        monitoring.set_events(tool, events.CALL | events.PY_START | events.PY_RESUME)
+        interrupting.tool = tool
+        yield interrupting
+    finally:
+        monitoring.set_events(tool, 0)
+        for event in callbacks:
+            monitoring.register_callback(tool, event, None)
+        monitoring.free_tool_id(tool)
+
+
+def expect_well(multiplexer: Multiplexer) -> None:
+    """Nothing is held or lost."""
+    if any(candidate.health.in_flight for candidate in multiplexer.state.candidates):
+        # A stream may be in a cycle with the traceback of its interrupt.
+        gc.collect()
+        multiplexer.reset()
+    state = multiplexer.state
+    for candidate in state.candidates:
+        assert candidate.health.in_flight == 0
+    assert sum(candidate.tally.ended for candidate in state.candidates) == state.attempts
+    inner = multiplexer._pool
+    assert not inner._guard.locked()
+    assert inner._line == ()
+    assert inner.result is None
+    multiplexer.reset()
+    assert multiplexer.complete(PING, timeout=5).text.startswith("pong")
+
+
+def complete(multiplexer: Multiplexer) -> None:
+    multiplexer.complete(PING, cancellation=Cancellation())
+
+
+def stream(multiplexer: Multiplexer) -> None:
+    with multiplexer.stream(PING) as stream:
+        for _ in stream:
+            pass
+
+
+def leave(multiplexer: Multiplexer) -> None:
+    with multiplexer.stream(PING) as stream:
+        next(stream)
+
+
+def time_out(multiplexer: Multiplexer) -> None:
+    with suppress(PoolExhaustedError):
+        multiplexer.complete(PING, timeout=0)
+
+
+def forget(multiplexer: Multiplexer) -> None:
+    stream = multiplexer.stream(PING).__enter__()
+    next(stream)
+    del stream
+
+
+@pytest.mark.parametrize("act", [complete, stream, leave, time_out])
+def test_an_interrupt_at_any_point_of_a_call_loses_nothing(
+    make: Make,
+    alpha: Model,
+    interrupting: Interrupting,
+    act: Callable[[Multiplexer], None],
+) -> None:
+    made = make({"model": "alpha", "max_concurrent": 1}, FALLBACK)
+    act(made)
+    for point in range(1, MOST_POINTS):
+        # Failing over, so that a call goes through every kind of step.
+        alpha.then(server_error())
+        with suppress(KeyboardInterrupt), interrupting.at(point):
+            act(made)
+        raised = interrupting.raised
+        alpha._queue.clear()
+        try:
+            expect_well(made)
+        except BaseException:
+            print(interrupting.place)
+            raise
+        if not raised:
+            assert point > 100
+            return
+    raise AssertionError("the call never came to its end")
+
+
+def test_an_interrupt_while_the_collector_ends_a_stream_loses_nothing(
+    make: Make, interrupting: Interrupting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever keeps the exception keeps the stream.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    made = make({"model": "alpha", "max_concurrent": 1})
+    forget(made)
+    for point in range(1, MOST_POINTS):
+        stream = made.stream(PING).__enter__()
+        next(stream)
+        with suppress(KeyboardInterrupt), interrupting.at(point):
+            del stream
+        # What the interrupt kept from being done is done by the next change.
+        made.reset()
+        expect_well(made)
+        if not interrupting.raised:
+            assert point > 10
+            return
+    raise AssertionError("the stream never came to its end")
+
+
+class Later(threading.Thread):
+    """Interrupts this process after a time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.never = threading.Event()
+
+    def run(self) -> None:
+        if not self.never.wait(self._seconds):
+            # To that very thread: a signal to this one would not end its sleep.
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGINT)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, a signal does not end a wait")
+def test_an_interrupt_ends_a_wait_and_a_silence(make: Make, alpha: Model) -> None:
+    made = make({"model": "alpha", "max_concurrent": 1})
+    alpha.hold()
+    # In silence.
+    interrupt = Later(0.05)
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        made.complete(PING)
+    interrupt.join()
+    alpha.wait_for(lambda model: model.in_flight == 0)
+
+    # In the line, behind another.
+    other = threading.Thread(target=made.complete, args=(PING,))
+    other.start()
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    interrupt = Later(0.05)
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        made.complete(PING)
+    interrupt.join()
+    assert made._pool._line == ()
+    alpha.release()
+    other.join()
+    expect_well(made)
+
+
+AT_ODD_MOMENTS = """
+import signal
+from muxcore import Multiplexer
+from muxcore.standin import Model, StandInServer
+
+PING = [{"role": "user", "content": "ping"}]
+
+def complete():
+    multiplexer.complete(PING)
+
+def stream():
+    with multiplexer.stream(PING) as stream:
+        list(stream)
+
+def leave():
+    with multiplexer.stream(PING) as stream:
+        next(stream)
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+with StandInServer([Model("m")]) as server:
+    config = {
+        "providers": [{"name": "p", "api_base": server.url}],
+        "models": [{"name": "m", "provider": "p", "alias": "a"}],
+        "multiplexer": {
+            "enabled": True,
+            "mode": "failover",
+            "pool": [{"model": "a", "max_concurrent": 1}],
+        },
+    }
+    with Multiplexer.from_config(config, env={}) as multiplexer:
+        complete()
+        stream()
+        count = 0
+        for number in range(600):
+            act = (complete, stream, leave)[number % 3]
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00005 * (number % 60 + 1))
+                act()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                count += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        model = multiplexer.status().models[0]
+        complete()
+        print(count > 50, model.in_flight, model.is_disabled)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such timers")
+def test_signals_at_odd_moments_lose_nothing() -> None:
+    # In a process of its own: a signal may come in the middle of what measures coverage, too.
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ODD_MOMENTS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout == "True 0 False\n", done.stderr
+
+
+def test_an_interrupt_holds_no_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make("alpha", key="sk-canary-7f3a91c2d4e6")
+
+    def interrupted(self: Any, data: Any) -> None:
+        raise KeyboardInterrupt from ValueError(data)
+
+    monkeypatch.setattr("http.client.HTTPConnection.send", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        made.complete(PING)
+    error: BaseException = caught.value
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_code.co_filename != __file__:
+            assert "sk-canary" not in repr(frame.f_locals)
+        trace = trace.tb_next
+    monkeypatch.undo()
+    assert made.complete(PING, timeout=timedelta(seconds=5).total_seconds())

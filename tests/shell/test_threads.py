@@ -1,0 +1,354 @@
+"""Many threads at one pool: caps hold, slots go round in order, nobody polls."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from muxcore import PoolExhaustedError
+from muxcore.core.calling import Granted, Pause
+from muxcore.core.outcomes import Failed, Reset, Succeeded
+from muxcore.core.records import Call, Endpoint, Exhausted, Policy, PoolState, Wait
+from muxcore.shell.bell import Bell
+from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.pool import Pool, Ticket
+from muxcore.shell.store import MemoryStore
+from muxcore.standin import Answer, Closed, Delayed, Model, Stall, rate_limited
+from muxcore_strategies.failover import Failover
+
+Make = Callable[..., Multiplexer]
+Start = Callable[..., Future[Any]]
+
+PING = [{"role": "user", "content": "ping"}]
+SOON = 5.0
+
+
+def wait_until_waiting(pool: Pool, count: int) -> None:
+    tick = threading.Event()
+    for _ in range(5000):
+        if len(pool._line) == count:
+            return
+        tick.wait(0.001)
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("mode", ["failover", "load_balance"])
+def test_caps_are_never_exceeded_and_no_slot_is_lost(
+    make: Make, start: Start, alpha: Model, beta: Model, mode: str
+) -> None:
+    pause = timedelta(milliseconds=1)
+    alpha.default = beta.default = Delayed(pause)
+    multiplexer = make(
+        {"model": "alpha", "max_concurrent": 2},
+        {"model": "beta", "max_concurrent": 3},
+        mode=mode,
+    )
+    ready = threading.Barrier(24)
+
+    def calls() -> int:
+        ready.wait()
+        for number in range(8):
+            if number % 2:
+                multiplexer.complete(PING)
+            else:
+                with multiplexer.stream(PING) as stream:
+                    list(stream)
+        return 8
+
+    done = sum(call.result() for call in [start(calls) for _ in range(24)])
+    assert done == 192 == len(alpha.requests) + len(beta.requests)
+    assert alpha.max_in_flight == 2
+    assert beta.max_in_flight == 3
+    for model in multiplexer.status().models:
+        assert model.in_flight == 0
+    assert sum(model.success_count for model in multiplexer.status().models) == 192
+
+
+def test_no_slot_is_lost_among_failures_and_leavers(
+    make: Make, start: Start, alpha: Model, beta: Model
+) -> None:
+    plays = (Closed(), rate_limited(timedelta(milliseconds=5)), Answer(), Stall(1))
+    alpha.then(*plays * 20)
+    multiplexer = make(
+        {"model": "alpha", "max_concurrent": 2},
+        {"model": "beta", "max_concurrent": 2},
+        persistent_error_disable_duration_ms=1000,
+        max_wait_ms=20_000,
+    )
+
+    def calls() -> None:
+        for _ in range(6):
+            with multiplexer.stream(PING) as stream:
+                next(stream)
+
+    for call in [start(calls) for _ in range(16)]:
+        call.result()
+    state = multiplexer.state
+    assert [candidate.health.in_flight for candidate in state.candidates] == [0, 0]
+    assert sum(candidate.tally.ended for candidate in state.candidates) == state.attempts
+    alpha.wait_for(lambda model: model.in_flight == 0)
+    beta.wait_for(lambda model: model.in_flight == 0)
+
+
+def test_slots_go_to_the_waiting_in_the_order_of_their_arrival(
+    make: Make, start: Start, alpha: Model
+) -> None:
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    alpha.hold()
+    calls = [start(multiplexer.complete, [{"role": "user", "content": "0"}])]
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    for number in range(1, 9):
+        message = {"role": "user", "content": str(number)}
+        calls.append(start(multiplexer.complete, [message]))
+        wait_until_waiting(multiplexer._pool, number)
+    alpha.release()
+    for call in calls:
+        call.result()
+    arrived = [request.body["messages"][0]["content"] for request in alpha.requests]
+    assert arrived == [str(number) for number in range(9)]
+
+
+def test_a_newcomer_does_not_overtake(make: Make, start: Start, alpha: Model) -> None:
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    alpha.hold()
+    first = start(multiplexer.complete, PING)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    second = start(multiplexer.complete, [{"role": "user", "content": "second"}])
+    wait_until_waiting(multiplexer._pool, 1)
+    alpha.release()
+    alpha.hold()
+    # Its answer gave the slot to the one that waits, before this thread could ask.
+    first.result()
+    third = start(multiplexer.complete, [{"role": "user", "content": "third"}])
+    wait_until_waiting(multiplexer._pool, 1)
+    assert [r.body["messages"][0]["content"] for r in alpha.requests][1:] == ["second"]
+    alpha.release()
+    second.result()
+    third.result()
+
+
+def test_a_waiting_call_sleeps(
+    make: Make, start: Start, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    original = Bell.wait
+
+    def counted(self: Bell, seconds: float) -> bool:
+        if threading.current_thread().name.startswith("of the test"):
+            waits.append(seconds)
+        return original(self, seconds)
+
+    monkeypatch.setattr(Bell, "wait", counted)
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    alpha.hold()
+    first = start(multiplexer.complete, PING)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    second = start(multiplexer.complete, PING)
+    wait_until_waiting(multiplexer._pool, 1)
+    alpha.release()
+    first.result()
+    second.result()
+    (seconds,) = [seconds for seconds in waits if seconds]
+    assert 29 < seconds <= 30
+
+
+def test_a_reset_wakes_who_waits(make: Make, start: Start, alpha: Model) -> None:
+    alpha.then(rate_limited(timedelta(seconds=20)))
+    multiplexer = make("alpha")
+    call = start(multiplexer.complete, PING)
+    wait_until_waiting(multiplexer._pool, 1)
+    # Tried in this call: only as a last resort, which a reset brings forward.
+    multiplexer.reset("alpha")
+    assert call.result(SOON).model == "alpha"
+
+
+def test_more_calls_at_once_than_connections_are_kept_say_nothing_in_the_log(
+    make: Make, start: Start, alpha: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    multiplexer = make("alpha")
+    alpha.hold()
+    calls = [start(multiplexer.complete, PING) for _ in range(40)]
+    alpha.wait_for(lambda model: model.in_flight == 40)
+    alpha.release()
+    for call in calls:
+        call.result(SOON)
+    assert [r.message for r in caplog.records if r.levelname != "DEBUG"] == []
+    # The kept ones are used again.
+    multiplexer.complete(PING)
+    assert alpha.requests[-1].connection in {r.connection for r in alpha.requests[:-1]}
+
+
+# The pool of calls itself, without any HTTP.
+
+ONE = Endpoint("one", max_concurrent=1)
+
+
+def one_pool(**policy: Any) -> Pool:
+    return Pool(PoolState.of(ONE, policy=Policy(**policy)), Failover())
+
+
+def in_flight(pool: Pool) -> int:
+    return sum(candidate.health.in_flight for candidate in pool.state.candidates)
+
+
+def granted(pool: Pool) -> Ticket:
+    ticket = Ticket()
+    assert isinstance(pool.choose(Call(), ticket), Granted)
+    return ticket
+
+
+def waiting(pool: Pool) -> tuple[Ticket, Pause]:
+    ticket = Ticket()
+    choice = pool.choose(Call(), ticket)
+    assert isinstance(choice, Wait)
+    return ticket, Pause(Call(), choice)
+
+
+def test_settling_is_safe_at_any_time_and_any_number_of_times() -> None:
+    pool = one_pool()
+    pool.settle(Ticket())
+    ticket = granted(pool)
+    for _ in range(2):
+        pool.settle(ticket)
+        assert in_flight(pool) == 0
+    assert pool.state["one"].tally.cancelled == 1
+    holder = granted(pool)
+    late, _ = waiting(pool)
+    pool.settle(late)
+    assert pool._line == ()
+    pool.settle(late)
+    pool.settle(holder)
+    assert pool.state["one"].tally.cancelled == 2
+
+
+def test_a_slot_that_was_given_to_a_leaver_goes_on_to_the_next() -> None:
+    pool = one_pool()
+    holder = granted(pool)
+    (first, _), (second, pause) = waiting(pool), waiting(pool)
+    pool.settle(holder)
+    assert first.granted is not None
+    pool.settle(first)
+    woken = pool.pause(pause, second)
+    assert isinstance(woken.choice, Granted)
+    pool.settle(second)
+    assert in_flight(pool) == 0
+
+
+def test_what_was_left_undelivered_is_delivered_by_the_next_change() -> None:
+    pool = one_pool()
+    deliver = pool._deliver
+    times: list[int] = []
+
+    def interrupted_once() -> None:
+        times.append(1)
+        if len(times) == 2:
+            raise KeyboardInterrupt
+        deliver()
+
+    pool._deliver = interrupted_once  # type: ignore[method-assign]
+    ticket = Ticket()
+    with pytest.raises(KeyboardInterrupt):
+        pool.choose(Call(), ticket)
+    assert ticket.granted is None
+    assert in_flight(pool) == 1
+    pool.settle(ticket)
+    assert in_flight(pool) == 0
+
+
+def test_an_abandoned_call_is_settled_even_where_the_guard_is_held() -> None:
+    pool = one_pool()
+    ticket = granted(pool)
+    with pool._guard:
+        # As the garbage collector may do in the very thread that holds it.
+        pool.abandon(ticket)
+        assert in_flight(pool) == 1
+    pool.record(Reset())
+    assert in_flight(pool) == 0
+    assert pool.state["one"].tally.cancelled == 1
+
+
+def test_an_abandoned_call_is_settled_at_once_where_it_can_be() -> None:
+    pool = one_pool()
+    pool.abandon(granted(pool))
+    assert in_flight(pool) == 0
+    ended = granted(pool)
+    pool.settle(ended)
+    pool.abandon(ended)
+    assert not pool._abandoned
+    gc.collect()
+
+
+def test_a_wait_tells_how_long_it_was_and_what_was_chosen_since() -> None:
+    pool = one_pool(max_wait=timedelta(milliseconds=30))
+    holder = granted(pool)
+    ticket, pause = waiting(pool)
+    woken = pool.pause(pause, ticket)
+    assert timedelta(milliseconds=29) < woken.waited < timedelta(seconds=2)
+    assert isinstance(woken.choice, Exhausted)
+    assert pool._line == ()
+    pool.settle(ticket)
+    pool.settle(holder)
+
+
+def test_a_waiting_call_hears_of_an_earlier_moment_and_of_nothing_else() -> None:
+    pool = Pool(
+        PoolState.of(Endpoint("one", max_concurrent=1), Endpoint("two", max_concurrent=1)),
+        Failover(),
+    )
+    holder, other = granted(pool), granted(pool)
+    ticket, _ = waiting(pool)
+    first = ticket.news
+    # Nothing that concerns it.
+    pool.record(Succeeded("one", 99))
+    assert ticket.news is first
+    # Both fail: it will be served earlier than it thought.
+    for held in (holder, other):
+        assert held.granted is not None
+        pool.record(Failed(held.granted.endpoint.alias, held.granted.attempt))
+        held.granted = None
+    news = ticket.news
+    assert isinstance(news, Wait)
+    assert isinstance(first, Wait)
+    assert news.until < first.until
+    pool.settle(ticket)
+
+
+def test_a_closed_or_cancelled_wait_raises(make: Make) -> None:
+    from muxcore import MultiplexerError
+
+    for end in ("cancel", "close"):
+        pool = one_pool()
+        holder = granted(pool)
+        ticket, pause = waiting(pool)
+        if end == "cancel":
+            pool.cancel(holder)
+            pool.cancel(ticket)
+        else:
+            pool.close()
+        with pytest.raises(MultiplexerError):
+            pool.pause(pause, ticket)
+        pool.settle(ticket)
+        pool.settle(holder)
+        assert in_flight(pool) == 0
+
+
+def test_a_store_gives_the_result_of_a_change() -> None:
+    store = MemoryStore(PoolState.of(ONE))
+    assert store.transact(lambda state: (state, "result")) == "result"
+
+
+def test_nobody_waits_where_waiting_is_off(make: Make, start: Start, alpha: Model) -> None:
+    multiplexer = make({"model": "alpha", "max_concurrent": 1}, max_wait_ms=0)
+    alpha.hold()
+    first = start(multiplexer.complete, PING)
+    alpha.wait_for(lambda model: model.in_flight == 1)
+    with pytest.raises(PoolExhaustedError, match="busy"):
+        multiplexer.complete(PING)
+    alpha.release()
+    first.result()

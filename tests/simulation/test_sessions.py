@@ -1,0 +1,61 @@
+"""Whole sessions of vibe: a slice; all is `python -m muxcore.testing.simulate --sessions 1000`."""
+
+from __future__ import annotations
+
+import pytest
+
+from muxcore.core.outcomes import Fault, Limit
+from muxcore.testing.simulation.sessions import (
+    Retries,
+    Storm,
+    bare,
+    pooled,
+    script_of,
+    session_results,
+    storm,
+)
+from muxcore.testing.simulation.telling import is_kept, told_sessions, told_storms
+from muxcore.testing.simulation.worlds import SECOND
+
+
+def test_sessions_finish_through_the_pool_and_in_time() -> None:
+    results = session_results(range(25))
+    assert is_kept(results), told_sessions(results)
+    # Else there would be nothing to prove.
+    assert any(one.finished is None for result in results for one in result.bare)
+
+
+def test_bare_vibe_repeats_a_failed_call_about_18_times_in_five_minutes() -> None:
+    script = script_of(0)
+    retries, now, requests = Retries(script, 0, 0), 0, 1
+    while (again := retries.next(now, None)) is not None:
+        assert now < again <= now + 30 * SECOND
+        now, requests = again, requests + 1
+    assert 16 <= requests <= 20
+    assert now <= 300 * SECOND
+
+
+def test_vibe_gives_up_at_once_when_it_is_told_to_wait_for_longer_than_it_may() -> None:
+    assert Retries(script_of(0), 0, 0).next(0, 301) is None
+    assert Retries(script_of(0), 0, 0).next(0, 7) == 7 * SECOND
+
+
+def test_a_session_is_the_same_every_time() -> None:
+    script = script_of(3)
+    assert pooled(script) == pooled(script)
+    assert bare(script, script.models[0]) == bare(script, script.models[0])
+
+
+@pytest.mark.parametrize("callers", [1, 8])
+@pytest.mark.parametrize("models", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [(Fault.TRANSIENT, None), (Limit.RATE, None), (Limit.RATE, 5 * SECOND)],
+)
+def test_no_provider_sees_more_than_twice_what_bare_vibe_would_send(
+    callers: int, models: int, kind: Fault | Limit, hint: int | None
+) -> None:
+    came: Storm = storm(callers, models, kind, hint)
+    assert came.is_within, told_storms([came])
+    # A first try is never refused.
+    assert min(came.each) >= 1

@@ -1,0 +1,191 @@
+"""A slice of the simulator; the whole is `python -m muxcore.testing.simulate`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from datetime import timedelta
+from functools import cache
+
+import pytest
+from attrs import evolve
+
+from muxcore.core import selection, updating
+from muxcore.core.records import Call, Candidate, Health, PoolState
+from muxcore.testing.simulate import main
+from muxcore.testing.simulation.members import compared
+from muxcore.testing.simulation.running import BrokenWorldError, Run, run
+from muxcore.testing.simulation.shrinking import Smallest, shrunk
+from muxcore.testing.simulation.worlds import MODES, SECOND, ClockSet, World, world_of
+
+
+@cache
+def ran(seed: int) -> Run:
+    return run(world_of(seed))
+
+
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_the_rules_hold_in_every_world(first: int) -> None:
+    for seed in range(first, first + 10):
+        assert ran(seed).steps
+
+
+def test_the_worlds_come_to_every_ending_and_every_mode() -> None:
+    """Or the rules would hold for want of cases."""
+    endings: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    for seed in range(40):
+        modes[world_of(seed).mode] += 1
+        endings.update(ran(seed).endings)
+    assert set(modes) == set(MODES)
+    assert endings.keys() >= {
+        "Served",
+        "streamed",
+        "interrupted in its answer",
+        "Refused",
+        "Abandoned",
+        "interrupted",
+        "left",
+        "cancelled",
+        "closed",
+        "the mode is broken",
+        "gave up: every model that could serve is busy",
+        "gave up: every model that could serve is disabled",
+        "gave up: every model was tried",
+        "gave up: the call's time is over",
+    }
+
+
+def test_rule_13_one_seed_makes_one_trace_byte_for_byte() -> None:
+    for seed in range(4):
+        one, other = run(world_of(seed), keep=True), run(world_of(seed), keep=True)
+        assert one == other
+        assert "\n".join(one.trace) == "\n".join(other.trace)
+    assert run(world_of(0)).digest != run(world_of(1)).digest
+
+
+def test_rule_13_another_process_makes_the_same_trace() -> None:
+    """Whatever the seed of its hashes."""
+    code = (
+        "from muxcore.testing.simulation.running import run\n"
+        "from muxcore.testing.simulation.worlds import world_of\n"
+        "print(run(world_of(5)).digest)"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert digests == {run(world_of(5)).digest}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rule_11_a_pool_does_no_worse_than_any_of_its_models(seed: int) -> None:
+    assert not compared(seed).worse
+
+
+# -- It finds what it is there for -------------------------------------------------------------
+
+
+def test_a_cap_that_is_not_kept_is_found_and_made_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    standing = selection._standing
+
+    def careless(candidate: Candidate, *more: object) -> selection.Standing:
+        found: selection.Standing = standing(candidate, *more)  # type: ignore[arg-type]
+        return selection.OPEN if found is selection.Standing.BUSY else found
+
+    monkeypatch.setattr(selection, "_standing", careless)
+    world, smallest = broken_world(rule=3)
+    assert len(smallest.world.arrivals) <= 5
+    assert len(smallest.error.trace) < 30
+    assert smallest.world != world
+
+
+def test_a_spell_that_a_rejection_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = updating._released
+
+    def healing(state: PoolState, outcome: object) -> PoolState:
+        state = released(state, outcome)  # type: ignore[arg-type]
+        candidates = tuple(
+            evolve(c, health=Health(under_way=c.health.under_way)) for c in state.candidates
+        )
+        return evolve(state, candidates=candidates)
+
+    monkeypatch.setattr(updating, "_released", healing)
+    broken_world(rule=6)
+
+
+def test_a_lost_slot_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from muxcore.shell.pool import Pool
+
+    monkeypatch.setattr(Pool, "abandon", lambda pool, ticket: None)
+    broken_world(rule=2)
+
+
+def test_a_wait_that_a_clock_set_back_lengthens_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from muxcore.shell.pool import Ticket
+
+    def trusting(ticket: Ticket, call: Call, *more: object) -> Call:
+        waited = more[3] if len(more) > 3 else timedelta()
+        assert isinstance(waited, timedelta)
+        return evolve(call, waited=call.waited + waited)
+
+    monkeypatch.setattr(Ticket, "timely", trusting)
+    _, smallest = broken_world(rule=1, first=110)
+    assert len(smallest.world.arrivals) == 1
+    assert len(smallest.error.trace) < 15
+    assert any(isinstance(one, ClockSet) for one in smallest.world.happenings)
+
+
+def broken_world(rule: int, first: int = 0) -> tuple[World, Smallest]:
+    """Return the first world that breaks this rule, and the smallest one like it."""
+    for seed in range(first, first + 400):
+        world = world_of(seed)
+        try:
+            run(world)
+        except BrokenWorldError as error:
+            if error.rule != rule:
+                continue
+            smallest = shrunk(world)
+            assert smallest is not None
+            assert smallest.error.rule == rule
+            return world, smallest
+    pytest.fail("no world broke it")
+
+
+# -- The command --------------------------------------------------------------------------------
+
+
+def test_the_command_tells_how_many_it_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--worlds", "3", "--calls", "20", "--processes", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "3 worlds, 60 calls" in told
+    assert "0 broken" in told
+    assert "hash of all that happened" in told
+
+
+def test_the_command_tells_of_one_world(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "7", "--calls", "5"]) == 0
+    assert "0 arrives" in capsys.readouterr().out
+
+
+def test_the_command_tells_the_seed_of_a_broken_world(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from muxcore.shell.pool import Pool
+
+    monkeypatch.setattr(Pool, "abandon", lambda pool, ticket: None)
+    assert main(["--worlds", "20", "--processes", "1"]) == 1
+    told = capsys.readouterr().out
+    assert "the shortest that was found: rule 2" in told
+    assert f"{SECOND}" not in told.splitlines()[0]
