@@ -158,19 +158,20 @@ def _gather_members(members: dict[str, Any], found: _Found, depth: int) -> None:
                 said = f"{'.'.join(map(str, place[:MOST_ITEMS]))}: {said}"
             _gather_text(said, found, depth)
     if depth:
+        # Most members of these names are absent: nothing is gathered of what is not there.
         for name in INSIDE:
             value = members.get(name)
-            if not (name in SAID_IN and isinstance(value, str)):
+            if value is not None and not (name in SAID_IN and isinstance(value, str)):
                 _gather(value, found, depth - 1)
 
 
 def _gather_names(members: dict[str, Any], found: _Found) -> None:
-    statuses = (_status(members.get(name)) for name in NUMBERED_IN)
-    found.statuses += [status for status in statuses if status is not None]
-    names = (members.get(name) for name in NAMED_IN)
-    found.names |= {
-        clean(name, LONGEST_NAME).lower() for name in names if isinstance(name, str)
-    }
+    for name in NUMBERED_IN:
+        if name in members and (status := _status(members[name])) is not None:
+            found.statuses.append(status)
+    for name in NAMED_IN:
+        if isinstance(said := members.get(name), str):
+            found.names.add(clean(said, LONGEST_NAME).lower())
     window = members.get("n_ctx")
     if type(window) is int and window > 0:
         found.window = window

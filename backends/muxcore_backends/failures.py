@@ -111,6 +111,10 @@ TOO_LONG = tuple(
     Words(pattern.replace("{n}", NUMBER))
     for pattern in itertools.chain(*TOO_LONG_WORDS.values())
 )
+ANY_TOO_LONG = Words(
+    "|".join(itertools.chain(*TOO_LONG_WORDS.values())).replace("{n}", "[0-9][0-9,]{0,15}")
+)
+"""All of them at once: one search where nearly every failure took one for each."""
 
 LIMIT_AND_REQUESTED = re.compile(
     r"limit:? (?P<limit>[0-9][0-9,]{0,15})\b.{0,80}?"
@@ -384,6 +388,8 @@ def _quota_is_spent(text: str) -> bool:
 def _too_long(complaint: Complaint) -> tuple[bool, int | None]:
     """Whether the prompt is too long for this model, and the window if it is named."""
     text = complaint.text
+    if not ANY_TOO_LONG.search(text):
+        return False, complaint.window
     matches = [match for match in (pattern.search(text) for pattern in TOO_LONG) if match]
     named = (match.groupdict().get("window") for match in matches)
     window = complaint.window or next(filter(None, map(_size, named)), None)

@@ -321,7 +321,7 @@ def _nobody_open(
             # A slot may be given back, and a probe succeed, at any moment. But a slot of a
             # model that stays disabled helps nobody.
             reason = Reason.BUSY
-            openings.append(limit)
+            openings.append(min(limit, _frees_itself(candidate, now) or limit))
     until = min(openings, default=None)
     if until is None or until > limit or limit <= now:
         return Exhausted(retry_at, reason)
@@ -342,6 +342,12 @@ def _occupied(candidate: Candidate, now: datetime) -> bool:
     cap = candidate.endpoint.max_concurrent
     health = candidate.health
     return health.probed(now) or (cap is not None and health.in_flight >= cap)
+
+
+def _frees_itself(candidate: Candidate, now: datetime) -> datetime | None:
+    """Return when it is open to all whatever its probe does, as that has responded."""
+    spell = candidate.health.disabling(now)
+    return None if spell is None or candidate.health.unproven else spell.until
 
 
 def _since_due(candidate: Candidate, now: datetime) -> datetime:

@@ -243,8 +243,8 @@ class Pool:
         def change(state: PoolState) -> tuple[PoolState, _Turn]:
             if ticket not in self._line:
                 return state, _Turn(self._line)
-            line = tuple(other for other in self._line if other is not ticket)
-            return state, _Turn(line, ((ticket, cancelled),))
+            state, turn = self._serve(state, clock.now(), leaving=ticket)
+            return state, _Turn(turn.line, (*turn.news, (ticket, cancelled)))
 
         self._change(change)
 

@@ -112,8 +112,11 @@ def _many(asked: argparse.Namespace) -> int:
     _say(f"hash of all that happened: {digest.hexdigest()}")
     for seed, text in broken[:10]:
         _say(f"seed {seed}: {text}")
-    if broken:
-        _one(broken[0][0], asked.calls)
+    for seed, text in broken:
+        if not text.startswith("rule 11"):
+            # What happened in a comparison is told by `--seed`, if it is asked for.
+            _one(seed, asked.calls)
+            break
     return 1 if broken else 0
 
 

@@ -277,7 +277,7 @@ def _run(mutant: Mutant | None, tests: Sequence[str]) -> None:
         from hypothesis.internal.conjecture.engine import ConjectureRunner
 
         # One failure is enough: nobody reads it, so it need not be made small.
-        ConjectureRunner.shrink_interesting_test_cases = _leave  # type: ignore[method-assign]
+        ConjectureRunner.shrink_interesting_test_cases = _leave  # type: ignore[assignment,method-assign]
         quiet = ["-x", "-q", "--tb=no", "--assert=plain"]
         for plugin in UNUSED_PLUGINS:
             quiet += ["-p", f"no:{plugin}"]

@@ -26,9 +26,10 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
-from muxcore.core.records import Endpoint, Policy, PoolState
-from muxcore.core.selection import Standing, explain
+from muxcore.core.records import Endpoint, Policy, PoolState, Wait
+from muxcore.core.selection import Standing, explain, select
 from muxcore.core.updating import update
+from muxcore_strategies.failover import Failover
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALIASES = ("a", "b")
@@ -227,3 +228,27 @@ TestComparison.settings = settings(
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_a_last_resort_is_due_after_1_2_seven_times_4_and_then_every_12_seconds() -> None:
+    state, now, pauses = PoolState.of(Endpoint("a")), NOON, []
+    for _ in range(12):
+        state = update(state, Started("a"), now)
+        state = update(state, Failed("a", state.attempts), now)
+        due = state["a"].health.opens_at(now)
+        pauses.append((due - now).total_seconds())
+        now = due
+    assert pauses == [1, 2, *[4] * 7, 12, 12, 12]
+
+
+def test_a_wait_ends_with_the_spell_when_its_probe_has_responded() -> None:
+    """The simulator's seed 5639: nobody else was to be heard of before the wait's own end."""
+    state = PoolState.of(Endpoint("a"))
+    state = update(state, Started("a"), NOON)
+    state = update(state, Failed("a", 1), NOON)
+    state = update(state, Started("a"), NOON + timedelta(seconds=1))
+    state = update(state, Responding("a", 2), NOON + timedelta(seconds=2))
+    state = update(state, Started("a"), NOON + timedelta(seconds=3))
+    wait = select(state, Failover(), NOON + timedelta(seconds=4))
+    assert isinstance(wait, Wait)
+    assert wait.until == NOON + timedelta(seconds=15)

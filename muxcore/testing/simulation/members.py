@@ -24,6 +24,8 @@ KINDS: tuple[Kind, ...] = (Limit.RATE, Fault.TRANSIENT)
 SERVED = frozenset({"Served", "streamed"})
 LONGEST_PAUSE = 13 * SECOND
 """Between two last resorts at one model after errors, and the time of an answer."""
+LIMITED = 61 * SECOND
+"""A limit without a hint lasts for as long as the config says."""
 SOUND_MODES = ("failover", "load_balance", "lowest_cost", "lowest_latency")
 
 
@@ -33,7 +35,7 @@ class Comparison:
 
     Members that come and go are asked at moments, and a pool asks at others than a pool of
     one does. So what is worse is a call that was not served though a member was well for
-    longer than any pause between two last resorts. `missed` are the calls that a member alone
+    longer than any pause between two last resorts, or than its last limit lasts. `missed` are the calls that a member alone
     happened to serve and the pool did not, most of them with both repeats made that rule 7
     allows to one call.
     """
@@ -69,7 +71,16 @@ def compared(seed: int) -> Comparison:
 def _is_well(model: Model, since: int) -> bool:
     """Whether it answers from then on, for longer than the pool leaves it alone."""
     until = since + LONGEST_PAUSE
-    return all(period.end <= since or period.start >= until for period in model.periods)
+    return all(
+        period.start >= until or period.end <= since - _outlives(period.manner)
+        for period in model.periods
+    )
+
+
+def _outlives(manner: Manner) -> int:
+    """Return for how long a fault may keep a model disabled that is well again."""
+    vague = manner.kind is Limit.RATE and manner.hint is None
+    return LIMITED if vague else 0
 
 
 def _world(seed: int) -> World:
