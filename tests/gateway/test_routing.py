@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxcore.gateway.routing import Asking, Route, base_path, route_of
+from muxcore.gateway.routing import (
+    WAITS_ITSELF,
+    Asking,
+    Route,
+    base_path,
+    patience_for,
+    route_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +63,19 @@ def test_the_paths_of_a_run() -> None:
     assert base_path("r") == "/run/r/pool/v1"
     assert base_path("r", "devstral/2") == "/run/r/only/devstral%2F2/v1"
     assert base_path() == "/pool/v1"
+
+
+@pytest.mark.parametrize(
+    ("label", "user_agent", "patience"),
+    [
+        ("r", "python-httpx/0.28.1", WAITS_ITSELF),
+        ("r", "Mistral-Vibe/3.1.0", WAITS_ITSELF),
+        ("r", "Mistral-Vibe/2.18.4", None),
+        ("r", "Mistral-Vibe/1.3.5", None),
+        ("", "python-httpx/0.28.1", None),
+    ],
+)
+def test_who_waits_by_itself_is_not_held_for_long(
+    label: str, user_agent: str, patience: object
+) -> None:
+    assert patience_for(Route(Asking.CHAT, label), user_agent) == patience

@@ -1,0 +1,330 @@
+"""`vibe-mux run`, with small programs in vibe's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from muxcore.cli.run import receipt_line
+from muxcore.gateway import find
+from muxcore.standin import Model, StandInServer, rate_limited
+from tests.gateway.conftest import as_toml, config, wait_until
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+ROOT = Path(__file__).parents[2]
+ASK = """
+import json, os, sys, urllib.request
+def ask(alias="large"):
+    models = {m["alias"]: m for m in json.loads(os.environ["VIBE_MODELS"])}
+    providers = {p["name"]: p for p in json.loads(os.environ["VIBE_PROVIDERS"])}
+    model = models[alias]
+    provider = providers[model["provider"]]
+    request = urllib.request.Request(
+        provider["api_base"] + "/chat/completions",
+        json.dumps({"model": model["name"],
+                    "messages": [{"role": "user", "content": "ping"}]}).encode(),
+        {"Authorization": "Bearer " + os.environ[provider["api_key_env_var"]],
+         "Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["choices"][0]["message"]["content"]
+"""
+
+
+@frozen(eq=False)
+class Place:
+    """A config over two stand-ins, and programs that are run through it."""
+
+    file: Path
+    large: Model
+    small: Model
+    env: dict[str, str]
+    stack: ExitStack
+
+    def command(self, script: str, *options: str) -> list[str]:
+        program = [sys.executable, "-c", ASK + script]
+        return [sys.executable, "-m", "muxcore", "run", *options, "--", *program]
+
+    def run(
+        self, script: str, *options: str, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(script, *options),
+            env={**self.env, **env},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def start(self, script: str, *options: str) -> subprocess.Popen[str]:
+        started = subprocess.Popen(
+            self.command(script, *options),
+            env=self.env,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.stack.callback(started.communicate)
+        self.stack.callback(started.kill)
+        return started
+
+    def is_served(self) -> bool:
+        return find(self.file, self.env) is not None
+
+    def rewrite(self, **section: Any) -> None:
+        made = config("http://127.0.0.1:9/v1", "large", "small", **section)
+        self.file.write_text(as_toml(made))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    large, small = Model("large-model"), Model("small-model")
+    with ExitStack() as stack:
+        upstream = stack.enter_context(StandInServer([large, small]))
+        file = tmp_path / "config.toml"
+        file.write_text(as_toml(config(upstream.url, "large", "small")))
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("VIBE_", "XDG_"))}
+        roots = (ROOT, ROOT / "strategies", ROOT / "backends")
+        env = {
+            **kept,
+            "PYTHONPATH": os.pathsep.join(map(str, roots)),
+            "XDG_RUNTIME_DIR": str(tmp_path),
+            "VIBE_HOME": str(tmp_path),
+        }
+        made = Place(file, large, small, env, stack)
+        yield made
+        # The last one out has stopped it.
+        wait_until(lambda: not made.is_served())
+
+
+def test_the_pool_is_where_the_active_model_was(place: Place) -> None:
+    place.large.default = rate_limited()
+    done = place.run("print(ask()); sys.exit(7)")
+    assert (done.returncode, done.stdout) == (7, "pong from small-model\n")
+    first, last = done.stderr.splitlines()
+    assert first == "vibe-mux: failover; on this machine: large, small"
+    assert last.startswith("vibe-mux: 1 interruption avoided, ")
+    assert last.endswith("of waiting saved; 1 call (small 1), 0% cached")
+
+
+def test_another_alias_is_that_model_alone(place: Place) -> None:
+    assert place.run("print(ask('small'))").stdout == "pong from small-model\n"
+    assert not place.large.requests
+
+
+def test_quiet_says_nothing(place: Place) -> None:
+    assert place.run("ask()", "--quiet").stderr == ""
+
+
+def test_the_skill_is_there_and_goes(place: Place) -> None:
+    script = """
+folder, = json.loads(os.environ["VIBE_SKILL_PATHS"])
+print(folder); print(open(folder + "/mux/SKILL.md").read())
+"""
+    folder, text = place.run(script, "--quiet").stdout.split("\n", 1)
+    assert "name: mux" in text
+    assert not Path(folder).exists()
+
+
+@POSIX
+def test_the_programs_arguments_are_its_own(place: Place) -> None:
+    script = "print(sys.argv[1:])"
+    command = [*place.command(script), "--quiet", "--", "--config", "x"]
+    done = subprocess.run(
+        command, env=place.env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "['--quiet', '--', '--config', 'x']\n"
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_reach_the_program(place: Place, number: signal.Signals) -> None:
+    script = f"""
+import signal
+signal.signal({int(number)}, lambda *_: sys.exit(33))
+print("ready", flush=True)
+signal.pause()
+"""
+    started = place.start(script)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    started.send_signal(number)
+    assert started.wait(10) == 33
+
+
+@POSIX
+def test_an_end_by_a_signal_is_told_as_shells_do(place: Place) -> None:
+    done = place.run("os.kill(os.getpid(), 9)", "--quiet")
+    assert done.returncode == 128 + 9
+
+
+@POSIX
+def test_a_program_that_stops_itself_stops_the_command(place: Place) -> None:
+    script = """
+import signal
+print("ready", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+print("again", flush=True)
+"""
+    started = place.start(script, "--quiet")
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    _, status = os.waitpid(started.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    started.send_signal(signal.SIGCONT)
+    assert started.stdout.readline() == "again\n"
+    assert started.wait(10) == 0
+
+
+def test_several_share_a_server_and_the_last_one_out_stops_it(place: Place) -> None:
+    script = "print(ask(), flush=True); sys.stdin.readline()"
+    place.large.then(rate_limited())
+    first, second = (place.start(script, "--quiet") for _ in range(2))
+    for started in (first, second):
+        assert started.stdout is not None
+        assert started.stdout.readline() == "pong from small-model\n"
+    # What one has met, the other need not.
+    assert len(place.large.requests) == 1
+    first.communicate("\n", timeout=10)
+    assert place.is_served()
+    second.communicate("\n", timeout=10)
+    wait_until(lambda: not place.is_served())
+
+
+def test_a_drill_is_nobody_elses(place: Place) -> None:
+    script = "print(ask(), flush=True); sys.stdin.readline()"
+    drilled = place.start(script, "--quiet", "--break", "large=429")
+    assert drilled.stdout is not None
+    assert drilled.stdout.readline() == "pong from small-model\n"
+    assert not place.is_served()
+    assert place.run("print(ask())", "--quiet").stdout == "pong from large-model\n"
+    drilled.communicate("\n", timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("drill", "code", "words"),
+    [
+        ("large=worse", 2, "--break: expected ALIAS=FAULT@N"),
+        ("unknown=429", 1, "'unknown', which is not in the pool (known: large, small)"),
+    ],
+)
+def test_a_drill_that_cannot_be_is_said(
+    place: Place, drill: str, code: int, words: str
+) -> None:
+    done = place.run("print('ran')", "--break", drill)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_off_is_said_with_the_lines_that_switch_it_on(place: Place) -> None:
+    text = place.file.read_text().splitlines()
+    place.file.write_text("\n".join(line for line in text if "multiplexer" not in line))
+    done = place.run("print('VIBE_MODELS' in os.environ)")
+    assert done.stdout == "False\n"
+    assert "the multiplexer is off; vibe runs as it is" in done.stderr
+    assert "vibe-mux init" in done.stderr
+    assert '[[multiplexer.pool]]\nmodel = "large"' in done.stderr
+    assert place.run("", "--quiet").stderr == ""
+
+
+def test_who_has_switched_it_off_is_told_in_a_line(place: Place) -> None:
+    place.rewrite(enabled=False)
+    assert len(place.run("").stderr.splitlines()) == 1
+    assert place.run("", "--break", "large=429").returncode == 1
+
+
+def test_a_broken_config_is_said_even_when_quiet(place: Place) -> None:
+    place.rewrite(mode="failovr")
+    done = place.run("print('VIBE_MODELS' in os.environ)", "--quiet")
+    assert (done.returncode, done.stdout) == (0, "False\n")
+    assert 'did you mean "failover"?' in done.stderr
+    assert "runs as it is, without the pool" in done.stderr
+
+
+def test_a_program_that_is_not_there(place: Place) -> None:
+    command = [sys.executable, "-m", "muxcore", "run", "--", "no-such-vibe"]
+    done = subprocess.run(
+        command, env=place.env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (127, "vibe-mux: no-such-vibe: not found\n")
+
+
+def test_what_is_in_the_users_directory_is_not_taken_for_ours(
+    place: Place, tmp_path: Path
+) -> None:
+    evil = tmp_path / "attrs"
+    evil.mkdir()
+    (evil / "__init__.py").write_text("raise SystemExit('taken')")
+    script = f"import sys; sys.path[:0] = {place.env['PYTHONPATH'].split(os.pathsep)!r};"
+    script += "from muxcore.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-P", "-c", script, "run", "--", sys.executable]
+    env = {name: value for name, value in place.env.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [*command, "-c", ASK + "print(ask())"],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "pong from large-model\n"
+
+
+RECEIPT: dict[str, Any] = {
+    "calls": {"large": 11, "small": 3},
+    "failed_calls": 0,
+    "interruptions_avoided": 3,
+    "waiting_saved_ms": 100_400,
+    "tokens_in": 1000,
+    "cached_share": 0.914,
+    "cost": 0.384,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (
+            {},
+            (
+                "3 interruptions avoided, 1 min 40 s of waiting saved;"
+                " 14 calls (large 11, small 3), 91% cached, $0.38"
+            ),
+        ),
+        (
+            {"interruptions_avoided": 1, "waiting_saved_ms": 7_300_000, "cost": 0},
+            (
+                "1 interruption avoided, 2 h 1 min of waiting saved;"
+                " 14 calls (large 11, small 3), 91% cached"
+            ),
+        ),
+        (
+            {
+                "calls": {},
+                "failed_calls": 2,
+                "waiting_saved_ms": 0,
+                "tokens_in": 0,
+                "cost": 0,
+            },
+            "3 interruptions avoided; 0 calls, 2 failed",
+        ),
+    ],
+)
+def test_the_receipt_is_one_line(changed: dict[str, Any], line: str) -> None:
+    assert receipt_line(json.loads(json.dumps({**RECEIPT, **changed}))) == line
