@@ -22,6 +22,11 @@ pytestmark = [
 ]
 SECONDS = 60.0
 
+in_a_terminal = pytest.mark.skipif(
+    os.environ.get("VIBE_MUX_END_TO_END") not in {"all", "terminal"},
+    reason="set VIBE_MUX_END_TO_END=terminal: what it reads is drawn at another's pace",
+)
+
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_mux_is_answered_while_every_model_is_down(
@@ -135,6 +140,7 @@ def terminal(mine: Desk, *command: str) -> Iterator[Terminal]:
         opened.close()
 
 
+@in_a_terminal
 @pytest.mark.parametrize("version", VERSIONS)
 def test_its_terminal_interface_goes_through_the_pool(
     desks: Callable[..., Desk], version: str
@@ -159,6 +165,7 @@ def test_its_terminal_interface_goes_through_the_pool(
     assert mine.config.read_bytes() == before
 
 
+@in_a_terminal
 def test_waiting_is_shown_as_waiting(desks: Callable[..., Desk]) -> None:
     from datetime import timedelta
 
