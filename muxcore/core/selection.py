@@ -10,7 +10,7 @@ In order:
 5. Nobody open: wait for the first that will be, within the call's patience.
 6. Last resort: nobody is open, but one may be tried again all the same.
 
-Rules 2, 3, 5, 6 and 7 of DESIGN.md are kept here.
+Rules 2, 3, 5, 6 and 7 of docs/design.md are kept here.
 """
 
 from __future__ import annotations

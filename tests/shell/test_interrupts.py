@@ -78,6 +78,10 @@ def jumps_back(code: CodeType) -> frozenset[int]:
     )
 
 
+monitoring: Any = getattr(sys, "monitoring", None)
+"""What `sys` has since Python 3.12."""
+
+
 class Interrupting:
     """Raises KeyboardInterrupt at the n-th point where CPython looks for signals.
 
@@ -95,9 +99,7 @@ class Interrupting:
     def start(self, code: CodeType, offset: int) -> None:
         if code.co_filename in WATCHED and jumps_back(code):
             # The event for jumps will not do: what is raised there skips `finally`.
-            sys.monitoring.set_local_events(
-                self.tool, code, sys.monitoring.events.INSTRUCTION
-            )
+            monitoring.set_local_events(self.tool, code, monitoring.events.INSTRUCTION)
         self.code(code, offset)
 
     def code(self, code: CodeType, _offset: int, *_: Any) -> None:
@@ -130,7 +132,6 @@ def interrupting() -> Generator[Interrupting]:
     if sys.version_info < (3, 12):
         pytest.skip("only sys.monitoring tells of these points, since Python 3.12")
     interrupting = Interrupting()
-    monitoring = sys.monitoring
     events = monitoring.events
     callbacks: dict[int, Any] = {
         events.CALL: lambda *_: None,
