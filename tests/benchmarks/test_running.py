@@ -43,7 +43,7 @@ def test_a_quick_run_fills_the_table(tmp_path: Path) -> None:
         "--out",
         str(out),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     text = out.read_text(encoding="utf-8")
     assert "This is a quick run: its figures mean nothing." in text
@@ -61,7 +61,7 @@ def test_parts_can_be_measured_alone() -> None:
     command = [
         sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--only", "choosing",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "| select + both updates, 10 endpoints | **" in done.stdout
     assert (
@@ -76,7 +76,7 @@ def test_no_name_or_place_of_the_machine_is_written(tmp_path: Path) -> None:
         sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--only", "choosing",
         "--out", str(out),
     ]  # fmt: skip
-    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    subprocess.run(command, capture_output=True, timeout=600, check=True)
     text = out.read_text(encoding="utf-8")
     for secret in (
         str(ROOT),
