@@ -240,16 +240,21 @@ def _starting(
     def against_requests(name: str) -> Figure:
         return Figure.of([value / requests for value in less(name)])
 
+    later = None
+    if not environments["own"].paths:
+        ready = starting.readiness(environments["own"], size.starts, place)
+        alone = statistics.median(ready["alone"])
+        later = Figure.of([value - alone for value in ready["run"]])
     results.rows += [
         Row("`import muxcore` ÷ `import requests`, less the bare interpreter",
             against_requests("import muxcore"), most=0.5, then=0.35),
         Row("`from muxcore import Multiplexer` ÷ the same",
-            against_requests("from muxcore import Multiplexer"), most=0.5, then=0.35),
+            against_requests("from muxcore import Multiplexer")),
         Row("`vibe-mux check` ÷ `python -c pass`, wall",
             Figure.of(ratios(wall["vibe-mux check"], wall["nothing"])), most=10, then=6,
             note=f"{1000 * statistics.median(wall['vibe-mux check']):.0f} ms"),
-        Row("`vibe-mux run -- vibe` ready later than `vibe` alone, wall", None, unit="ms",
-            most=200, then=100),
+        Row("`vibe-mux run -- vibe` ready later than `vibe` alone, wall", later, unit="ms",
+            most=200, then=100, note="a stand-in for vibe; its server is started anew"),
     ]  # fmt: skip
 
 

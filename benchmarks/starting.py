@@ -48,6 +48,28 @@ def starts(environment: Environment, rounds: int, place: Path) -> dict[str, list
     return took
 
 
+def readiness(environment: Environment, rounds: int, place: Path) -> dict[str, list[float]]:
+    """Say how long after its start a program is running, alone and under `vibe-mux run`.
+
+    It stands for vibe: what it takes itself to be ready is the same both ways.
+    """
+    vibe = [environment.python, "-I", "-c", "import time; print(time.monotonic_ns())"]
+    config = place / "run.toml"
+    config.write_text(as_toml(pool_config("http://127.0.0.1:1/v1")))
+    through = [environment.script("vibe-mux"), "run", "--config", str(config), "--", *vibe]
+    programs = {"alone": vibe, "run": through}
+    variables = {**_for_keys(), "HOME": str(place), "PATH": "/usr/bin:/bin"}
+    took: dict[str, list[float]] = defaultdict(list)
+
+    def one(name: str, program: list[str]) -> None:
+        began = time.monotonic_ns()
+        told = subprocess.run(program, env=variables, check=True, capture_output=True)
+        took[name].append((int(told.stdout.split()[-1]) - began) / 1e6)
+
+    in_turn(programs, rounds, one, "running")
+    return took
+
+
 def _start(program: list[str]) -> tuple[float, float]:
     began = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -17,6 +17,7 @@ LONGEST_MESSAGE = 300
 LONGEST_READ = 4000
 """Characters of one text that are looked at: what matters stands in the first lines."""
 LONGEST_NAME = 100
+LARGEST_WINDOW = 10**9
 DEEPEST = 8
 MOST_ITEMS = 8
 
@@ -173,7 +174,7 @@ def _gather_names(members: dict[str, Any], found: _Found) -> None:
         if isinstance(said := members.get(name), str):
             found.names.add(clean(said, LONGEST_NAME).lower())
     window = members.get("n_ctx")
-    if type(window) is int and window > 0:
+    if type(window) is int and 0 < window <= LARGEST_WINDOW:
         found.window = window
 
 

@@ -15,9 +15,8 @@ from typing import TypeAlias
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.plugins.backend import Answer, BadReplyError, Failure
 from muxcore_backends import hints
-from muxcore_backends.complaints import Complaint, clean, read
+from muxcore_backends.complaints import LARGEST_WINDOW, Complaint, clean, read
 
-LARGEST_WINDOW = 10**9
 NUMBER = r"(?P<window>[0-9][0-9,]{0,15})"
 
 Wordings: TypeAlias = dict[str, tuple[str, ...]]

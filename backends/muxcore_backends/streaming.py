@@ -22,9 +22,9 @@ CHUNK = "chat.completion.chunk"
 OK = 200
 FLAT_ERROR_MEMBERS = frozenset({"message", "detail", "msg", "errors"})
 
-# `json.loads` looks for white space at both ends by regular expression, at a third of the
-# cost of a small chunk.
-_raw_decode = json.JSONDecoder().raw_decode
+# `json.loads` looks for white space at both ends by regular expression, and goes through two
+# more functions: together a third of the cost of a small chunk.
+_scan_once = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # the stubs lack it
 
 
 class GenericDecoder:
@@ -65,10 +65,10 @@ class GenericDecoder:
     def feed(self, event: ServerEvent) -> tuple[Chunk, ...]:
         data = event.data
         try:
-            raw, end = _raw_decode(data)
+            raw, end = _scan_once(data, 0)
             if end != len(data):
                 raw = json.loads(data)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, StopIteration):
             return self._feed_unusual(event)
         if event.event == "error" or raw.__class__ is not dict or raw.get("error"):
             raise _bad(data, "the stream sent an error without words")

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
@@ -108,6 +109,9 @@ def _serve(
     published = nullcontext(PRIVATE) if is_private else publishing(server, os.environ)
     with published as hindrance:
         _tell(gateway, options, hindrance, shows_token=shows_token)
+        # It is ready before requests is imported, for which the first call need not wait.
+        late = ("muxcore.shell.streaming",)
+        threading.Thread(target=import_module, args=late, daemon=True).start()
         if not (options.leased and _stays_unleased(gateway, stopping)):
             stopping.wait()
     print("vibe-mux: stopping, when what runs has ended", file=sys.stderr)

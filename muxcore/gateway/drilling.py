@@ -1,29 +1,18 @@
 """The fire drill: a fault put into the user's own pool, to see it cope before it must.
 
-It breaks the connections of one endpoint, at the place where `requests` is called: all
-above it, from reading the answer to choosing the next model, is the real thing.
+What a drill is, and when it is due; `breaking` is what then happens.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import re
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from enum import StrEnum
-from functools import partial
-from typing import Any, assert_never
 
-import requests
-import urllib3
 from attrs import field, frozen
 
 from muxcore.errors import ConfigError
-from muxcore.shell.connections import Connections
-from muxcore.shell.cutting import Cut
-from muxcore.shell.kept import Response
-from muxcore.shell.members import Wrapping
 
 
 class Fault(StrEnum):
@@ -37,13 +26,6 @@ class Fault(StrEnum):
 
 
 _WRITTEN = re.compile(r"(?P<alias>.+)=(?P<fault>[a-z0-9]+)(?:@(?P<at>[0-9]{1,9}))?")
-_ERRORS = {
-    Fault.RATE_LIMIT: ("rate_limit_error", "Rate limit exceeded"),
-    Fault.SERVER_ERROR: ("server_error", "The server had an error"),
-    Fault.BAD_KEY: ("authentication_error", "Incorrect API key provided"),
-}
-OPENING = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
-"""How a stream begins before any content."""
 
 
 class _Count:
@@ -93,75 +75,3 @@ def parse_drill(text: str) -> Drill:
         raise ValueError(f"expected ALIAS=FAULT@N, where FAULT is one of {faults}")
     at = None if match["at"] is None else int(match["at"])
     return Drill(match["alias"], Fault(match["fault"]), at)
-
-
-def wrappings(drills: Sequence[Drill]) -> dict[str, Wrapping]:
-    """Return what goes round the connections of each endpoint that is drilled."""
-    aliases = dict.fromkeys(drill.alias for drill in drills)
-    return {
-        alias: partial(_Broken, drills=[d for d in drills if d.alias == alias])
-        for alias in aliases
-    }
-
-
-class _Broken(Connections):
-    """The connections of an endpoint with the drills on it."""
-
-    def __init__(self, inner: Connections, drills: Sequence[Drill]) -> None:
-        # Not the base's own: nothing is sent but by the inner one.
-        self._inner = inner
-        self._drills = drills
-
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        timeout: tuple[float, float],
-        cut: Cut,
-    ) -> Response:
-        # Each is asked, since each counts the calls.
-        due = [drill.fault for drill in self._drills if drill.is_due()]
-        if due:
-            return _faulty(due[0])
-        return self._inner.send(request, timeout, cut)
-
-    def close(self) -> None:
-        self._inner.close()
-
-
-class _BreakingOff(io.BytesIO):
-    """A body that breaks off where it should go on."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if data := super().read(size):
-            return data
-        raise urllib3.exceptions.ProtocolError("the drill cut it")
-
-    def read1(self, size: int | None = -1) -> bytes:
-        return self.read(size)
-
-
-def _faulty(fault: Fault) -> Response:
-    match fault:
-        case Fault.REFUSED:
-            raise requests.exceptions.ConnectionError(ConnectionRefusedError("drill"))
-        case Fault.CUT:
-            return _response(200, "text/event-stream", _BreakingOff(OPENING))
-        case Fault.RATE_LIMIT | Fault.SERVER_ERROR | Fault.BAD_KEY:
-            kind, message = _ERRORS[fault]
-            error = {"message": f"{message} (fire drill)", "type": kind}
-            body = io.BytesIO(json.dumps({"error": error}).encode())
-            return _response(int(fault), "application/json", body)
-        case _ as never:
-            assert_never(never)
-
-
-def _response(status: int, content_type: str, body: io.BytesIO) -> requests.Response:
-    fields = {"Content-Type": content_type}
-    raw: Any = urllib3.HTTPResponse(
-        body=body, headers=fields, status=status, preload_content=False
-    )
-    response = requests.Response()
-    response.status_code = status
-    response.headers.update(fields)
-    response.raw = raw
-    return response

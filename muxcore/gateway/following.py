@@ -17,10 +17,11 @@ from muxcore.config import Config
 from muxcore.config.reading import FILE_NAME, read, vibe_home
 from muxcore.core.status import Status
 from muxcore.errors import ConfigError
-from muxcore.gateway.drilling import Drill, wrappings
+from muxcore.gateway.drilling import Drill
 from muxcore.gateway.showing import Off
 from muxcore.shell import clock
 from muxcore.shell.building import parts_of
+from muxcore.shell.members import Wrapping
 from muxcore.shell.multiplexer import Multiplexer
 
 Adapting: TypeAlias = Callable[[Config], Config]
@@ -167,5 +168,13 @@ class ConfigFollower:
             off = Off.of(config.active_model, self.file, data or {})
         if self._adapt is not None:
             config = self._adapt(config)
-        parts = parts_of(config, self._environment, wrappings(self._drills))
-        return config, parts, off
+        return config, parts_of(config, self._environment, self._wrappings()), off
+
+    def _wrappings(self) -> Mapping[str, Wrapping]:
+        if not self._drills:
+            return {}
+        # It brings requests, which takes longer to import than all else: a server without
+        # drills is ready before that.
+        from muxcore.gateway.breaking import wrappings  # noqa: PLC0415
+
+        return wrappings(self._drills)

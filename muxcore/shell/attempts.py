@@ -108,13 +108,14 @@ class OpenStream:
         if piece is None:
             self._ended = True
             return False
+        decoder, add, keep = self.decoder, self.assembler.add, self.chunks.append
         for event in self._parser.feed(piece):
-            if self._ended:
+            for chunk in decoder.feed(event):
+                add(chunk)
+                keep(chunk)
+            if decoder.ended:
+                self._ended = True
                 break
-            for chunk in self.decoder.feed(event):
-                self.assembler.add(chunk)
-                self.chunks.append(chunk)
-            self._ended = self.decoder.ended
         return True
 
     def next(self, member: Member) -> Chunk | None:

@@ -161,7 +161,9 @@ class Watch:
             self._thread.start()
 
     def _run(self) -> None:
-        while not self._closed:
+        # An interrupt of a start may look as if there had been none: then there are two for a
+        # time, and the newer one stays.
+        while not self._closed and self._thread is threading.current_thread():
             self._wakes_at = math.inf
             moment = clock.elapsed()
             earliest = moment + LONGEST_SLEEP
@@ -175,3 +177,5 @@ class Watch:
                     cut.now(CutReason.CALL_TIME if over else CutReason.ATTEMPT_TIME)
             self._wakes_at = earliest
             self._bell.wait(max(0.0, earliest - clock.elapsed()))
+        # It wakes one, and that may have been the wrong one.
+        self._bell.ring()

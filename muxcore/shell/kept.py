@@ -182,7 +182,12 @@ class Chunked:
                 self._left -= len(piece)
                 if self._left:
                     break
-                self._is_closing = True
+                # Its end nearly always comes with it.
+                if data.startswith(b"\r\n", at):
+                    at += 2
+                else:
+                    self._is_closing = True
+                continue
             end = data.find(b"\r\n", at)
             if end < 0:
                 break

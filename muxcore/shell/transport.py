@@ -19,7 +19,7 @@ from requests.structures import CaseInsensitiveDict
 from muxcore.plugins.backend import Answer, HttpRequest
 from muxcore.shell.connections import Connections
 from muxcore.shell.cutting import Cut
-from muxcore.shell.kept import Response
+from muxcore.shell.kept import KeptResponse, Response
 
 if TYPE_CHECKING:
     from muxcore.config import Key
@@ -68,7 +68,10 @@ class Exchange:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return Lowered(self._response.headers)
+        response = self._response
+        # The fast path has read their names in lower case.
+        kept = isinstance(response, KeptResponse)
+        return response.headers if kept else Lowered(response.headers)
 
     def pieces(self) -> Iterator[bytes]:
         """Give the body as it arrives: what is there, without waiting for more."""

@@ -15,6 +15,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -209,8 +210,8 @@ def _mapping(processes: int) -> Iterator[Any]:
         yield map
         return
     # Never by forking: it works alike everywhere.
-    with get_context("spawn").Pool(processes) as pool:
-        yield pool.imap
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield pool.map
 
 
 def _say(text: str) -> None:

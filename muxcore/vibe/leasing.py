@@ -138,7 +138,7 @@ def _command(config: Path, drills: Sequence[str]) -> list[str]:
     # Not by -m alone: that looks for modules in the user's directory first.
     script = (
         f"import sys; sys.path += {_homes()!r};"
-        " from muxcore.cli.main import main; sys.exit(main())"
+        " from muxcore.__main__ import command; sys.exit(command())"
     )
     command = [sys.executable, "-P", "-c", script, "serve", "--leased", "--json"]
     for drill in drills:

@@ -18,9 +18,9 @@ import random  # noqa: TID251 - made from a seed, and nowhere else
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -402,6 +402,8 @@ def covered() -> Iterator[Coverage]:
     for event in filter(None, watched):
         monitoring.register_callback(tool, event, coverage.see)
     monitoring.set_events(tool, sum(watched))
+    # What a run before this one has seen is new again.
+    monitoring.restart_events()
     try:
         yield coverage
     finally:
@@ -472,8 +474,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     each = -(-asked.inputs // (rounds * len(TARGETS)))
     work = [(t, each, asked.seed * 1000 + n) for n in range(rounds) for t in TARGETS]
     began = time.perf_counter()
-    with get_context("spawn").Pool(asked.processes) as pool:
-        results = pool.starmap(partial(fuzz), work, chunksize=1)
+    with ProcessPoolExecutor(asked.processes, get_context("spawn")) as pool:
+        results = list(pool.map(fuzz, *zip(*work, strict=True)))
     for target in TARGETS:
         ones = [result for result in results if result.target == target]
         print(

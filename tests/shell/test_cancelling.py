@@ -346,6 +346,32 @@ def test_a_watch_may_be_closed_by_its_own_thread() -> None:
     assert closed.wait(SOON)
 
 
+def test_a_watch_whose_start_was_taken_for_none_ends_all_its_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = Watch()
+    watch.add(Cut(9e9, 9e9))
+    first = watch._thread
+    with monkeypatch.context() as patch:
+        # As it looks when an interrupt came just before the thread said that it runs.
+        patch.setattr(threading.Thread, "is_alive", lambda _: False)
+        watch.add(Cut(9e9, 9e9))
+    second = watch._thread
+    assert first is not None
+    assert second is not None
+    assert first is not second
+    # It still cuts, whichever of them hears of it.
+    cut = Cut(0.0, 0.0)
+    watch.add(cut)
+    tick = threading.Event()
+    while cut.reason is None:
+        tick.wait(0.001)
+    watch.close()
+    first.join(SOON)
+    assert not first.is_alive()
+    assert not second.is_alive()
+
+
 def test_what_is_added_to_a_closed_watch_is_cut_at_once() -> None:
     watch = Watch()
     watch.close()

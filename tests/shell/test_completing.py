@@ -451,6 +451,18 @@ def test_who_refused_is_told_although_another_failed_after_it(
     assert outcomes(caught.value) == [("alpha", "prompt too long"), ("beta", "error")]
 
 
+def test_who_refused_is_told_although_another_failed_before_it(
+    make: Make, alpha: Model, beta: Model
+) -> None:
+    alpha.then(server_error())
+    beta.then(refusal(422, "no such role"))
+    with pytest.raises(RequestRejectedError) as caught:
+        make("alpha", "beta").complete(PING)
+    assert str(caught.value) == "beta refused the request (request refused): no such role"
+    assert caught.value.status == 422
+    assert outcomes(caught.value) == [("alpha", "error"), ("beta", "request refused")]
+
+
 def test_what_no_json_can_hold_is_a_fault_of_the_request(make: Make, alpha: Model) -> None:
     with pytest.raises(
         RequestRejectedError, match="cannot be encoded: TypeError"

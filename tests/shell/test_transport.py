@@ -20,7 +20,7 @@ from muxcore.core.outcomes import Fault, Refusal
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Answer as Answered
 from muxcore.plugins.backend import BadReplyError, Failure, ServerEvent
-from muxcore.shell import transport
+from muxcore.shell import kept, transport
 from muxcore.shell.cutting import Cut, CutReason
 from muxcore.shell.multiplexer import Multiplexer
 from muxcore.standin import Answer, Model, Raw, Status
@@ -122,6 +122,12 @@ def test_errors_that_go_round_in_a_circle_are_told_too() -> None:
 )
 def test_what_an_idle_close_looks_like(error: Exception, *, idle: bool) -> None:
     assert transport._closed_idle(wrapped(error)) is idle
+
+
+def test_a_broken_tls_connection_that_is_kept_is_told_as_urllib3_tells_it() -> None:
+    with pytest.raises(urllib3.exceptions.SSLError) as caught:
+        kept.raise_as_urllib3(ssl.SSLEOFError(), POOL)
+    assert transport._closed_idle(caught.value)
 
 
 def test_headers_are_read_by_lower_case_names(make: Make, alpha: Model) -> None:

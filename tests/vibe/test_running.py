@@ -194,10 +194,12 @@ print("again", flush=True)
 def test_several_share_a_server_and_the_last_one_out_stops_it(place: Place) -> None:
     script = "print(ask(), flush=True); sys.stdin.readline()"
     place.large.then(rate_limited())
-    first, second = (place.start(script, "--quiet") for _ in range(2))
-    for started in (first, second):
-        assert started.stdout is not None
-        assert started.stdout.readline() == "pong from small-model\n"
+    first = place.start(script, "--quiet")
+    assert first.stdout is not None
+    assert first.stdout.readline() == "pong from small-model\n"
+    second = place.start(script, "--quiet")
+    assert second.stdout is not None
+    assert second.stdout.readline() == "pong from small-model\n"
     # What one has met, the other need not.
     assert len(place.large.requests) == 1
     first.communicate("\n", timeout=10)
