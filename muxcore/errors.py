@@ -19,6 +19,10 @@ class ConfigError(MultiplexerError):
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is copied by its arguments, which are not these.
+        return type(self), (self.problems,), self.__dict__
+
 
 class CallError(MultiplexerError):
     """A call ended without an answer. `attempts` tells of each model that was asked."""
@@ -62,6 +66,9 @@ class StreamInterruptedError(CallError):
     ) -> None:
         self.reply = reply
         super().__init__(message, attempts)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.reply), self.__dict__
 
 
 class StrategyError(MultiplexerError):

@@ -143,7 +143,7 @@ def claude_version(model: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
 
 
-def settled(guessed: Iterable[str], said: frozenset[str]) -> frozenset[str]:
+def settled(guessed: Iterable[str], said: Iterable[str]) -> frozenset[str]:
     """Let what the config says go before what is guessed."""
     unset = {name[1:] for name in said if name.startswith("-")}
     stated = {name for name in said if not name.startswith("-")}

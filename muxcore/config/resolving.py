@@ -548,11 +548,11 @@ def _judge_capabilities(member: Member, catalogue: Catalogue) -> Iterator[Proble
                 yield Problem((*path, "capabilities", index), text)
 
 
-def _capabilities(member: Member) -> frozenset[str]:
+def _capabilities(member: Member) -> tuple[str, ...]:
     """Give what is set and unset: what a model says goes before what its provider says."""
     said = {name.removeprefix("-"): name for name in member.provider.capabilities}
     said |= {name.removeprefix("-"): name for name in member.model.capabilities}
-    return frozenset(said.values())
+    return tuple(sorted(said.values()))
 
 
 def _exposes_key(provider: ProviderConfig) -> bool:

@@ -56,7 +56,7 @@ class Wire:
     thinking: str = "off"
     max_output_tokens: int | None = None
     supports_images: bool = False
-    capabilities: frozenset[str] = frozenset()
+    capabilities: tuple[str, ...] = ()
 
 
 @frozen

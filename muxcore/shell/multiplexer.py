@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -338,6 +339,8 @@ class Multiplexer:
             asked.cancellation.watch_over(self._pool, ticket)
         if asked.timeout is None:
             return self._call_timeout
+        if math.isnan(asked.timeout):
+            raise ValueError("timeout is not a number (nan), expected seconds")
         return min(asked.timeout, self._call_timeout)
 
     def _give_up(self, cut: Cut) -> None:

@@ -534,7 +534,7 @@ def test_what_a_server_minted_it_gets_back_untouched(dialect: Dialect) -> None:
 
 
 def of(base: str = "https://api.example/v1", **more: Any) -> frozenset[str]:
-    said = frozenset(more.pop("said", ()))
+    said = tuple(more.pop("said", ()))
     wire = Wire(base, capabilities=said)
     return capabilities.of(
         Endpoint("a", **{"model": "m", "provider": "p", **more}, wire=wire)
@@ -610,7 +610,7 @@ def test_the_version_in_a_name(model: str, version: tuple[int, int]) -> None:
 
 def test_what_is_guessed_of_claude() -> None:
     def guessed(model: str, *said: str) -> frozenset[str]:
-        wire = Wire(capabilities=frozenset(said))
+        wire = Wire(capabilities=tuple(said))
         return capabilities.of_claude(Endpoint("a", model, wire=wire))
 
     assert guessed("claude-sonnet-4-5") == {"takes_sampling"}
@@ -645,7 +645,7 @@ REASONED = [USER, {**ANSWER, "reasoning_content": "h"}, MORE]
 def test_who_gets_reasoning(
     backend: Generic, thinking: str, said: tuple[str, ...], *, kept: bool
 ) -> None:
-    wire = Wire("https://x.example", thinking=thinking, capabilities=frozenset(said))
+    wire = Wire("https://x.example", thinking=thinking, capabilities=tuple(said))
     messages, told = backend.rewriting(Endpoint("a", "m", wire=wire), REASONED)
     assert ("'h'" in str(messages)) is kept
     assert ("reasoning left out" in told) is not kept

@@ -406,3 +406,8 @@ def test_closing_after_an_interrupted_start_is_well(
         with pytest.raises(KeyboardInterrupt):
             multiplexer.complete(PING)
     multiplexer.close()
+
+
+def test_a_timeout_that_is_no_number_is_told(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"timeout is not a number \(nan\)"):
+        make("alpha").complete(PING, timeout=float("nan"))

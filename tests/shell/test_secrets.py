@@ -575,6 +575,18 @@ def test_a_certificate_authority_of_the_environment_is_trusted(
         multiplexer.close()
 
 
+def test_certificates_that_are_not_there_are_told_by_name(
+    make: Make, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("REQUESTS_CA_BUNDLE", "/gone/ca.pem")
+    multiplexer = make("alpha", urls={"alpha": "https://127.0.0.1:1"}, max_wait_ms=0)
+    with pytest.raises(MultiplexerError) as caught:
+        multiplexer.complete(PING)
+    multiplexer.close()
+    told = "the certificates that the environment names are not there: /gone/ca.pem"
+    assert told in str(caught.value)
+
+
 def test_a_certificate_of_nobody_is_not_trusted(
     make: Make, environment: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,59 @@
+"""Errors that travel: between processes, as test runners and job queues send them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import pytest
+
+from muxcore.chat import AttemptReport, Reply
+from muxcore.errors import (
+    CallError,
+    ConfigError,
+    MultiplexerError,
+    PoolExhaustedError,
+    RequestRejectedError,
+    StrategyError,
+    StreamInterruptedError,
+)
+
+REPORTS = (AttemptReport("alpha", "error", "it is down"),)
+AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+Journey: TypeAlias = Callable[[BaseException], BaseException]
+
+
+def by_pickle(error: BaseException) -> BaseException:
+    arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+    assert isinstance(arrived, BaseException)
+    return arrived
+
+
+@pytest.mark.parametrize("journey", [by_pickle, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MultiplexerError("closed"),
+        ConfigError(["config: pool[0]: one", "config: pool[1]: two"]),
+        CallError("no answer", REPORTS),
+        RequestRejectedError("refused", REPORTS, 422),
+        PoolExhaustedError("all down", REPORTS, AT),
+        StreamInterruptedError(
+            "broke off",
+            Reply({"role": "assistant", "content": "half"}, model="alpha"),
+            REPORTS,
+        ),
+        StrategyError("the mode is broken"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_arrives_as_it_was(error: BaseException, journey: Journey) -> None:
+    error.add_note("while it was asked")
+    arrived = journey(error)
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)
