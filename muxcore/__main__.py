@@ -3,7 +3,7 @@
 import gc
 import sys
 
-FEW = 20_000
+FEW = 50_000
 
 
 def command() -> int:

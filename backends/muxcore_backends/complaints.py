@@ -6,7 +6,6 @@ another server's error quoted as text (OpenRouter), an HTML page, plain text, or
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from typing import Any
@@ -132,6 +131,8 @@ def _read_text(body: bytes) -> Complaint:
     if text.startswith("<"):
         title = TITLE.search(text)
         shown = title[1] if title else TAG.sub(" ", UNSEEN.sub(" ", text))
+        import html  # noqa: PLC0415 - its long list of names is rarely wanted
+
         return Complaint(message=clean(html.unescape(shown), LONGEST_READ), is_html=True)
     return Complaint(message=clean(text, LONGEST_READ))
 

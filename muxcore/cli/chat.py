@@ -8,7 +8,7 @@ import sys
 
 from muxcore.chat import AttemptReport, Reply
 from muxcore.cli.main import FAILED, WELL
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.errors import StreamInterruptedError
 from muxcore.shell.multiplexer import Multiplexer
 

@@ -13,8 +13,8 @@ from muxcore.cli import phasing
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config
 from muxcore.config.resolving import WEIGHTLESS
+from muxcore.core.cleaning import clean
 from muxcore.core.records import Endpoint
-from muxcore.core.status import clean
 from muxcore.core.transition import PRESENT, Phase
 from muxcore.errors import ConfigError
 

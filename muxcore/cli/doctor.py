@@ -12,7 +12,7 @@ from typing import Any
 from muxcore import config as configuration
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.errors import ConfigError
 from muxcore.setup.probing import Check, Report, probe_all
 

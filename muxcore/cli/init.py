@@ -14,7 +14,7 @@ from attrs import evolve
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config.reading import FILE_NAME, read, vibe_home
 from muxcore.config.resolving import resolve
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.errors import ConfigError
 from muxcore.setup import files, shims
 from muxcore.setup.choosing import (

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
 
 from muxcore.core.transition import Phase
@@ -17,22 +19,41 @@ from muxcore.errors import MultiplexerError
 WELL, FAILED, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130
 """As shells report an end by Ctrl-C."""
+NARROWEST, WIDE = 20, 80
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command."""
+def parser(asked: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command.
+
+    Of all subcommands only the one that is `asked` for gets its options, if any is: to add an
+    option takes `argparse` longer than to read it.
+    """
+    page = partial(argparse.HelpFormatter, width=_columns() - 2)
     top = argparse.ArgumentParser(
         prog="vibe-mux",
+        formatter_class=page,
         description="A pool of models behind every call of a coding agent.",
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    # Given no name, `argparse` would work it out by formatting a page of help.
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", prog=top.prog)
+    for name, (text, add_options) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, formatter_class=page)
+        if asked in {None, name}:
+            add_options(command)
+    return top
 
-    commands.add_parser(
-        "demo",
-        help="watch it work: no key and no config needed, nothing leaves this machine",
-    )
-    check = commands.add_parser("check", help="check a config, and show the pool it makes")
+
+def _columns() -> int:
+    """Return the width of the terminal; `argparse`, left alone, imports `shutil` for it."""
+    with suppress(KeyError, ValueError):
+        return max(int(os.environ["COLUMNS"]), NARROWEST)
+    with suppress(OSError):
+        return max(os.get_terminal_size().columns or WIDE, NARROWEST)
+    return WIDE
+
+
+def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--phase",
         choices=[str(phase) for phase in Phase],
@@ -40,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_config(check)
     _add_json(check)
-    chat = commands.add_parser("chat", help="ask one question through the pool")
+
+
+def _add_chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
         "prompt", metavar="PROMPT", help="the question; - reads it from input"
     )
@@ -50,20 +73,18 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_config(chat)
     _add_json(chat)
-    modes = commands.add_parser("modes", help="list the modes and backends at hand")
-    _add_json(modes)
-    _add_init(commands.add_parser("init", help="add a pool to your config, or undo that"))
-    doctor = commands.add_parser("doctor", help="probe every model of the pool")
+
+
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
     _add_config(doctor)
     _add_json(doctor)
-    _add_serve(commands.add_parser("serve", help="serve the pool to any OpenAI client"))
-    _add_run(commands.add_parser("run", help="run vibe through the pool: run -- vibe …"))
-    status = commands.add_parser("status", help="show the pool of the server that runs")
+
+
+def _add_status(status: argparse.ArgumentParser) -> None:
     _add_config(status)
     form = status.add_mutually_exclusive_group()
     form.add_argument("--watch", action="store_true", help="go on showing it, live")
     _add_json(form)
-    return top
 
 
 def _add_init(init: argparse.ArgumentParser) -> None:
@@ -152,11 +173,33 @@ def _add_json(command: argparse._ActionsContainer) -> None:
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
+def _add_nothing(_: argparse.ArgumentParser) -> None:
+    """Add no options, for a command that has none."""
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": (
+        "watch it work: no key and no config needed, nothing leaves this machine",
+        _add_nothing,
+    ),
+    "check": ("check a config, and show the pool it makes", _add_check),
+    "chat": ("ask one question through the pool", _add_chat),
+    "modes": ("list the modes and backends at hand", _add_json),
+    "init": ("add a pool to your config, or undo that", _add_init),
+    "doctor": ("probe every model of the pool", _add_doctor),
+    "serve": ("serve the pool to any OpenAI client", _add_serve),
+    "run": ("run vibe through the pool: run -- vibe …", _add_run),
+    "status": ("show the pool of the server that runs", _add_status),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _speak_utf_8()
-    top = parser()
-    options = top.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # What comes before the command has no values.
+    top = parser(next((text for text in given if not text.startswith("-")), None))
+    options = top.parse_args(given)
     if options.version:
         from muxcore.plugins.catalogue import version  # noqa: PLC0415 - rarely wanted
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from muxcore.cli.main import WELL
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.plugins.listing import listing
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from muxcore.config import Config
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.core.transition import PRESENT, Phase, new_section
 
 

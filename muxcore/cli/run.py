@@ -18,7 +18,7 @@ from muxcore import config as configuration
 from muxcore.cli.main import FAILED, WRONG_USAGE
 from muxcore.config import Config, addresses
 from muxcore.config.reading import FILE_NAME, read, vibe_home
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.errors import ConfigError
 from muxcore.gateway import parse_drill, skill
 from muxcore.gateway.showing import Off

@@ -14,7 +14,7 @@ from typing import Any
 
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config.reading import FILE_NAME, vibe_home
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.gateway.joining import (
     NotReachableError,
     Server,

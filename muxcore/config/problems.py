@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -65,5 +64,7 @@ def listed(names: Iterable[str], last: str = "or") -> str:
 
 def nearest(name: object, known: Iterable[str]) -> str:
     """Ask `; did you mean "…"?`, or say nothing when no known name is like this one."""
+    import difflib  # noqa: PLC0415 - most configs have no such fault
+
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""

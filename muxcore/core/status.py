@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
+from muxcore.core.cleaning import clean
 from muxcore.core.records import Candidate, PoolState
 
 ACTIVE, PROBATION, DISABLED = "🟢", "🟡", "🔴"
@@ -133,11 +134,6 @@ def status_of(
     """Return what there is to show at `now`."""
     models = tuple(_model_status(candidate, now) for candidate in state.candidates)
     return Status(enabled, mode, models, state.last_used, zone, notices)
-
-
-def clean(text: str) -> str:
-    """Strip control characters: text from outside must not steer a terminal."""
-    return "".join(character for character in text if character.isprintable())
 
 
 def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:

@@ -7,9 +7,10 @@ from collections.abc import Collection
 from datetime import datetime
 
 from muxcore.chat import AttemptReport, Json
+from muxcore.core.cleaning import clean
 from muxcore.core.outcomes import Limit
 from muxcore.core.outcomes import Refusal as Refused
-from muxcore.core.status import ModelStatus, Status, clean
+from muxcore.core.status import ModelStatus, Status
 from muxcore.errors import (
     MultiplexerError,
     PoolExhaustedError,

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from attrs import frozen
 
-from muxcore.core.status import Status, clean
+from muxcore.core.cleaning import clean
+from muxcore.core.status import Status
 
 
 @frozen

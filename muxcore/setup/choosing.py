@@ -15,7 +15,7 @@ from muxcore.config import defaults
 from muxcore.config.addresses import is_loopback
 from muxcore.config.reading import Document
 from muxcore.config.resolving import resolve
-from muxcore.core.status import clean
+from muxcore.core.cleaning import clean
 from muxcore.core.transition import SINGLE
 from muxcore.errors import ConfigError
 from muxcore.setup.editing import Entry, Wanted

@@ -19,9 +19,9 @@ from attrs import evolve, field, frozen
 from muxcore.chat import Json
 from muxcore.config import Config
 from muxcore.config.addresses import is_loopback
+from muxcore.core.cleaning import clean
 from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Endpoint
-from muxcore.core.status import clean
 from muxcore.errors import CallError
 from muxcore.shell.building import parts_of
 from muxcore.shell.connections import Connections

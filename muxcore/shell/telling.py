@@ -8,6 +8,7 @@ from typing import assert_never
 
 from muxcore.chat import AttemptReport
 from muxcore.core.calling import Abandoned, GaveUp, Refused, Tried
+from muxcore.core.cleaning import clean
 from muxcore.core.outcomes import (
     Cancelled,
     Failed,
@@ -17,7 +18,6 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.records import Reason
-from muxcore.core.status import clean
 from muxcore.errors import (
     CallError,
     MultiplexerError,

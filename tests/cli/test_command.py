@@ -24,6 +24,48 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
         assert command in out
 
 
+@pytest.mark.parametrize("command", list(main.COMMANDS))
+def test_each_command_tells_of_its_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit) as caught:
+        main.main([command, "--help"])
+    assert caught.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: vibe-mux {command} [-h]")
+    longest = max(told.splitlines(), key=len)
+    # Choices are not broken.
+    assert len(longest) <= 60 or "legacy-removal" in longest
+    assert main.parser().parse_args([command, *{"chat": ["hi"]}.get(command, [])])
+
+
+@pytest.mark.parametrize(
+    ("said", "terminal", "columns"),
+    [
+        ("100", None, 100),
+        ("1", None, 20),
+        ("nonsense", None, 80),
+        ("", os.terminal_size((120, 40)), 120),
+        ("", os.terminal_size((0, 0)), 80),
+    ],
+)
+def test_help_is_as_wide_as_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    terminal: os.terminal_size | None,
+    columns: int,
+) -> None:
+    def measured(*_: object) -> os.terminal_size:
+        if terminal is None:
+            raise OSError
+        return terminal
+
+    monkeypatch.setenv("COLUMNS", said)
+    monkeypatch.setattr(os, "get_terminal_size", measured)
+    assert main._columns() == columns
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

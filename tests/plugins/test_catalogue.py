@@ -14,6 +14,7 @@ import pytest
 from muxcore import ConfigError, Multiplexer
 from muxcore.plugins import catalogue, listing
 from muxcore.plugins.catalogue import (
+    BUILT_IN,
     Entry,
     PluginError,
     built_in,
@@ -91,6 +92,14 @@ def test_what_is_built_in_needs_no_stranger(install: Install) -> None:
     assert held.strategy("failover").is_built_in
     Multiplexer.from_config(pool_with("failover"), env={}).close()
     assert "bomb" not in sys.modules
+
+
+def test_a_built_in_one_bears_the_name_of_its_module() -> None:
+    # So a config for some of them imports no others.
+    names = sorted(module.rpartition(".")[2] for module in BUILT_IN)
+    assert names == sorted({*built_in().strategies, *built_in().backends})
+    held = holding(mode="load_balance", backends=["mistral"])
+    assert (*held.strategies, *held.backends) == ("load_balance", "mistral")
 
 
 def test_a_strangers_mode_serves(install: Install) -> None:
