@@ -133,6 +133,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     _add_break(serve)
     # For `run`: it ends with the last of those for whom it was started.
     serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
+    # What `run` hands over: descriptors of a socket that listens, and of a claim.
+    serve.add_argument("--listener", type=int, help=argparse.SUPPRESS)
+    serve.add_argument("--claim", type=int, help=argparse.SUPPRESS)
     _add_config(serve)
     _add_json(serve)
 

@@ -20,7 +20,8 @@ from muxcore.config import Config, addresses
 from muxcore.config.reading import FILE_NAME, read, vibe_home
 from muxcore.core.cleaning import clean
 from muxcore.errors import ConfigError
-from muxcore.gateway import parse_drill, skill
+from muxcore.gateway import skill
+from muxcore.gateway.drilling import parse_drill
 from muxcore.gateway.showing import Off
 from muxcore.setup import shims
 from muxcore.vibe.launching import Access, settings
@@ -42,8 +43,7 @@ def run(options: argparse.Namespace) -> int:
         command = command[1:]
     command = command or ["vibe"]
     try:
-        for text in options.drills:
-            parse_drill(text)
+        drills = [parse_drill(text) for text in options.drills]
     except ValueError as error:
         return _failed(f"--break: {error}", WRONG_USAGE)
     environment = dict(os.environ)
@@ -68,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
             if len(told) > 1:
                 _let_read(command, options)
         return _started(command, environment)
+    for drill in drills:
+        drill.expect_known([endpoint.alias for endpoint in config.endpoints])
     return _through_pool(command, config, file, options, environment)
 
 
@@ -204,7 +206,8 @@ def _broken(error: ConfigError, program: str) -> list[str]:
 def _receipt(lease: Lease, label: str) -> str:
     told = lease.receipt(label)
     if told is None:
-        return "the server has ended before vibe"
+        words = clean(lease.last_words)
+        return f"the server has ended before vibe{words and f': {words}'}"
     if not told["calls"] and not told["failed_calls"]:
         return "no model was called"
     return receipt_line(told)

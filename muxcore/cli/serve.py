@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from contextlib import nullcontext
@@ -14,8 +15,11 @@ from importlib import import_module
 from pathlib import Path
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
-from muxcore.gateway import ConfigFollower, Gateway, Server, parse_drill, publishing
+from muxcore.gateway.drilling import parse_drill
+from muxcore.gateway.following import ConfigFollower
 from muxcore.gateway.guarding import is_loopback
+from muxcore.gateway.joining import Server, publishing
+from muxcore.gateway.server import Gateway
 
 TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
 SHORTEST_EXPOSED_TOKEN = 16
@@ -47,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
             given or secrets.token_urlsafe(32),
             host=options.host,
             port=options.port,
+            listener=_inherited(options.listener),
             exposed=exposed,
             on_unleased=stopping.ask if options.leased else None,
         )
@@ -106,7 +111,11 @@ def _serve(
     gateway.start()
     # Nobody else asked for the fire drill of a `run`.
     is_private = options.leased and bool(options.drills)
-    published = nullcontext(PRIVATE) if is_private else publishing(server, os.environ)
+    published = (
+        nullcontext(PRIVATE)
+        if is_private
+        else publishing(server, os.environ, options.claim)
+    )
     with published as hindrance:
         _tell(gateway, options, hindrance, shows_token=shows_token)
         # It is ready before requests is imported, for which the first call need not wait.
@@ -116,6 +125,10 @@ def _serve(
             stopping.wait()
     print("vibe-mux: stopping, when what runs has ended", file=sys.stderr)
     gateway.drain(DRAIN_SECONDS)
+
+
+def _inherited(descriptor: int | None) -> socket.socket | None:
+    return None if descriptor is None else socket.socket(fileno=descriptor)
 
 
 def _stays_unleased(gateway: Gateway, stopping: _Stopping) -> bool:

@@ -77,7 +77,7 @@ class Status:
         lines += ["### Per-Model Statistics", ""]
         for model in self.models:
             lines += [*self._model_lines(model), ""]
-        return "\n".join(lines).rstrip("\n") + "\n"
+        return "\n".join(lines)
 
     def _model_lines(self, model: ModelStatus) -> list[str]:
         rate = f"{model.success_rate:.0%}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
 import stat
@@ -87,18 +86,40 @@ def all_published(environment: Mapping[str, str]) -> tuple[Server, ...]:
 
 
 @contextlib.contextmanager
-def publishing(server: Server, environment: Mapping[str, str]) -> Generator[str]:
-    """Let others find this server while the block runs; yield why they cannot, or ""."""
+def claiming(config: Path, environment: Mapping[str, str]) -> Generator[int | None]:
+    """Hold the right to be the server of this config while the block runs.
+
+    Yield its descriptor, and None if somebody else has it. A process that inherits the
+    descriptor has the right for as long as that is open there. Raise `MultiplexerError` if
+    there is no place for it.
+    """
+    with _locked(_file(config, environment).with_suffix(".lock")) as claim:
+        yield claim
+
+
+def announce(server: Server, environment: Mapping[str, str]) -> None:
+    """Let others find this server, whose claim one holds."""
+    _write(_file(Path(server.config), environment), json.dumps(asdict(server)))
+
+
+@contextlib.contextmanager
+def publishing(
+    server: Server, environment: Mapping[str, str], claim: int | None = None
+) -> Generator[str]:
+    """Let others find this server while the block runs; yield why they cannot, or "".
+
+    `claim` is what `claiming` gave to whoever started this process.
+    """
     try:
         file = _file(Path(server.config), environment)
     except MultiplexerError as error:
         yield str(error)
         return
-    with _locked(file.with_suffix(".lock")) as is_mine:
-        if not is_mine:
+    with _locked(file.with_suffix(".lock"), claim) as held:
+        if held is None:
             yield "another server of this config runs"
             return
-        _write(file, json.dumps(asdict(server)))
+        announce(server, environment)
         try:
             yield ""
         finally:
@@ -107,7 +128,10 @@ def publishing(server: Server, environment: Mapping[str, str]) -> Generator[str]
 
 def ask(server: Server, path: str) -> str:
     """Return what a server answers to a GET. Raise `NotReachableError`."""
-    # Not `requests`: this never goes through a proxy, and starts at once.
+    # Not `requests`: this never goes through a proxy, and starts at once. What it brings is
+    # more than `run` needs before its program has started.
+    import http.client  # noqa: PLC0415
+
     connection = http.client.HTTPConnection(server.host, server.port, timeout=ASK_SECONDS)
     headers = {"Authorization": f"Bearer {server.token}"}
     try:
@@ -153,11 +177,15 @@ def _write(file: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Generator[bool]:
-    """Hold a lock while the block runs; yield whether it was to be had."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+def _locked(file: Path, descriptor: int | None = None) -> Generator[int | None]:
+    """Hold a lock while the block runs; yield its descriptor if it was to be had.
+
+    A descriptor that is given may hold it already.
+    """
+    if descriptor is None:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        yield _lock(descriptor)
+        yield descriptor if _lock(descriptor) else None
     finally:
         # This lets go of it, as does the end of the process.
         os.close(descriptor)

@@ -17,13 +17,12 @@ from muxcore.gateway.answering import Desk, answer_one
 from muxcore.gateway.connection import ClientLeftError, Connection, Patience
 from muxcore.gateway.following import ConfigFollower
 from muxcore.gateway.guarding import is_loopback
+from muxcore.gateway.listening import LOOPBACK, listening
 from muxcore.gateway.receipts import Ledger, Receipt
 from muxcore.gateway.routing import base_path
 from muxcore.gateway.watching import Watcher
 from muxcore.gateway.wire import head
 
-LOOPBACK = "127.0.0.1"
-BACKLOG = 512
 MOST_CONNECTIONS = 1000
 PAUSE_SECONDS = 0.05
 TOO_MANY = head(503, {"Content-Length": "0", "Connection": "close"})
@@ -34,17 +33,19 @@ class Gateway:
     """Serves a pool from `start` to `stop`, or as a context manager.
 
     `names` are further names for a request's `model`, each for "mux" (the pool) or an alias.
+    `listener` is a socket that listens already, at `host`.
     `on_unleased` is called when the last of the leases (`GET /lease`) has ended. Any address
     but a loopback one must be meant: `exposed`. The pool is the caller's to close.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all there is to set
         self,
         pool: ConfigFollower,
         token: str,
         *,
         host: str = LOOPBACK,
         port: int = 0,
+        listener: socket.socket | None = None,
         exposed: bool = False,
         names: Mapping[str, str] = NO_NAMES,
         patience: Patience = Patience(),  # noqa: B008 - an immutable record
@@ -54,8 +55,7 @@ class Gateway:
             raise ValueError(f"{host} can be reached from other machines")
         if not (token and token.isascii() and token.isprintable() and " " not in token):
             raise ValueError("a token is one word of ASCII characters")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        self._listener = listening(host, port) if listener is None else listener
         self._listener.settimeout(0)
         self.host = host
         self.port: int = self._listener.getsockname()[1]

@@ -208,6 +208,23 @@ def test_several_share_a_server_and_the_last_one_out_stops_it(place: Place) -> N
     wait_until(lambda: not place.is_served())
 
 
+@POSIX
+def test_a_server_that_ends_before_the_program_is_told(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = tmp_path / "vibe-mux"
+    script = f"""
+import pathlib
+(file,) = pathlib.Path({str(folder)!r}).glob("*.json")
+os.kill(json.loads(file.read_text())["pid"], 9)
+file.unlink()
+"""
+    done = place.run(script)
+    assert done.returncode == 0
+    last = done.stderr.splitlines()[-1]
+    assert last == "vibe-mux: the server has ended before vibe"
+
+
 def test_a_drill_is_nobody_elses(place: Place) -> None:
     script = "print(ask(), flush=True); sys.stdin.readline()"
     drilled = place.start(script, "--quiet", "--break", "large=429")
