@@ -102,6 +102,9 @@ class _Found:
 
 def clean(text: str, longest: int = LONGEST_MESSAGE) -> str:
     """Make a text fit to be shown: one line, short, nothing that steers a terminal."""
+    # As nearly all are.
+    if len(text) <= longest and text.isprintable():
+        return " ".join(text.split())
     text = ESCAPES.sub("", text[: LONGEST_READ * 2])
     text = " ".join(UNSHOWABLE.sub("", text).split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

@@ -79,7 +79,6 @@ TOO_LONG_WORDS: Wordings = {
     "Anthropic, Bedrock, Fireworks, Ollama": (
         r"(?:prompt|input) (?:is )?too long(?:: [0-9]{1,15} tokens > {n} maximum)?",
         r"exceeds? context limit: [0-9+ ]{1,40}> ?{n}",
-        r"model_context_window_exceeded",
     ),
     "Zhipu": (r"prompt exceeds (?:the )?(?:max(?:imum)?|length limit)",),
     "Groq": (r"reduce the length of (?:the|your) (?:messages|prompt|input)",),
@@ -331,8 +330,6 @@ def _classified(
         return Failure(kind, None, clean(said))
     if kind is Fault.NOT_FOUND:
         said = _with_pull(said)
-    if kind is Limit.BUDGET:
-        return Failure(kind, hints.retry_after(answer.headers, now), clean(said))
     return Failure(kind, hints.hint(answer.headers, answer.body, now), clean(said))
 
 

@@ -52,6 +52,7 @@ def test_eight_items_of_a_list_are_looked_at() -> None:
 def test_a_text_of_the_longest_size_is_kept_whole() -> None:
     whole = "x" * LONGEST_MESSAGE
     assert clean(whole) == whole
+    assert clean("\x07" + whole) == whole
     assert clean(whole + "x") == "x" * (LONGEST_MESSAGE - 1) + "…"
 
 
@@ -169,6 +170,11 @@ def test_a_status_is_found_under_any_of_its_names(name: str) -> None:
 @pytest.mark.parametrize("name", INSIDE)
 def test_more_is_found_inside_any_of_these(name: str) -> None:
     assert read_json({name: {"msg": "no room"}}).message == "no room"
+
+
+def test_rules_read_words_and_names_in_lower_case_a_line_for_each() -> None:
+    complaint = read_json({"message": "No Room", "type": "Late", "code": "Early"})
+    assert complaint.text == "no room\nearly\nlate"
 
 
 def test_how_long_things_may_be() -> None:

@@ -500,6 +500,10 @@ def test_a_402_with_retry_after_is_a_limit_of_exactly_that_length() -> None:
     assert failure(402, openai("x"), retry_after="3").hint == timedelta(seconds=3)
     assert failure(402, openai("x"), retry_after="3").kind is Limit.BUDGET
     assert failure(402, openai("x"), retry_after_ms="250").hint == timedelta(seconds=0.25)
+    # Whatever else speaks of a time.
+    resets = {"x_ratelimit_reset": "60", "x_ratelimit_remaining": "0"}
+    found = failure(402, gemini(PER_MINUTE), retry_after="3", **resets)
+    assert (found.kind, found.hint) == (Limit.BUDGET, timedelta(seconds=3))
 
 
 def test_a_402_whose_retry_after_says_nothing_is_unpaid() -> None:

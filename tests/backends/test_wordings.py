@@ -261,44 +261,52 @@ def test_a_key_that_is_refused(said: str) -> None:
     assert refusal(400, said).kind is Fault.AUTH
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("context_length_exceeded", Refusal.TOO_LONG),
-        ("content_filter", Refusal.FILTERED),
-        ("invalid_api_key", Fault.AUTH),
-        ("insufficient_quota", Limit.QUOTA),
-        ("model_not_found", Fault.NOT_FOUND),
-        ("rate_limit_exceeded", Limit.RATE),
-        ("rate_limited", Limit.RATE),
-        ("rate_limit_error", Limit.RATE),
-        ("too_many_requests", Limit.RATE),
-        ("overloaded_error", Fault.TRANSIENT),
-        ("authentication_error", Fault.AUTH),
-        ("billing_error", Fault.UNPAID),
-        ("permission_error", Fault.AUTH),
-        ("not_found_error", Fault.NOT_FOUND),
-        ("request_too_large", Refusal.REQUEST),
-        ("timeout_error", Fault.TRANSIENT),
-        ("api_error", Fault.TRANSIENT),
-        ("server_error", Fault.TRANSIENT),
-        ("unavailable_error", Fault.TRANSIENT),
-        ("RESOURCE_EXHAUSTED", Limit.RATE),
-        ("UNAUTHENTICATED", Fault.AUTH),
-        ("PERMISSION_DENIED", Fault.AUTH),
-        ("NOT_FOUND", Fault.NOT_FOUND),
-        ("INVALID_ARGUMENT", Refusal.REQUEST),
-        ("FAILED_PRECONDITION", Refusal.REQUEST),
-        ("BadRequestError", Refusal.REQUEST),
-        ("NotFoundError", Fault.NOT_FOUND),
-        ("invalid_request_error", Refusal.REQUEST),
-    ],
-)
+ERROR_NAMES: list[tuple[str, Kind]] = [
+    ("context_length_exceeded", Refusal.TOO_LONG),
+    ("content_filter", Refusal.FILTERED),
+    ("invalid_api_key", Fault.AUTH),
+    ("insufficient_quota", Limit.QUOTA),
+    ("model_not_found", Fault.NOT_FOUND),
+    ("rate_limit_exceeded", Limit.RATE),
+    ("rate_limited", Limit.RATE),
+    ("rate_limit_error", Limit.RATE),
+    ("too_many_requests", Limit.RATE),
+    ("overloaded_error", Fault.TRANSIENT),
+    ("authentication_error", Fault.AUTH),
+    ("billing_error", Fault.UNPAID),
+    ("permission_error", Fault.AUTH),
+    ("not_found_error", Fault.NOT_FOUND),
+    ("request_too_large", Refusal.REQUEST),
+    ("timeout_error", Fault.TRANSIENT),
+    ("api_error", Fault.TRANSIENT),
+    ("server_error", Fault.TRANSIENT),
+    ("unavailable_error", Fault.TRANSIENT),
+    ("RESOURCE_EXHAUSTED", Limit.RATE),
+    ("UNAUTHENTICATED", Fault.AUTH),
+    ("PERMISSION_DENIED", Fault.AUTH),
+    ("NOT_FOUND", Fault.NOT_FOUND),
+    ("INVALID_ARGUMENT", Refusal.REQUEST),
+    ("FAILED_PRECONDITION", Refusal.REQUEST),
+    ("BadRequestError", Refusal.REQUEST),
+    ("NotFoundError", Fault.NOT_FOUND),
+    ("invalid_request_error", Refusal.REQUEST),
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), ERROR_NAMES)
 def test_an_error_inside_of_a_200_is_what_its_name_says(name: str, kind: Kind) -> None:
     """Whatever else it speaks of: by its words alone it would be a limit, or an outage."""
     limits = isinstance(kind, Limit)
     message = "try again" if limits else "said the rate limit service"
     body = json.dumps({"error": {"type": name, "message": message}}).encode()
+    assert classify(Answer(200, {}, body), None).kind is kind
+
+
+@pytest.mark.parametrize(("name", "kind"), ERROR_NAMES)
+def test_of_two_names_the_more_telling_one_counts(name: str, kind: Kind) -> None:
+    """OpenAI's `type` is "invalid_request_error" for much that is not the request's fault."""
+    error = {"type": "invalid_request_error", "code": name, "message": "try again"}
+    body = json.dumps({"error": error}).encode()
     assert classify(Answer(200, {}, body), None).kind is kind
 
 

@@ -130,6 +130,25 @@ def test_rejected_and_cancelled_are_no_requests_of_the_rate(history: type[Histor
     assert (model.rejected_count, model.cancelled_count) == (1, 1)
 
 
+def test_failures_and_limits_are_requests_of_the_rate(history: type[History]) -> None:
+    pool = history("a").succeed().succeed().succeed()
+    pool.fail(Limit.RATE).fail(Fault.TRANSIENT).fail(Fault.AUTH)
+    (model,) = status_of(pool.state, "single", pool.now).models
+    assert (model.success_count, model.rate_limit_count, model.fail_count) == (3, 1, 2)
+    assert (model.total_requests, model.success_rate) == (6, 0.5)
+
+
+def test_what_is_not_disabled_is_available(history: type[History]) -> None:
+    pool = history("a", "b", "c", "d").fail(Limit.RATE, "b").fail(Fault.AUTH, "c")
+    # After its time it is on probation, and may be used.
+    status = status_of(pool.after(15).state, "failover", pool.now)
+    assert "**Pool:** 3/4 models available\n" in str(status)
+    assert (status.to_json()["models_available"], status.to_json()["models_disabled"]) == (
+        3,
+        1,
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "standing"),
     [
@@ -172,6 +191,9 @@ def test_the_spell_that_ends_last_is_shown(history: type[History]) -> None:
         (1_000, "1k"),
         (1_240, "1.2k"),
         (9_960, "10k"),
+        (10_000, "10k"),
+        (10_400, "10k"),
+        (10_600, "11k"),
         (34_499, "34k"),
         (999_499, "999k"),
         (999_500, "1M"),
@@ -200,6 +222,19 @@ def test_costs_count_cached_tokens_at_their_own_price(history: type[History]) ->
     assert costs == [6.5, 8.0, 0.0]
     text = str(status_of(pool.state, "m", pool.now))
     assert text.count("| Cost: $") == 2
+
+
+@pytest.mark.parametrize(
+    ("prices", "shown"),
+    [((0.0, 0.0), ""), ((4.0, 0.0), " | Cost: $4.00"), ((0.0, 8.0), " | Cost: $8.00")],
+)
+def test_one_price_is_enough_for_costs_to_be_shown(
+    history: type[History], prices: tuple[float, float], shown: str
+) -> None:
+    pool = history(Endpoint("a", input_price=prices[0], output_price=prices[1]))
+    pool.tell(Succeeded("a", pool.start(), 1_000_000, 0, 1_000_000))
+    line = f"  - Tokens: 1M in (0% cached), 1M out{shown}\n"
+    assert line in str(status_of(pool.state, "m", pool.now))
 
 
 def test_the_time_to_first_content_is_in_the_json(history: type[History]) -> None:

@@ -138,6 +138,17 @@ def test_an_escalation_of_very_many_failures_stays_at_its_limit(
     assert told.lasts() == 300
 
 
+def test_an_escalation_doubles_twenty_times(history: type[History]) -> None:
+    """The least that a clock can tell comes to a second then, and to no more."""
+    told = history(policy=policy(error=1e-6))
+    for _ in range(20):
+        told.after(1).fail(Fault.AUTH)
+    assert told.lasts() == 2**19 / 10**6
+    for _ in range(3):
+        told.after(2).fail(Fault.AUTH)
+        assert told.lasts() == 2**20 / 10**6
+
+
 def test_a_success_ends_the_row(history: type[History]) -> None:
     told = history().fail(Fault.AUTH).after(15).succeed()
     assert told.fail(Fault.AUTH).lasts() == 15

@@ -5,10 +5,11 @@ from __future__ import annotations
 from muxcore.core.outcomes import Fault, Limit, Refusal
 from muxcore.core.records import Reason, Sticky, Why
 from muxcore.core.selection import Standing
+from muxcore.core.transition import Phase, Said, Use, advice
 
 
 def test_the_words_that_users_are_shown() -> None:
-    words = (Limit, Fault, Refusal, Standing, Why, Reason, Sticky)
+    words = (Limit, Fault, Refusal, Standing, Why, Reason, Sticky, Phase, Use)
     assert {one.__name__: [str(member) for member in one] for one in words} == {
         "Limit": ["rate limited", "quota spent", "budget in use"],
         "Fault": [
@@ -46,4 +47,15 @@ def test_the_words_that_users_are_shown() -> None:
             "the call's time is over",
         ],
         "Sticky": ["call", "turn", "session"],
+        "Phase": ["opt-in", "soft-default", "hard-default", "legacy-removal"],
+        "Use": [
+            "the active model alone, called as without a multiplexer",
+            "a pool of the active model alone",
+            "the pool, by its mode",
+        ],
     }
+
+
+def test_a_config_of_which_nothing_is_said_has_no_section() -> None:
+    said = advice(Said(), Phase.HARD_DEFAULT)
+    assert "add the line [multiplexer] and below it the line enabled = false" in said

@@ -46,6 +46,7 @@ CORE_TESTS = tuple(
         "gateway/test_carrying",
         "core/test_strategies",
         "core/test_words",
+        "core/test_records",
         "simulation/test_model",
         "core/test_rules",
     )
@@ -70,15 +71,21 @@ BACKEND_TESTS = (
     "tests/backends/test_streams.py",
 )
 OWN_TESTS = {
+    "records": "tests/core/test_records.py",
     "updating": "tests/core/test_updating.py",
     "calling": "tests/core/test_calling.py",
     "carrying": "tests/gateway/test_carrying.py",
     "status": "tests/core/test_status.py",
+    "cleaning": "tests/core/test_status.py",
+    "transition": "tests/transition/test_phases.py",
     "failures": "tests/backends/test_failures.py",
     "complaints": "tests/backends/test_failures.py",
 }
 """What notices most changes of a module comes first."""
-CORE = ("records", "outcomes", "selection", "updating", "calling", "carrying", "status")
+CORE = (
+    *("records", "outcomes", "selection", "updating", "calling", "carrying", "status"),
+    *("cleaning", "transition"),
+)
 CLASSIFICATION = ("failures", "hints", "complaints")
 PATHS = {
     **{f"muxcore.core.{name}": f"muxcore/core/{name}.py" for name in CORE},
