@@ -1,6 +1,6 @@
 """Measure everything on loopback and write `docs/benchmarks.md`: `python3 benchmarks/run.py`.
 
-It makes the environments that it needs and takes about half an hour. `--quick` takes seconds,
+It makes the environments that it needs and takes a quarter of an hour. `--quick` takes seconds,
 installs nothing, compares with what the running Python has, and says nothing of speed.
 `--only` names parts: calls, streams, choosing, starting, serving, memory.
 """

@@ -34,7 +34,7 @@ from muxcore.vibe.launching import TOKEN_VARIABLE
 
 ASK_SECONDS = 5.0
 OK = b"200"
-LOOKS, LOOK_SECONDS = 50, 0.01
+LOOKS, LOOK_SECONDS = 200, 0.01
 """How often, and how far apart, one looks for a server that another is just starting."""
 
 CAN_HAND_OVER = os.name != "nt"
@@ -187,7 +187,7 @@ def _waited_for(
 ) -> Lease:
     server, is_found = _start(config, environment, drills)
     # Two that start at once: the other's is the one that a third will find.
-    other = None if is_found or drills else _joined(config, environment, stack)
+    other = None if is_found or drills else _joined_soon(config, environment, stack)
     if other is None and not _hold(server, stack):
         raise NotStartedError("the server ended as soon as it had started")
     return Lease(other or server, joined=other is not None)
