@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
@@ -16,7 +17,7 @@ from muxcore.config.reading import FILE_NAME, read, vibe_home
 from muxcore.config.resolving import resolve
 from muxcore.core.cleaning import clean
 from muxcore.errors import ConfigError
-from muxcore.setup import files, shims
+from muxcore.setup import files, finding, shims
 from muxcore.setup.choosing import (
     FAILOVER,
     LOAD_BALANCE,
@@ -79,6 +80,8 @@ def _set_up(
         )
         if now is None and not said:
             _tell_left_out(found)
+    if now is None and not said:
+        _tell_of_unknown(document.data, found, file)
     if not wanted.pool:
         print("vibe-mux: no model is ready to be in a pool", file=sys.stderr)
         return FAILED
@@ -98,6 +101,27 @@ def _tell_left_out(found: Sequence[Candidate]) -> None:
     for candidate in found:
         if not candidate.is_ready:
             print(f"left out: {candidate}", file=sys.stderr)
+
+
+def _tell_of_unknown(
+    data: Mapping[str, Any], found: Sequence[Candidate], file: Path
+) -> None:
+    """Tell of servers on this machine that the config does not know."""
+    aliases = [candidate.alias for candidate in found]
+    for server in finding.unknown_servers(data):
+        first, *others = server.models
+        also = f" (and {', '.join(others)})" if others else ""
+        text = (
+            f"\n{server.provider} answers on this machine with {first}{also}, and the config"
+            f" does not know it. To have it in the pool, add to {file} and run this again:"
+            f"\n\n{finding.lines_for(server, aliases)}\n"
+        )
+        if not data.get("models"):
+            text += (
+                "\nVibe before 3 forgets its own models when a config names some: name those"
+                " that you use, too.\n"
+            )
+        print(text, file=sys.stderr)
 
 
 def _written(

@@ -75,9 +75,9 @@ def restored(text: str, original: str) -> str:
 
 def section_text(wanted: Wanted) -> str:
     """Write the section by itself, as it is added to a file without one."""
-    lines = [f"[{SECTION}]", "enabled = true", f"mode = {_quoted(wanted.mode)}"]
+    lines = [f"[{SECTION}]", "enabled = true", f"mode = {quoted(wanted.mode)}"]
     for entry in wanted.pool:
-        lines += ["", f"[[{SECTION}.pool]]", f"model = {_quoted(entry.alias)}"]
+        lines += ["", f"[[{SECTION}.pool]]", f"model = {quoted(entry.alias)}"]
         if entry.is_fallback:
             lines.append("is_fallback = true")
     return "\n".join(lines) + "\n"
@@ -176,7 +176,7 @@ def _by_hand(wanted: Wanted) -> str:
     return f"write the section by hand:\n{section_text(wanted)}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Write a text as TOML does."""
     escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
     shown = "".join(

@@ -13,7 +13,7 @@ import pytest
 
 from muxcore.cli import init
 from muxcore.cli.main import main
-from muxcore.setup import choosing
+from muxcore.setup import choosing, finding
 
 CONFIG = """\
 # My own words.
@@ -70,6 +70,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("LAB_KEY", "key-of-the-lab")
     monkeypatch.setattr(choosing, "server_answers", lambda api_base: False)
+    monkeypatch.setattr(finding, "served_models", lambda api_base: ())
     return User(tmp_path)
 
 

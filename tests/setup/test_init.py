@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from muxcore import load_config
-from muxcore.setup import choosing, files
+from muxcore.setup import choosing, files, finding
 
 User = Any
 Say = Callable[..., None]
@@ -72,6 +72,37 @@ def test_a_local_server_that_answers_is_proposed(
     assert user.init("--yes") == 0
     assert pool_of(user) == [("large", False), ("small", True), ("local", True)]
     assert asked == ["http://127.0.0.1:8080/v1"]
+
+
+def test_a_server_that_the_config_does_not_know_is_told_with_what_to_add(
+    user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    models = {"http://127.0.0.1:11434/v1": ("qwen3-coder:30b", "gemma3:4b")}
+    monkeypatch.setattr(finding, "served_models", lambda base: models.get(base, ()))
+    assert user.init("--dry-run") == 0
+    told = capsys.readouterr().err
+    assert "ollama answers on this machine with qwen3-coder:30b (and gemma3:4b)" in told
+    assert "forgets its own models" not in told
+    lines = told.partition("run this again:")[2]
+    # What it says to add is what is then proposed.
+    user.config.write_text(user.config.read_text() + lines)
+    monkeypatch.setattr(choosing, "server_answers", lambda base: "11434" in base)
+    assert user.init("--yes") == 0
+    assert ("qwen3-coder", True) in pool_of(user)
+    assert "answers on this machine" not in capsys.readouterr().err
+
+
+def test_who_has_vibes_own_models_is_warned(
+    user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    user.config.unlink()
+    monkeypatch.setenv("MISTRAL_API_KEY", "key-of-mistral")
+    monkeypatch.setattr(finding, "served_models", lambda _: ("mine",))
+    assert user.init("--dry-run") == 0
+    told = capsys.readouterr().err
+    assert "ollama answers" in told
+    assert "lmstudio answers" in told
+    assert "forgets its own models" in told
 
 
 def test_a_second_time_changes_nothing(user: User, capsys: Captured) -> None:
