@@ -1,11 +1,18 @@
-"""What every test needs: nothing of whoever runs it, neither the keyring nor the signals."""
+"""What every test needs: nothing of whoever runs it, neither the keyring nor the signals.
+
+And what many need: a server of two stand-in models.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 from muxcore.config.keyring import OFF
+from muxcore.standin import Model, StandInServer
 
 # For the processes that tests start, too.
 os.environ[OFF] = "1"
@@ -16,3 +23,19 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 if os.name != "nt":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def alpha() -> Model:
+    return Model("model-a")
+
+
+@pytest.fixture
+def beta() -> Model:
+    return Model("model-b")
+
+
+@pytest.fixture
+def server(alpha: Model, beta: Model) -> Iterator[StandInServer]:
+    with StandInServer([alpha, beta]) as server:
+        yield server

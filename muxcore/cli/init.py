@@ -69,6 +69,11 @@ def _set_up(
     found = candidates(document, environment)
     now = present(before)
     said = options.mode or options.models or options.fallbacks
+    if now is None and not said:
+        if not talks:
+            _tell_left_out(found)
+        # Before the dialogue: who wants one of these edits the config first.
+        _tell_of_unknown(document.data, found, file)
     wanted = _asked(found, now) if talks and not said else None
     if wanted is None:
         wanted = wanted_of(
@@ -78,10 +83,6 @@ def _set_up(
             models=options.models,
             fallbacks=options.fallbacks,
         )
-        if now is None and not said:
-            _tell_left_out(found)
-    if now is None and not said:
-        _tell_of_unknown(document.data, found, file)
     if not wanted.pool:
         print("vibe-mux: no model is ready to be in a pool", file=sys.stderr)
         return FAILED

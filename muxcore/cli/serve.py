@@ -18,10 +18,9 @@ from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.gateway.drilling import parse_drill
 from muxcore.gateway.following import ConfigFollower
 from muxcore.gateway.guarding import is_loopback
-from muxcore.gateway.joining import Server, publishing
+from muxcore.gateway.joining import TOKEN_VARIABLE, Server, publishing
 from muxcore.gateway.server import Gateway
 
-TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
 SHORTEST_EXPOSED_TOKEN = 16
 DRAIN_SECONDS = 30.0
 FIRST_LEASE_SECONDS = 30.0

@@ -20,6 +20,9 @@ from attrs import asdict, field, frozen
 
 from muxcore.errors import MultiplexerError
 
+TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
+"""Where a server looks for its token, and a vibe for that of its server."""
+
 ASK_SECONDS = 5.0
 ONLY_MINE = 0o700
 OK = 200
@@ -34,6 +37,12 @@ class Server:
     token: str = field(repr=False)
     pid: int
     config: str
+
+    @property
+    def authority(self) -> str:
+        """Its host and port, as a URL has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 class NotReachableError(MultiplexerError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,8 @@ from muxcore.config.resolving import resolve
 from muxcore.core.cleaning import clean
 from muxcore.core.transition import SINGLE
 from muxcore.errors import ConfigError
+from muxcore.setup.asking import at_once, models_at
 from muxcore.setup.editing import Entry, Wanted
-
-PATIENCE = (0.3, 0.7)
-"""For a server on this very machine: to connect, and to say anything."""
 
 LOAD_BALANCE = "load_balance"
 FAILOVER = "failover"
@@ -101,16 +98,7 @@ def document_of(text: str, file: Path) -> Document:
 
 def server_answers(api_base: str) -> bool:
     """Whether a server on this machine says anything at all."""
-    import requests  # noqa: PLC0415 - slow to import
-
-    with requests.Session() as session:
-        # Loopback never goes through a proxy.
-        session.trust_env = False
-        try:
-            session.get(f"{api_base.rstrip('/')}/models", timeout=PATIENCE).close()
-        except (requests.RequestException, OSError, ValueError):
-            return False
-    return True
+    return models_at(api_base) is not None
 
 
 def _aliases(data: Mapping[str, Any]) -> list[str]:
@@ -146,17 +134,8 @@ def _judged(alias: str, document: Document, environment: Mapping[str, str]) -> C
 
 def _probed(found: Sequence[Candidate], answers: Answers) -> tuple[Candidate, ...]:
     """Find out which servers on this machine answer, all at once."""
-    hosts = list({c.api_base: None for c in found if c.is_ready and c.is_local})
-    up: dict[str, bool] = {}
-
-    def probe(api_base: str) -> None:
-        up[api_base] = answers(api_base)
-
-    threads = [threading.Thread(target=probe, args=(host,)) for host in hosts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    hosts = dict.fromkeys(c.api_base for c in found if c.is_ready and c.is_local)
+    up = at_once(answers, hosts)
     return tuple(
         evolve(c, hindrance="no server answers there")
         if not up.get(c.api_base, True)

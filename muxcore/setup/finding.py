@@ -6,7 +6,6 @@ knows.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from attrs import frozen
 
 from muxcore.config.addresses import is_loopback
 from muxcore.core.cleaning import clean
-from muxcore.setup.choosing import PATIENCE
+from muxcore.setup.asking import at_once, models_at
 from muxcore.setup.editing import quoted
 
 USUAL_PORTS = {"ollama": 11434, "lmstudio": 1234}
@@ -24,7 +23,7 @@ USUAL_PORTS = {"ollama": 11434, "lmstudio": 1234}
 MOST_MODELS = 20
 LONGEST_NAME = 100
 
-ModelsAt = Callable[[str], tuple[str, ...]]
+ServedModels = Callable[[str], tuple[str, ...]]
 
 
 @frozen
@@ -37,38 +36,33 @@ class Found:
 
 
 def unknown_servers(
-    data: Mapping[str, Any], models_at: ModelsAt | None = None
+    data: Mapping[str, Any], served: ServedModels | None = None
 ) -> tuple[Found, ...]:
     """Ask at the usual ports that no provider of the config is at, all at once."""
     known = _loopback_ports(data.get("providers"))
-    asked = {name: port for name, port in USUAL_PORTS.items() if port not in known}
-    found: dict[str, Found] = {}
-
-    def ask(name: str, port: int) -> None:
-        api_base = f"http://127.0.0.1:{port}/v1"
-        if models := (models_at or served_models)(api_base):
-            found[name] = Found(name, api_base, models)
-
-    threads = [threading.Thread(target=ask, args=item) for item in asked.items()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return tuple(found[name] for name in asked if name in found)
+    asked = {
+        f"http://127.0.0.1:{port}/v1": name
+        for name, port in USUAL_PORTS.items()
+        if port not in known
+    }
+    found = at_once(served or served_models, asked)
+    return tuple(
+        Found(name, api_base, found[api_base])
+        for api_base, name in asked.items()
+        if found[api_base]
+    )
 
 
 def served_models(api_base: str) -> tuple[str, ...]:
     """Return the names of the models that a server on this machine says it has."""
-    import requests  # noqa: PLC0415 - slow to import
-
-    with requests.Session() as session:
-        # Loopback never goes through a proxy.
-        session.trust_env = False
-        try:
-            listed = session.get(f"{api_base}/models", timeout=PATIENCE).json()["data"]
-            names = [clean(str(model["id"]))[:LONGEST_NAME] for model in listed]
-        except (requests.RequestException, OSError, ValueError, LookupError, TypeError):
-            return ()
+    answer = models_at(api_base)
+    if answer is None:
+        return ()
+    try:
+        listed = answer.json()["data"]
+        names = [clean(str(model["id"]))[:LONGEST_NAME] for model in listed]
+    except (ValueError, LookupError, TypeError):
+        return ()
     return tuple(name for name in names if name)[:MOST_MODELS]
 
 

@@ -243,7 +243,7 @@ def _told(error: BaseException, cut: Cut) -> str:
         if any(isinstance(cause, kinds) for cause in causes):
             return text
     _, found, path = str(error).partition("invalid path: ")
-    if found:
+    if found and type(error) is OSError:
         # `requests` says so of REQUESTS_CA_BUNDLE, and before anything is sent.
         return f"the certificates that the environment names are not there: {path}"
     return f"no answer ({type(error).__name__})"

@@ -17,14 +17,14 @@ from attrs import frozen
 
 from muxcore.config import Config, defaults
 from muxcore.config.resolving import ACTIVE_MODEL_VARIABLE
+from muxcore.gateway.joining import TOKEN_VARIABLE
+from muxcore.gateway.listening import LOOPBACK
 from muxcore.gateway.routing import base_path
 
 Raw: TypeAlias = dict[str, Any]
 
 SKILL_PATHS = "VIBE_SKILL_PATHS"
-TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
 PROVIDER = "vibe-mux"
-LOOPBACK = "127.0.0.1"
 NO_PROXY = ("NO_PROXY", "no_proxy")
 THRESHOLD = "auto_compact_threshold"
 WINDOW = "max_context_length"

@@ -28,11 +28,16 @@ from attrs import field, frozen
 
 from muxcore.errors import MultiplexerError
 from muxcore.gateway import joining
-from muxcore.gateway.joining import NotReachableError, Server, ask_json, find
+from muxcore.gateway.joining import (
+    ASK_SECONDS,
+    TOKEN_VARIABLE,
+    NotReachableError,
+    Server,
+    ask_json,
+    find,
+)
 from muxcore.gateway.listening import LOOPBACK, listening
-from muxcore.vibe.launching import TOKEN_VARIABLE
 
-ASK_SECONDS = 5.0
 OK = b"200"
 LOOKS, LOOK_SECONDS = 200, 0.01
 """How often, and how far apart, one looks for a server that another is just starting."""
@@ -54,8 +59,7 @@ class Lease:
 
     @property
     def url(self) -> str:
-        host = f"[{self.server.host}]" if ":" in self.server.host else self.server.host
-        return f"http://{host}:{self.server.port}"
+        return f"http://{self.server.authority}"
 
     def receipt(self, label: str) -> dict[str, Any] | None:
         """Return what the calls under a label came to; None if the server has ended."""
@@ -126,10 +130,9 @@ def _asked(server: Server, stack: contextlib.ExitStack) -> socket.socket:
     """Ask for a lease, which lasts as long as this connection. Raise `OSError`."""
     address = (server.host, server.port)
     lease = stack.enter_context(socket.create_connection(address, ASK_SECONDS))
-    host = f"[{server.host}]" if ":" in server.host else server.host
     lines = (
         "GET /lease HTTP/1.1",
-        f"Host: {host}:{server.port}",
+        f"Host: {server.authority}",
         f"Authorization: Bearer {server.token}",
     )
     lease.sendall("\r\n".join([*lines, "", ""]).encode())

@@ -5,34 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from muxcore.standin import Model, StandInServer
+from muxcore.standin import StandInServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Configure = Callable[..., Path]
-
-
-@pytest.fixture
-def alpha() -> Model:
-    return Model("model-a")
-
-
-@pytest.fixture
-def beta() -> Model:
-    return Model("model-b")
-
-
-@pytest.fixture
-def server(alpha: Model, beta: Model) -> Iterator[StandInServer]:
-    with StandInServer([alpha, beta]) as server:
-        yield server
 
 
 @pytest.fixture

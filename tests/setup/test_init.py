@@ -92,6 +92,16 @@ def test_a_server_that_the_config_does_not_know_is_told_with_what_to_add(
     assert "answers on this machine" not in capsys.readouterr().err
 
 
+def test_it_is_told_before_anything_is_asked(
+    user: User, say: Say, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(finding, "served_models", lambda _: ("mine",))
+    say()
+    # Who would rather edit the config leaves at the first question.
+    assert user.init() == 1
+    assert "ollama answers" in capsys.readouterr().err
+
+
 def test_who_has_vibes_own_models_is_warned(
     user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:

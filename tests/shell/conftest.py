@@ -37,22 +37,6 @@ def _nothing_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture
-def alpha() -> Model:
-    return Model("model-a")
-
-
-@pytest.fixture
-def beta() -> Model:
-    return Model("model-b")
-
-
-@pytest.fixture
-def server(alpha: Model, beta: Model) -> Iterator[StandInServer]:
-    with StandInServer([alpha, beta]) as server:
-        yield server
-
-
-@pytest.fixture
 def start(alpha: Model, beta: Model) -> Iterator[Start]:
     """Begin something in a thread of its own; a test that fails lets go of the models."""
     with ThreadPoolExecutor(64, "of the test") as threads:

@@ -14,27 +14,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
+from importlib import import_module
 from types import CodeType
 from typing import Any
 
 import pytest
 
 from muxcore import PoolExhaustedError
-from muxcore.shell import (
-    attempts,
-    bell,
-    cancelling,
-    connections,
-    cutting,
-    driving,
-    kept,
-    members,
-    multiplexer,
-    pool,
-    store,
-    streaming,
-    transport,
-)
 from muxcore.shell.cancelling import Cancellation
 from muxcore.shell.multiplexer import Multiplexer
 from muxcore.standin import Model, server_error
@@ -45,21 +31,21 @@ PING = [{"role": "user", "content": "ping"}]
 FALLBACK = {"model": "beta", "is_fallback": True}
 
 WATCHED = {
-    module.__file__
-    for module in (
-        attempts,
-        bell,
-        cancelling,
-        connections,
-        cutting,
-        driving,
-        kept,
-        members,
-        multiplexer,
-        pool,
-        store,
-        streaming,
-        transport,
+    import_module(f"muxcore.shell.{name}").__file__
+    for name in (
+        "attempts",
+        "bell",
+        "cancelling",
+        "connections",
+        "cutting",
+        "driving",
+        "kept",
+        "members",
+        "multiplexer",
+        "pool",
+        "store",
+        "streaming",
+        "transport",
     )
 }
 MOST_POINTS = 3000

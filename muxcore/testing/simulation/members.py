@@ -35,9 +35,9 @@ class Comparison:
 
     Members that come and go are asked at moments, and a pool asks at others than a pool of
     one does. So what is worse is a call that was not served though a member was well for
-    longer than any pause between two last resorts, or than its last limit lasts. `missed` are the calls that a member alone
-    happened to serve and the pool did not, most of them with both repeats made that rule 7
-    allows to one call.
+    longer than any pause between two last resorts, or than its last limit lasts. `missed` are
+    the calls that a member alone happened to serve and the pool did not, most of them with both
+    repeats made that rule 7 allows to one call.
     """
 
     together: int

@@ -77,15 +77,14 @@ class Result:
     seed: int
     pool: Session
     bare: tuple[Session, ...]
+    blackout: bool = False
+    """Whether there was a moment at which every model was down."""
 
     @property
     def best(self) -> int | None:
         """When bare vibe was finished on its best model."""
         ends = [one.finished for one in self.bare if one.finished is not None]
         return min(ends, default=None)
-
-    blackout: bool = False
-    """Whether there was a moment at which every model was down."""
 
     @property
     def late(self) -> int:

@@ -1,0 +1,40 @@
+"""Asking servers of models on this machine what they have, all at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+PATIENCE = (0.3, 0.7)
+"""Seconds to connect, and to say anything."""
+
+T = TypeVar("T")
+
+
+def models_at(api_base: str) -> Any:
+    """Return the answer of `requests` to who asks for the models; None if there is none."""
+    import requests  # noqa: PLC0415 - slow to import
+
+    with requests.Session() as session:
+        # Loopback never goes through a proxy.
+        session.trust_env = False
+        try:
+            return session.get(f"{api_base.rstrip('/')}/models", timeout=PATIENCE)
+        except (requests.RequestException, OSError, ValueError):
+            return None
+
+
+def at_once(ask: Callable[[str], T], api_bases: Iterable[str]) -> dict[str, T]:
+    """Ask each of them in a thread of its own; return all answers."""
+    answers: dict[str, T] = {}
+
+    def one(api_base: str) -> None:
+        answers[api_base] = ask(api_base)
+
+    threads = [threading.Thread(target=one, args=(api_base,)) for api_base in api_bases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
