@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 
 from muxcore.core.outcomes import Fault, Kind, Limit
 from muxcore.core.records import Endpoint
+from muxcore.testing.simulation.labels import SERVED, STREAMED
 from muxcore.testing.simulation.running import run
 from muxcore.testing.simulation.worlds import (
     SECOND,
@@ -21,7 +22,7 @@ from muxcore.testing.simulation.worlds import (
 CALLS = 25
 SPAN = 300
 KINDS: tuple[Kind, ...] = (Limit.RATE, Fault.TRANSIENT)
-SERVED = frozenset({"Served", "streamed"})
+ANSWERED = frozenset({SERVED, STREAMED})
 LONGEST_PAUSE = 13 * SECOND
 """Between two last resorts at one model after errors, and the time of an answer."""
 LIMITED = 61 * SECOND
@@ -56,15 +57,15 @@ def compared(seed: int) -> Comparison:
     for model in world.models:
         member = evolve(model, endpoint=evolve(model.endpoint, is_fallback=False))
         alone = run(evolve(world, models=(member,))).endings
-        counts.append(sum(ending in SERVED for ending in alone))
+        counts.append(sum(ending in ANSWERED for ending in alone))
         for number, (one, other) in enumerate(zip(together, alone, strict=True)):
-            if one in SERVED or other not in SERVED:
+            if one in ANSWERED or other not in ANSWERED:
                 continue
             missed.add(number)
             if _is_well(model, world.arrivals[number].at):
                 alias = model.endpoint.alias
                 worse.append(f"rule 11: call {number}: {one}; served by {alias} alone")
-    served = sum(ending in SERVED for ending in together)
+    served = sum(ending in ANSWERED for ending in together)
     return Comparison(served, tuple(counts), tuple(worse), len(missed))
 
 

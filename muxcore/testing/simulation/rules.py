@@ -40,6 +40,7 @@ from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
 from muxcore.shell.pool import Ticket
 from muxcore.shell.store import Holder
+from muxcore.testing.simulation.labels import PICKED_FOR, WAITS_FOR
 
 T = TypeVar("T")
 NEVER = timedelta()
@@ -155,7 +156,7 @@ class Watcher:
         self,
         state: PoolState,
         mode: Watched,
-        tell: Callable[[str], None],
+        tell: Callable[[str, str], None],
     ) -> None:
         self.mode = mode
         self.step = Step("", BEFORE, BEFORE)
@@ -203,10 +204,13 @@ class Watcher:
                 case Granted():
                     self._granted(caller, news)
                 case Wait() | Exhausted():
-                    self._tell(f"{caller.number} told {_told(news)}")
+                    self._tell(
+                        f"{caller.number} told {_told(news)}",
+                        f"{caller.number} {_label(news)}",
+                    )
                     self._not_granted(caller, news)
                 case _:
-                    self._tell(f"{caller.number} told {news}")
+                    self._tell(f"{caller.number} told {news}", f"{caller.number} raises")
         demand(self._replayed == state, 13, "the replayed state is another")
         if turn.line:
             self._nobody_is_forgotten(self.callers[turn.line[0]])
@@ -267,7 +271,10 @@ class Watcher:
     def _granted(self, caller: Caller, granted: Granted) -> None:
         now, state, call = self.step.now, self._replayed, self._call(caller)
         alias = granted.endpoint.alias
-        self._tell(f"{caller.number} gets {alias} #{granted.attempt}: {granted.reason}")
+        self._tell(
+            f"{caller.number} gets {alias} #{granted.attempt}: {granted.reason}",
+            f"{caller.number} gets {alias} #{granted.attempt} {PICKED_FOR[granted.reason]}",
+        )
         standings = self._standings(state, call, now)
         self._rule_3(granted, state, call, standings)
         if granted.endpoint.is_fallback and granted.reason is not Why.STICKY:
@@ -458,3 +465,9 @@ def _told(news: Wait | Exhausted) -> str:
     if isinstance(news, Wait):
         return f"to wait until {news.until:%H:%M:%S.%f}: {news.reason}"
     return f"that it is over: {news.reason}"
+
+
+def _label(news: Wait | Exhausted) -> str:
+    if isinstance(news, Wait):
+        return f"waits until {news.until.isoformat()} {WAITS_FOR[news.reason]}"
+    return f"exhausted {WAITS_FOR[news.reason]}"

@@ -57,6 +57,15 @@ from muxcore.shell.members import Limits, Member
 from muxcore.shell.pool import News, Pool, Ticket
 from muxcore.shell.streaming import Running, Stream
 from muxcore.shell.transport import Exchange, TransportError
+from muxcore.testing.simulation.labels import (
+    INTERRUPTED,
+    LEAVES_BY,
+    SERVED,
+    STREAMED,
+    label_of_ending,
+    label_of_happening,
+    label_of_outcome,
+)
 from muxcore.testing.simulation.rules import (
     Caller,
     Step,
@@ -83,7 +92,6 @@ from muxcore.testing.simulation.worlds import (
 from muxcore_backends.generic import Generic
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-INTERRUPTED = "interrupted in its answer"
 PIECES = 4
 """Pieces of content in one stream."""
 GRACE = SECOND // 10
@@ -134,7 +142,7 @@ class Ended:
 
     @property
     def is_served(self) -> bool:
-        return self.how in {"Served", "streamed"}
+        return self.how in {SERVED, STREAMED}
 
 
 class BrokenWorldError(AssertionError):
@@ -338,11 +346,11 @@ class Simulation:
     def _soon(self, act: Callable[[], None]) -> None:
         self._at(self.clock.moment + self._dice.randrange(PAUSE_BETWEEN), act)
 
-    def _tell(self, text: str) -> None:
-        line = f"{self.clock.moment / SECOND:12.6f} {text}"
-        self._hash.update(line.encode())
+    def _tell(self, text: str, label: str) -> None:
+        """Say what happened: `label` goes into the hash, and never changes its words."""
+        self._hash.update(f"{self.clock.moment} {label}\n".encode())
         if self._lines is not None:
-            self._lines.append(line)
+            self._lines.append(f"{self.clock.moment / SECOND:12.6f} {text}")
 
     def _step(self, name: str, **more: Any) -> None:
         """Say what the pool is about to be asked."""
@@ -372,13 +380,13 @@ class Simulation:
         calling = _Calling(arrival, caller, self._course(caller, call), limit)
         self._calls.append(calling)
         self._store.callers[caller.ticket] = caller
-        self._tell(f"{caller.number} arrives")
+        self._tell(f"{caller.number} arrives", f"{caller.number} arrives")
         if arrival.leaves is not None:
             self._at(self.clock.moment + arrival.leaves, partial(self._leave, calling))
         self._resume(calling, None)
 
     def _happen(self, happening: Happening) -> None:
-        self._tell(str(happening))
+        self._tell(str(happening), label_of_happening(happening))
         match happening:
             case ClockSet():
                 self.clock.set_by += happening.by
@@ -412,7 +420,8 @@ class Simulation:
             return
         calling.left = True
         leaving = calling.arrival.leaving
-        self._tell(f"{calling.caller.number} {leaving}")
+        number = calling.caller.number
+        self._tell(f"{number} {leaving}", f"{number} {LEAVES_BY[leaving]}")
         if calling.stream is not None:
             self._leave_stream(calling, calling.stream, leaving)
         elif leaving is Leaving.CANCELS:
@@ -474,7 +483,10 @@ class Simulation:
                         responding = isinstance(event, Responding)
                         if isinstance(event, Succeeded):
                             event = evolve(event, conversation=call.conversation)
-                        self._tell(f"{caller.number} says {_told(event)}")
+                        self._tell(
+                            f"{caller.number} says {_told(event)}",
+                            f"{caller.number} #{event.attempt} {label_of_outcome(event)}",
+                        )
                         pool.record(event)
                         if not responding:
                             ticket.granted = None
@@ -663,7 +675,7 @@ class Simulation:
                         streaming.calls.add(call["id"])
         except StopIteration:
             demand(streaming.whole, 8, "a stream that was not whole ended cleanly")
-            self._over(calling, streaming, "streamed")
+            self._over(calling, streaming, STREAMED)
         except StreamInterruptedError:
             demand(not streaming.whole or streaming.cut.reason, 8, "a whole stream broke")
             self._over(calling, streaming, INTERRUPTED)
@@ -678,9 +690,9 @@ class Simulation:
         demand(heard == words[: len(heard)], 8, f"{streaming.label} said {heard}")
         demand(reply.text == "".join(heard), 8, f"a reply of other words: {reply.text}")
         demand(reply.model == streaming.label.split(":")[0], 8, "a wrong model is named")
-        if ended == "streamed":
+        if ended == STREAMED:
             demand(len(heard) == PIECES, 8, f"{len(heard)} of {PIECES} pieces arrived")
-        if calling.arrival.tools and ended == "streamed":
+        if calling.arrival.tools and ended == STREAMED:
             demand(len(streaming.calls) == 1, 8, "its tool call did not arrive")
         self._end(calling, ended)
 
@@ -717,15 +729,11 @@ class Simulation:
                 deadline = cast("datetime", caller.asked.deadline)
                 over = self.clock.now() >= deadline or self.clock.moment >= calling.limit
                 demand(over, 1, "given up before the deadline")
-                self._end(calling, f"gave up: {Reason.DEADLINE}")
-                return
             case GaveUp():
                 calling.retry_at = ending.exhausted.retry_at
-                self._end(calling, f"gave up: {ending.exhausted.reason}")
-                return
             case Abandoned():
                 pass
-        self._end(calling, type(ending).__name__)
+        self._end(calling, label_of_ending(ending))
 
     def _end(self, calling: _Calling, how: str) -> None:
         caller = calling.caller
@@ -736,7 +744,7 @@ class Simulation:
         demand(late <= GRACE, 1, f"{caller.number} ended {late / SECOND} s too late")
         with suppress(KeyError):
             del self._store.callers[caller.ticket]
-        self._tell(f"{caller.number} ends: {how}")
+        self._tell(f"{caller.number} ends: {how}", f"{caller.number} ends {how}")
         if self._on_end is not None:
             retry_after = None
             if calling.retry_at is not None:

@@ -15,7 +15,8 @@ from attrs import define, frozen
 
 from muxcore.core.outcomes import Fault, Kind, Limit
 from muxcore.core.records import Call, Endpoint
-from muxcore.testing.simulation.running import INTERRUPTED, Ended, Simulation
+from muxcore.testing.simulation.labels import INTERRUPTED
+from muxcore.testing.simulation.running import Ended, Simulation
 from muxcore.testing.simulation.worlds import (
     SECOND,
     UNTIL_ITS_END,
