@@ -147,7 +147,7 @@ class _Body(io.BytesIO):
 
 def _multiplexer_without_network() -> tuple[Any, _Transport]:
     from muxcore import Multiplexer
-    from muxcore.shell.building import parts_of
+    from muxcore.shell.call.factory import parts_of
 
     transport = _Transport()
     config = pool_config(

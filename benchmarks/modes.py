@@ -19,20 +19,6 @@ from itertools import count, pairwise
 
 from attrs import define, evolve, field, frozen
 
-from muxcore.core.calling import (
-    Attempt,
-    Choose,
-    Ending,
-    Event,
-    Granted,
-    Pause,
-    Served,
-    Step,
-    Woken,
-    choose,
-    conduct,
-    serve,
-)
 from muxcore.core.outcomes import (
     End,
     Failed,
@@ -41,6 +27,20 @@ from muxcore.core.outcomes import (
     RateLimited,
     Responding,
     Succeeded,
+)
+from muxcore.core.protocol import (
+    Attempt,
+    CallEnding,
+    CallEvent,
+    CallServed,
+    CallStep,
+    Choose,
+    Sleep,
+    Slept,
+    Slot,
+    call_steps,
+    choose,
+    choose_all,
 )
 from muxcore.core.records import (
     Call,
@@ -112,8 +112,8 @@ class Server:
     cached: dict[str, tuple[int, datetime]] = field(factory=dict)
     spent: deque[tuple[datetime, int]] = field(factory=deque)
 
-    def play(self, granted: Granted, request: Request, now: datetime) -> Played:
-        alias, number = granted.endpoint.alias, granted.attempt
+    def play(self, slot: Slot, request: Request, now: datetime) -> Played:
+        alias, number = slot.endpoint.alias, slot.attempt
         quick = timedelta(seconds=0.2)
         for outage in self.outages:
             if outage.since <= now < outage.until:
@@ -142,7 +142,7 @@ class Server:
 class Course:
     """One call under way."""
 
-    steps: Generator[Step, Event, Ending]
+    steps: Generator[CallStep, CallEvent, CallEnding]
     request: Request
     began: datetime
     then: Callable[[Finished], None]
@@ -152,14 +152,14 @@ class Course:
 class Finished:
     """A call that is over: how, and after what time its first content had come."""
 
-    ending: Ending
+    ending: CallEnding
     first: timedelta
 
 
 @define
 class Waiting:
     course: Course
-    pause: Pause
+    pause: Sleep
     since: datetime
 
 
@@ -185,9 +185,9 @@ class World:
             act()
 
     def call(self, call: Call, request: Request, then: Callable[[Finished], None]) -> None:
-        self._go_on(Course(conduct(call), request, self.now, then), None)
+        self._go_on(Course(call_steps(call), request, self.now, then), None)
 
-    def _go_on(self, course: Course, event: Event | None) -> None:
+    def _go_on(self, course: Course, event: CallEvent | None) -> None:
         try:
             step = next(course.steps) if event is None else course.steps.send(event)
         except StopIteration as stop:
@@ -197,26 +197,26 @@ class World:
             case Choose():
                 self.state, choice = choose(self.state, self.mode, self.now, step.call)
                 self._go_on(course, choice)
-            case Pause():
+            case Sleep():
                 waiting = Waiting(course, step, self.now)
                 self.line.append(waiting)
                 self.at(step.wait.until, lambda: self._serve(waiting))
             case Attempt():
-                self._attempt(course, step.granted)
+                self._attempt(course, step.slot)
 
-    def _finish(self, course: Course, ending: Ending) -> None:
+    def _finish(self, course: Course, ending: CallEnding) -> None:
         first = timedelta()
-        if isinstance(ending, Served):
-            last = ending.trail[-1].granted.attempt
+        if isinstance(ending, CallServed):
+            last = ending.trail[-1].slot.attempt
             first = self.firsts.pop(last) - course.began
         course.then(Finished(ending, first))
 
-    def _attempt(self, course: Course, granted: Granted) -> None:
-        alias = granted.endpoint.alias
-        played = self.servers[alias].play(granted, course.request, self.now)
+    def _attempt(self, course: Course, slot: Slot) -> None:
+        alias = slot.endpoint.alias
+        played = self.servers[alias].play(slot, course.request, self.now)
         if isinstance(played.end, Succeeded):
-            self.firsts[granted.attempt] = self.now + played.first
-            responding = Responding(alias, granted.attempt, played.first)
+            self.firsts[slot.attempt] = self.now + played.first
+            responding = Responding(alias, slot.attempt, played.first)
             self.at(self.now + played.first, lambda: self._learn(responding))
 
         def end() -> None:
@@ -239,13 +239,13 @@ class World:
             evolve(w.pause.call, waited=w.pause.call.waited + (self.now - w.since))
             for w in line
         ]
-        self.state, choices = serve(self.state, self.mode, self.now, calls)
+        self.state, choices = choose_all(self.state, self.mode, self.now, calls)
         for waiting, choice in zip(line, choices, strict=True):
-            assert isinstance(choice, Granted | Wait | Exhausted)
+            assert isinstance(choice, Slot | Wait | Exhausted)
             if isinstance(choice, Wait) and waiting is not late:
                 self.line.append(waiting)
             else:
-                self._go_on(waiting.course, Woken(self.now - waiting.since, choice))
+                self._go_on(waiting.course, Slept(self.now - waiting.since, choice))
 
 
 # --- an agent ------------------------------------------------------------------------------
@@ -289,8 +289,8 @@ class Agent:
         self.world.call(call, request, lambda finished: self._take(request, finished))
 
     def _take(self, request: Request, finished: Finished) -> None:
-        if isinstance(finished.ending, Served):
-            self.served_by.append(finished.ending.trail[-1].granted.endpoint.alias)
+        if isinstance(finished.ending, CallServed):
+            self.served_by.append(finished.ending.trail[-1].slot.endpoint.alias)
             self.prompt += request.answer + self.dice.randint(100, 2500)
         else:
             self.lost += 1
@@ -539,9 +539,9 @@ def latencies(mode: Strategy, calls: int, per_second: float) -> Latencies:
     by_model: Counter[str] = Counter()
 
     def take(finished: Finished) -> None:
-        assert isinstance(finished.ending, Served)
+        assert isinstance(finished.ending, CallServed)
         firsts.append(finished.first.total_seconds())
-        by_model[finished.ending.trail[-1].granted.endpoint.alias] += 1
+        by_model[finished.ending.trail[-1].slot.endpoint.alias] += 1
 
     moment = START
     for number in range(calls):

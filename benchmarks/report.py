@@ -35,7 +35,7 @@ NOTES = """\
 - `requests.Session.post` reads the proxies, the certificates and `.netrc` of the environment
   at every call. vibe-mux reads the first two once for each endpoint, and never the third.
 - A call over a connection that is kept goes past `requests` and `urllib3`
-  (`muxcore/shell/kept.py`): the head of the request is the one that `http.client` wrote for
+  (`muxcore/shell/http/fast_path.py`): the head of the request is the one that `http.client` wrote for
   the last call, and a plain head of an answer is read by one regular expression instead of
   a parser for e-mail. Everything out of the ordinary takes the ordinary way.
 - All chunks of a stream that have come are taken out of their framing at once, and the

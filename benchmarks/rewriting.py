@@ -23,7 +23,7 @@ from muxcore.core.records import Endpoint, Wire  # noqa: E402 - after the path i
 from muxcore_backends.anthropic.turns import conversation  # noqa: E402 - after the path is set
 from muxcore_backends.anthropic.turns import steps as claude_steps  # noqa: E402 - after the path is set
 from muxcore_backends.generic import Generic, encode  # noqa: E402 - after the path is set
-from muxcore_backends.history.steps import Messages, Step, rewritten  # noqa: E402 - after the path is set
+from muxcore_backends.history.steps import Messages, Rewrite, rewritten  # noqa: E402 - after the path is set
 from muxcore_backends.mistral import Mistral  # noqa: E402 - after the path is set
 
 MESSAGES = 200
@@ -78,7 +78,7 @@ def forty(number: int) -> str:
     return f"call_{number:024d}"
 
 
-Case = tuple[str, tuple[Step, ...], Callable[[Messages], object], list[dict[str, Any]]]
+Case = tuple[str, tuple[Rewrite, ...], Callable[[Messages], object], list[dict[str, Any]]]
 
 
 def cases() -> list[Case]:

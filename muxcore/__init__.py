@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from muxcore.errors import StreamInterruptedError as StreamInterruptedError
     from muxcore.plugins.backend import Backend as Backend
     from muxcore.plugins.hookspecs import hookimpl as hookimpl
-    from muxcore.shell.multiplexer import Multiplexer as Multiplexer
+    from muxcore.shell.call.multiplexer import Multiplexer as Multiplexer
 
     load_config = load
 
@@ -69,7 +69,7 @@ _HOMES = {
     ),
     "muxcore.plugins.backend": ("Backend",),
     "muxcore.plugins.hookspecs": ("hookimpl",),
-    "muxcore.shell.multiplexer": ("Multiplexer",),
+    "muxcore.shell.call.multiplexer": ("Multiplexer",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
-from muxcore.plugins.backend import Answer, BadReplyError, Failure
+from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse
 from muxcore_backends import hints
 from muxcore_backends.complaints import LARGEST_WINDOW, Complaint, clean, read
 
@@ -284,7 +284,7 @@ KINDS: dict[int, Fault] = {
 }
 
 
-def classify(answer: Answer, now: datetime | None, otherwise: str = "") -> Failure:
+def classify(answer: HttpResponse, now: datetime | None, otherwise: str = "") -> Failure:
     """Say what `answer`, which is no reply, means. Never raises, whatever the bytes.
 
     Without `now`, a hint that names a moment is passed over. `otherwise` is the message when
@@ -314,7 +314,7 @@ def _inner_status(complaint: Complaint) -> int:
 
 
 def _classified(
-    answer: Answer, complaint: Complaint, status: int, said: str, now: datetime | None
+    answer: HttpResponse, complaint: Complaint, status: int, said: str, now: datetime | None
 ) -> Failure:
     text = complaint.text
     if status in {429, 413}:
@@ -333,7 +333,7 @@ def _classified(
     return Failure(kind, hints.hint(answer.headers, answer.body, now), clean(said))
 
 
-def _kind(answer: Answer, status: int, text: str, now: datetime | None) -> Kind:
+def _kind(answer: HttpResponse, status: int, text: str, now: datetime | None) -> Kind:
     if status == 429:  # noqa: PLR2004
         return Limit.QUOTA if _quota_is_spent(text) else Limit.RATE
     if status == 402:  # noqa: PLR2004
@@ -363,7 +363,7 @@ def _of_a_bad_request(text: str) -> Kind:
     return Refusal.REQUEST
 
 
-def _of_a_server_error(answer: Answer, text: str) -> Kind:
+def _of_a_server_error(answer: HttpResponse, text: str) -> Kind:
     if OUT_OF_MEMORY.search(text):
         return Fault.PERSISTENT
     if TEMPLATE.search(text) or ANY_TEMPLATE.search(text):
@@ -416,14 +416,14 @@ def _with_pull(said: str) -> str:
     return said if match is None else f"{said} (`ollama pull {match['name']}`)"
 
 
-def _redirected(answer: Answer) -> str:
+def _redirected(answer: HttpResponse) -> str:
     # Neither its path nor its query: a login page's may hold what is nobody's business.
     match = HOST.match(answer.headers.get("location", ""))
     where = f" to {match['host']}" if match else ""
     return clean(f"HTTP {answer.status}: a redirect{where}, which is never followed")
 
 
-def bad_reply(answer: Answer, otherwise: str) -> BadReplyError:
+def bad_reply(answer: HttpResponse, otherwise: str) -> BadReplyError:
     """Make the error for an answer that looked well: its own words, or these."""
     failure = classify(answer, None, otherwise)
     return BadReplyError(failure.message, failure)

@@ -13,7 +13,7 @@ from attrs import frozen
 from muxcore.assembling import usage_of
 from muxcore.chat import Chat, Json, Reply
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import Answer, Decoder, Failure, HttpRequest, KeyHeader
+from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
 from muxcore.plugins.hookspecs import BackendFactory, hookimpl
 from muxcore_backends import capabilities
 from muxcore_backends.capabilities import (
@@ -36,7 +36,7 @@ from muxcore_backends.history import contents, members, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.ids import LENIENT, NINE, UP_TO_40, ids
 from muxcore_backends.history.pairs import PAIRS
-from muxcore_backends.history.steps import Messages, Step, rewritten
+from muxcore_backends.history.steps import Messages, Rewrite, rewritten
 from muxcore_backends.shapes import (
     REASONING,
     MalformedError,
@@ -98,7 +98,7 @@ class Generic:
         """
         return rewritten(messages, self.steps(endpoint))
 
-    def steps(self, endpoint: Endpoint) -> tuple[Step, ...]:
+    def steps(self, endpoint: Endpoint) -> tuple[Rewrite, ...]:
         """Return what a history may need for this endpoint, in the order of doing it."""
         return _steps(endpoint)
 
@@ -143,7 +143,7 @@ class Generic:
         options = body.get("stream_options") or {}
         body["stream_options"] = {**options, "include_usage": True}
 
-    def reply(self, endpoint: Endpoint, answer: Answer) -> Reply:
+    def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
         """Decode a whole answer; raise `BadReplyError` for anything but one."""
         try:
             raw = json.loads(answer.body)
@@ -160,7 +160,7 @@ class Generic:
             raise bad_reply(answer, f"the answer is malformed: {error}") from None
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error" or choice.get("error"):
-            inner = Answer(answer.status, answer.headers, json.dumps(choice).encode())
+            inner = HttpResponse(answer.status, answer.headers, json.dumps(choice).encode())
             raise bad_reply(inner, "the answer ended with an error")
         finish_reason = finish_reason_of(
             finish_reason, calls=bool(message.get("tool_calls"))
@@ -171,12 +171,12 @@ class Generic:
     def stream(self, endpoint: Endpoint) -> Decoder:
         return GenericDecoder(endpoint.wire)
 
-    def failure(self, answer: Answer, now: datetime) -> Failure:
+    def failure(self, answer: HttpResponse, now: datetime) -> Failure:
         return classify(answer, now)
 
 
 @lru_cache(maxsize=256)
-def _steps(endpoint: Endpoint) -> tuple[Step, ...]:
+def _steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     """Choose the steps by what this endpoint has; what has no condition is for all."""
     has, wire = capabilities.of(endpoint), endpoint.wire
     field = wire.reasoning_field_name
@@ -190,7 +190,7 @@ def _steps(endpoint: Endpoint) -> tuple[Step, ...]:
     # Who is closed and wants Mistral's ids is Mistral.
     names = members.MISTRAL if nine else members.OPENAI
     signed = SIGNED_CALLS in has
-    conditional: tuple[tuple[bool, Step], ...] = (
+    conditional: tuple[tuple[bool, Rewrite], ...] = (
         (True, PAIRS),
         (True, CALLS),
         (True, ids(form)),

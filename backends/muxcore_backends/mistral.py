@@ -19,7 +19,7 @@ from muxcore_backends.history import contents, members, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.ids import NINE, ids
 from muxcore_backends.history.pairs import PAIRS
-from muxcore_backends.history.steps import Step
+from muxcore_backends.history.steps import Rewrite
 
 REASONING_EFFORTS = {"low": "none", "medium": "high", "high": "high", "max": "high"}
 """What vibe's levels of thinking are on this wire. "off" leaves it to the server: some of
@@ -58,7 +58,7 @@ class Mistral(Generic):
             chat = evolve(chat, extra=extra, max_tokens=limit)
         return super().request(endpoint, chat)
 
-    def steps(self, endpoint: Endpoint) -> tuple[Step, ...]:
+    def steps(self, endpoint: Endpoint) -> tuple[Rewrite, ...]:
         return _steps(endpoint)
 
     def others(self, said: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
@@ -77,7 +77,7 @@ class Mistral(Generic):
 
 
 @lru_cache(maxsize=256)
-def _steps(endpoint: Endpoint) -> tuple[Step, ...]:
+def _steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     wire = endpoint.wire
     refuses = REFUSES_REASONING in capabilities.settled((), wire.capabilities)
     takes_reasoning = wire.thinking != "off" and not refuses

@@ -8,7 +8,7 @@ from typing import Any
 from muxcore.assembling import usage_of
 from muxcore.chat import Chunk, Json
 from muxcore.core.records import Wire
-from muxcore.plugins.backend import Answer, BadReplyError, ServerEvent
+from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore_backends.failures import bad_reply
 from muxcore_backends.shapes import (
     FragmentJoint,
@@ -167,4 +167,4 @@ def _counted(usage: object) -> Json | None:
 
 
 def _bad(data: str, otherwise: str) -> BadReplyError:
-    return bad_reply(Answer(OK, {}, data.encode("utf-8", "replace")), otherwise)
+    return bad_reply(HttpResponse(OK, {}, data.encode("utf-8", "replace")), otherwise)

@@ -8,9 +8,9 @@ import sys
 
 from muxcore.chat import AttemptReport, Reply
 from muxcore.cli.main import FAILED, WELL
-from muxcore.core.cleaning import clean
+from muxcore.core.text import printable
 from muxcore.errors import StreamInterruptedError
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.multiplexer import Multiplexer
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,23 +24,23 @@ def run(options: argparse.Namespace) -> int:
         try:
             with multiplexer.stream(messages, model=options.model) as stream:
                 for chunk in stream:
-                    print(printable(chunk.text), end="", flush=True)
+                    print(printable_lines(chunk.text), end="", flush=True)
                 reply = stream.reply
         except StreamInterruptedError as error:
             print()
             print(f"vibe-mux: {error}", file=sys.stderr)
             return FAILED
     print()
-    for line in told(reply, verbose=options.verbose):
+    for line in answered_by(reply, verbose=options.verbose):
         print(line, file=sys.stderr)
     return WELL
 
 
-def told(reply: Reply, *, verbose: bool) -> list[str]:
+def answered_by(reply: Reply, *, verbose: bool) -> list[str]:
     """Say which model answered, and which were passed over."""
     *passed, last = reply.attempts
-    lines = [f"passed over {_told(attempt)}" for attempt in passed]
-    lines.append(f"answered by {clean(last.alias)}")
+    lines = [f"passed over {_describe_attempt(attempt)}" for attempt in passed]
+    lines.append(f"answered by {printable(last.alias)}")
     if verbose:
         usage = reply.usage
         lines[-1] += (
@@ -48,20 +48,20 @@ def told(reply: Reply, *, verbose: bool) -> list[str]:
             f" {usage.completion_tokens} out, finish reason {reply.finish_reason}"
         )
         lines += [
-            f"rewritten for {clean(attempt.alias)}: {', '.join(attempt.rewrites)}"
+            f"rewritten for {printable(attempt.alias)}: {', '.join(attempt.rewrites)}"
             for attempt in reply.attempts
             if attempt.rewrites
         ]
     return lines
 
 
-def printable(text: str) -> str:
+def printable_lines(text: str) -> str:
     """Keep line breaks and tabs, and nothing else that could steer a terminal."""
     return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
-def _told(attempt: AttemptReport) -> str:
-    text = f"{clean(attempt.alias)}: {attempt.outcome}"
+def _describe_attempt(attempt: AttemptReport) -> str:
+    text = f"{printable(attempt.alias)}: {attempt.outcome}"
     return f"{text} ({attempt.message})" if attempt.message else text
 
 

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from muxcore import config as configuration
-from muxcore.cli import phasing
+from muxcore.cli import phase_report as phasing
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config
-from muxcore.config.resolving import WEIGHTLESS
-from muxcore.core.cleaning import clean
+from muxcore.config.resolve import WEIGHTLESS
+from muxcore.core.phases import PRESENT, Phase
 from muxcore.core.records import Endpoint
-from muxcore.core.transition import PRESENT, Phase
+from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 
 
@@ -35,11 +35,11 @@ def run(options: argparse.Namespace) -> int:
         )
     warnings = config.warnings
     if options.json:
-        asked = phasing.told_json(present, config, phase) if options.phase else {}
+        asked = phasing.changes_json(present, config, phase) if options.phase else {}
         print(json.dumps({**picture_json(config), **asked}, indent=2))
         return WELL
     if options.phase:
-        print(phasing.told(present, config, phase))
+        print(phasing.describe_changes(present, config, phase))
         warnings = tuple(warning for warning in warnings if warning in present.warnings)
     print(picture(config))
     for warning in warnings:
@@ -65,16 +65,16 @@ def picture(config: Config) -> str:
     else:
         lines.append("The multiplexer is off: the active model alone is called.")
     lines.append("Pool, in order:" if len(config.endpoints) > 1 else "Pool:")
-    width = max(len(clean(endpoint.alias)) for endpoint in config.endpoints)
+    width = max(len(printable(endpoint.alias)) for endpoint in config.endpoints)
     for place, endpoint in enumerate(config.endpoints, start=1):
         facts = [
-            f"{clean(endpoint.model)} at {_host(endpoint)}",
+            f"{printable(endpoint.model)} at {_host(endpoint)}",
             "fallback" if endpoint.is_fallback else "primary",
             *_share(config, endpoint),
             *_sizes(endpoint),
             _key(config, endpoint),
         ]
-        lines.append(f"  {place}. {clean(endpoint.alias):<{width}}  {', '.join(facts)}")
+        lines.append(f"  {place}. {printable(endpoint.alias):<{width}}  {', '.join(facts)}")
     return "\n".join(lines)
 
 
@@ -129,7 +129,7 @@ def _sizes(endpoint: Endpoint) -> list[str]:
 
 
 def _key(config: Config, endpoint: Endpoint) -> str:
-    variable = clean(endpoint.wire.key_variable)
+    variable = printable(endpoint.wire.key_variable)
     if not variable:
         return "no key"
     key = config.keys.get(endpoint.alias)
@@ -140,4 +140,4 @@ def _key(config: Config, endpoint: Endpoint) -> str:
 
 def _host(endpoint: Endpoint) -> str:
     parts = urlsplit(endpoint.wire.api_base)
-    return clean(parts.netloc.rpartition("@")[2])
+    return printable(parts.netloc.rpartition("@")[2])

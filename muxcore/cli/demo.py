@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from muxcore.chat import Reply
 from muxcore.cli.main import FAILED, WELL
 from muxcore.shell import clock
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Answer, Cut, Model, StandInServer, rate_limited
 
 COOLDOWN = timedelta(seconds=2)

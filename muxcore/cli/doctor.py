@@ -12,9 +12,9 @@ from typing import Any
 from muxcore import config as configuration
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config
-from muxcore.core.cleaning import clean
+from muxcore.core.text import printable
 from muxcore.errors import ConfigError
-from muxcore.setup.probing import Check, Report, probe_all
+from muxcore.setup.probes import Check, Report, probe_all
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def table(reports: Sequence[Report]) -> str:
     head = ["model", *map(str, Check), "limits announced"]
     rows = [
         [
-            clean(report.endpoint.alias),
+            printable(report.endpoint.alias),
             *(str(report.results[check]) for check in Check),
             ", ".join(f"{what}: {left}" for what, left in report.limits.items()) or "none",
         ]
@@ -85,7 +85,7 @@ def table(reports: Sequence[Report]) -> str:
         for row in [head, *rows]
     ]
     faults = [
-        f"  {clean(report.endpoint.alias)}: {fault}"
+        f"  {printable(report.endpoint.alias)}: {fault}"
         for report in reports
         for fault in report.faults
     ]

@@ -13,22 +13,23 @@ from typing import Any
 from attrs import evolve
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
-from muxcore.config.reading import FILE_NAME, read, vibe_home
-from muxcore.config.resolving import resolve
-from muxcore.core.cleaning import clean
+from muxcore.config.read import FILE_NAME, read, vibe_home
+from muxcore.config.resolve import resolve
+from muxcore.core.text import printable
 from muxcore.errors import ConfigError
-from muxcore.setup import files, finding, shims
-from muxcore.setup.choosing import (
+from muxcore.setup import files, shims
+from muxcore.setup import unknown_servers as finding
+from muxcore.setup.files import Note
+from muxcore.setup.proposal import (
     FAILOVER,
     LOAD_BALANCE,
-    Candidate,
+    PoolCandidate,
     candidates,
     document_of,
     pool_of,
     wanted_of,
 )
-from muxcore.setup.editing import Wanted, edited, present
-from muxcore.setup.files import Note
+from muxcore.setup.section_edit import Wanted, edited, present
 from muxcore.setup.shims import Shim
 
 MODES = {
@@ -98,14 +99,14 @@ def _set_up(
     return _written(file, after, wanted, options, talks=talks)
 
 
-def _tell_left_out(found: Sequence[Candidate]) -> None:
+def _tell_left_out(found: Sequence[PoolCandidate]) -> None:
     for candidate in found:
         if not candidate.is_ready:
             print(f"left out: {candidate}", file=sys.stderr)
 
 
 def _tell_of_unknown(
-    data: Mapping[str, Any], found: Sequence[Candidate], file: Path
+    data: Mapping[str, Any], found: Sequence[PoolCandidate], file: Path
 ) -> None:
     """Tell of servers on this machine that the config does not know."""
     aliases = [candidate.alias for candidate in found]
@@ -139,7 +140,7 @@ def _written(
     files.install(file, after)
     kept = f" It was copied to {backup} before." if backup.exists() else ""
     print(f"Written.{kept} `vibe-mux init --uninstall` undoes it.")
-    first = clean(wanted.pool[0].alias)
+    first = printable(wanted.pool[0].alias)
     print(
         "Next: `vibe-mux run -- vibe`, and to see a failover before you need one:"
         f" `vibe-mux run --break {first}=429@3 -- vibe`"
@@ -171,10 +172,10 @@ def _difference(file: Path, before: str, after: str) -> str:
 # --- the dialogue --------------------------------------------------------------------------
 
 
-def _asked(found: Sequence[Candidate], now: Wanted | None) -> Wanted | None:
+def _asked(found: Sequence[PoolCandidate], now: Wanted | None) -> Wanted | None:
     """Ask which models, and how; None keeps a pool that is there."""
     if now is not None:
-        print("The config has a pool:", ", ".join(clean(e.alias) for e in now.pool))
+        print("The config has a pool:", ", ".join(printable(e.alias) for e in now.pool))
         if _agrees("Keep it, and switch the multiplexer on?", otherwise=True):
             return None
     for number, candidate in enumerate(found, start=1):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 
-from muxcore.core.transition import Phase
+from muxcore.core.phases import Phase
 from muxcore.errors import MultiplexerError
 
 WELL, FAILED, WRONG_USAGE = 0, 1, 2

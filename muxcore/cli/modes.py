@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from muxcore.cli.main import WELL
-from muxcore.core.cleaning import clean
+from muxcore.core.text import printable
 from muxcore.plugins.listing import listing
 
 
@@ -21,16 +21,16 @@ def run(options: argparse.Namespace) -> int:
         print(f"{title}:")
         print(*_lines(found[kind]), sep="\n")
     for problem in found["problems"]:
-        print(f"warning: {clean(problem)}", file=sys.stderr)
+        print(f"warning: {printable(problem)}", file=sys.stderr)
     return WELL
 
 
 def _lines(entries: list[dict[str, Any]]) -> list[str]:
     rows = [
         (
-            clean(e["name"]),
-            clean(f"{e['distribution']} {e['version']}".rstrip()),
-            clean(e["summary"]),
+            printable(e["name"]),
+            printable(f"{e['distribution']} {e['version']}".rstrip()),
+            printable(e["summary"]),
         )
         for e in entries
     ]

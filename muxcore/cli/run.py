@@ -15,18 +15,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from muxcore import config as configuration
+from muxcore.agents.leasing import Lease, leasing
+from muxcore.agents.process import run_through
 from muxcore.cli.main import FAILED, WRONG_USAGE
 from muxcore.config import Config, addresses
-from muxcore.config.reading import FILE_NAME, read, vibe_home
-from muxcore.core.cleaning import clean
+from muxcore.config.read import FILE_NAME, read, vibe_home
+from muxcore.core.text import printable
 from muxcore.errors import ConfigError
-from muxcore.gateway import skill
-from muxcore.gateway.drilling import parse_drill
-from muxcore.gateway.showing import Off
+from muxcore.gateway.api import skill
+from muxcore.gateway.api.status_page import SwitchOnHint
+from muxcore.gateway.faults.spec import parse_drill
 from muxcore.setup import shims
-from muxcore.vibe.launching import Access, settings
-from muxcore.vibe.leasing import Lease, leasing
-from muxcore.vibe.running import run_through
+from muxcore.vibe.environment import Access, settings
 
 NOT_FOUND, NOT_RUNNABLE = 127, 126
 """As shells report them."""
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     environment = dict(os.environ)
     program = _found(command[0], environment)
     if program is None:
-        return _failed(f"{clean(command[0])}: not found", NOT_FOUND)
+        return _failed(f"{printable(command[0])}: not found", NOT_FOUND)
     command = [program, *command[1:]]
     own = vibe_home(environment) / FILE_NAME
     file = own if options.config is None else Path(options.config).expanduser().resolve()
@@ -115,7 +115,7 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> int:
         return run_through(command, environment)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        return _failed(f"{clean(command[0])}: {reason}", NOT_RUNNABLE)
+        return _failed(f"{printable(command[0])}: {reason}", NOT_RUNNABLE)
 
 
 def _own_data(environment: Mapping[str, str]) -> Mapping[str, Any]:
@@ -173,19 +173,21 @@ def _welcome(config: Config, drills: Sequence[str]) -> list[str]:
     else:
         places.append("no model is on this machine")
     told = [f"{config.mode}; {'; '.join(places)}", *config.warnings]
-    return [clean(line) for line in (*told, *(f"fire drill: {drill}" for drill in drills))]
+    return [
+        printable(line) for line in (*told, *(f"fire drill: {drill}" for drill in drills))
+    ]
 
 
 def _off(config: Config, file: Path, environment: Mapping[str, str]) -> list[str]:
     """Say that vibe goes past the pool, and what would change that."""
     data = read(file if config.source is not None else None, environment).data
-    off = Off.of(config.active_model, file, data)
+    off = SwitchOnHint.of(config.active_model, file, data)
     section = data.get("multiplexer")
     title = "the multiplexer is off; vibe runs as it is"
     if isinstance(section, Mapping) and section.get("enabled") is False:
         # Who has said so knows it.
         return [title]
-    where = clean(str(file))
+    where = printable(str(file))
     to_do = (
         f"to switch it on, change [multiplexer] in {where} to"
         if off.has_section
@@ -195,18 +197,18 @@ def _off(config: Config, file: Path, environment: Mapping[str, str]) -> list[str
 
 
 def _broken(error: ConfigError, program: str) -> list[str]:
-    problems = [clean(problem) for problem in error.problems]
+    problems = [printable(problem) for problem in error.problems]
     shown = problems[:MOST_LINES]
     if len(problems) > len(shown):
         shown.append(f"and {len(problems) - len(shown)} more; see `vibe-mux check`")
-    name = clean(Path(program).stem)
+    name = printable(Path(program).stem)
     return ["the config cannot be used:", *shown, f"{name} runs as it is, without the pool"]
 
 
 def _receipt(lease: Lease, label: str) -> str:
     told = lease.receipt(label)
     if told is None:
-        words = clean(lease.last_words)
+        words = printable(lease.last_words)
         return f"the server has ended before vibe{words and f': {words}'}"
     if not told["calls"] and not told["failed_calls"]:
         return "no model was called"
@@ -221,7 +223,7 @@ def receipt_line(told: Mapping[str, Any]) -> str:
         first.append(f"{_duration(saved)} of waiting saved")
     calls = told["calls"]
     number = sum(calls.values())
-    by_model = ", ".join(f"{clean(alias)} {count}" for alias, count in calls.items())
+    by_model = ", ".join(f"{printable(alias)} {count}" for alias, count in calls.items())
     rest = [f"{number} call{'' if number == 1 else 's'}{by_model and f' ({by_model})'}"]
     if told["failed_calls"]:
         rest.append(f"{told['failed_calls']} failed")

@@ -15,11 +15,11 @@ from importlib import import_module
 from pathlib import Path
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
-from muxcore.gateway.drilling import parse_drill
-from muxcore.gateway.following import ConfigFollower
-from muxcore.gateway.guarding import is_loopback
-from muxcore.gateway.joining import TOKEN_VARIABLE, Server, publishing
-from muxcore.gateway.server import Gateway
+from muxcore.gateway.api.authorization import is_loopback
+from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing
+from muxcore.gateway.faults.spec import parse_drill
+from muxcore.gateway.http.server import Gateway
+from muxcore.gateway.reload import ReloadingPool
 
 SHORTEST_EXPOSED_TOKEN = 16
 DRAIN_SECONDS = 30.0
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"vibe-mux: --break: {error}", file=sys.stderr)
         return WRONG_USAGE
     stopping = _Stopping()
-    pool = ConfigFollower(options.config, drills=drills)
+    pool = ReloadingPool(options.config, drills=drills)
     try:
         gateway = Gateway(
             pool,
@@ -118,7 +118,7 @@ def _serve(
     with published as hindrance:
         _tell(gateway, options, hindrance, shows_token=shows_token)
         # It is ready before requests is imported, for which the first call need not wait.
-        late = ("muxcore.shell.streaming",)
+        late = ("muxcore.shell.call.stream",)
         threading.Thread(target=import_module, args=late, daemon=True).start()
         if not (options.leased and _stays_unleased(gateway, stopping)):
             stopping.wait()

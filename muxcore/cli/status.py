@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from muxcore.cli.main import FAILED, WELL
-from muxcore.config.reading import FILE_NAME, vibe_home
-from muxcore.core.cleaning import clean
-from muxcore.gateway.joining import (
+from muxcore.config.read import FILE_NAME, vibe_home
+from muxcore.core.text import printable
+from muxcore.gateway.discovery import (
     NotReachableError,
     Server,
     all_published,
@@ -61,9 +61,7 @@ def _nobody(config: Path) -> str:
     text = f"no server runs for {config}; `vibe-mux serve` starts one"
     others = [server.config for server in all_published(os.environ)]
     if others:
-        text += (
-            f" (there is one for {', '.join(map(clean, others))}: name it with --config)"
-        )
+        text += f" (there is one for {', '.join(map(printable, others))}: name it with --config)"
     return text
 
 
@@ -96,10 +94,10 @@ def table(told: dict[str, Any]) -> Any:
     from rich.table import Table  # noqa: PLC0415 - an extra
     from rich.text import Text  # noqa: PLC0415
 
-    title = f"{clean(told['mode'])}: {told['models_available']}/{told['models_in_pool']} available"
+    title = f"{printable(told['mode'])}: {told['models_available']}/{told['models_in_pool']} available"
     if not told["enabled"]:
         title = "The multiplexer is off"
-    drawn = Table(title=title, caption="\n".join(map(clean, told["notices"])) or None)
+    drawn = Table(title=title, caption="\n".join(map(printable, told["notices"])) or None)
     for name in ("Model", "Standing"):
         drawn.add_column(name)
     for name in (
@@ -114,14 +112,14 @@ def table(told: dict[str, Any]) -> Any:
     ):
         drawn.add_column(name, justify="right")
     for alias, model in told["per_model"].items():
-        drawn.add_row(*map(Text, (clean(alias), _standing(model), *_numbers(model))))
+        drawn.add_row(*map(Text, (printable(alias), _standing(model), *_numbers(model))))
     return drawn
 
 
 def _standing(model: dict[str, Any]) -> str:
     if model["is_disabled"]:
         until = datetime.fromisoformat(model["disabled_until"]).astimezone()
-        return f"🔴 until {until:%H:%M:%S} ({clean(model['disabled_for'])})"
+        return f"🔴 until {until:%H:%M:%S} ({printable(model['disabled_for'])})"
     return "🟡 on probation" if model["on_probation"] else "🟢 active"
 
 

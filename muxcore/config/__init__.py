@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from muxcore.config.keys import Key
-from muxcore.config.reading import read
+from muxcore.config.read import read
 from muxcore.config.records import Config, Timeouts
-from muxcore.config.resolving import resolve
-from muxcore.core.transition import PRESENT, Phase
+from muxcore.config.resolve import resolve
+from muxcore.core.phases import PRESENT, Phase
 
 __all__ = ["Config", "Key", "Phase", "Source", "Timeouts", "load"]
 

@@ -37,7 +37,7 @@ class Keyring:
             found = (look(service, variable) for service in SERVICES)
             secret = next((text for text in found if text), None)
         except Exception as error:  # noqa: BLE001 - its backends raise as they please
-            self.fault = _told(error)
+            self.fault = _describe_failure(error)
             return None
         self.fault = ""
         return secret
@@ -58,7 +58,7 @@ def _system() -> Look:
     return keyring.get_password
 
 
-def _told(error: Exception) -> str:
+def _describe_failure(error: Exception) -> str:
     """Say it by its kind: the words of a backend may hold anything."""
     match type(error).__name__:
         case "NoKeyringError" | "InitError" | "ImportError" | "ModuleNotFoundError":

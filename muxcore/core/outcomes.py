@@ -45,7 +45,7 @@ class Refusal(StrEnum):
 
 Kind: TypeAlias = Limit | Fault | Refusal
 
-PASSING = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
+TRANSIENT_KINDS = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
 """What may be over in seconds. To try again soon after anything else is pointless."""
 
 

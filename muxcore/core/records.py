@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from muxcore.core.outcomes import PASSING, Fault, Limit
+from muxcore.core.outcomes import TRANSIENT_KINDS, Fault, Limit
 
 LAST_RESORT_AFTER_ERROR = tuple(
     timedelta(seconds=seconds) for seconds in (1, 2, *(4,) * 7, 12)
@@ -82,7 +82,7 @@ class Endpoint:
 
 
 @frozen
-class Spell:
+class Cooldown:
     """A time `since <= now < until` in which an endpoint is disabled, for one cause.
 
     An interval, so that a clock set back ends it. It outlives its end as the memory of what
@@ -105,14 +105,14 @@ class Spell:
         return self.since <= now < self.until
 
     @property
-    def grave(self) -> bool:
+    def permanent(self) -> bool:
         """Whether trying again soon is pointless: quota, payment, key, model, persistent."""
-        return self.cause not in PASSING
+        return self.cause not in TRANSIENT_KINDS
 
     @property
     def opens_at(self) -> datetime:
         """When the endpoint may be tried, if nobody else can serve: a last resort."""
-        if self.grave:
+        if self.permanent:
             return self.until
         if isinstance(self.cause, Fault):
             step = min(self.failures, len(LAST_RESORT_AFTER_ERROR)) - 1
@@ -131,8 +131,8 @@ class Health:
     of the other.
     """
 
-    limited: Spell | None = None
-    broken: Spell | None = None
+    limited: Cooldown | None = None
+    broken: Cooldown | None = None
     under_way: tuple[int, ...] = ()
     """The numbers of the attempts in flight, ascending."""
 
@@ -141,23 +141,23 @@ class Health:
         return len(self.under_way)
 
     @property
-    def spells(self) -> tuple[Spell, ...]:
+    def cooldowns(self) -> tuple[Cooldown, ...]:
         return tuple(s for s in (self.limited, self.broken) if s is not None)
 
     @property
     def disabled_until(self) -> datetime | None:
         """The later end of its spells, past or to come; None without any."""
-        return max((spell.until for spell in self.spells), default=None)
+        return max((cooldown.until for cooldown in self.cooldowns), default=None)
 
-    def disabling(self, now: datetime) -> Spell | None:
+    def active_cooldown(self, now: datetime) -> Cooldown | None:
         """Return the spell that disables it now, the one that ends last, if any does."""
-        active = [spell for spell in self.spells if spell.active(now)]
-        return max(active, key=lambda spell: spell.until, default=None)
+        active = [cooldown for cooldown in self.cooldowns if cooldown.active(now)]
+        return max(active, key=lambda cooldown: cooldown.until, default=None)
 
     @property
     def unproven(self) -> bool:
         """Whether a spell is not yet followed by a response: once over, it is probation."""
-        return any(not spell.proven for spell in self.spells)
+        return any(not cooldown.proven for cooldown in self.cooldowns)
 
     def probed(self, now: datetime) -> bool:
         """Whether an attempt is under way that began after the failure: its probe."""
@@ -165,13 +165,18 @@ class Health:
             return False
         latest = self.under_way[-1]
         return any(
-            latest > spell.newest and (not spell.proven or spell.active(now))
-            for spell in self.spells
+            latest > cooldown.newest and (not cooldown.proven or cooldown.active(now))
+            for cooldown in self.cooldowns
         )
 
     def opens_at(self, now: datetime) -> datetime:
         """Return the earliest moment, never before `now`, at which it may be a last resort."""
-        return max([now, *(spell.opens_at for spell in self.spells if spell.active(now))])
+        return max(
+            [
+                now,
+                *(cooldown.opens_at for cooldown in self.cooldowns if cooldown.active(now)),
+            ]
+        )
 
 
 @frozen
@@ -287,7 +292,7 @@ class Call:
     prompt_tokens: int | None = None
     deadline: datetime | None = None
     tried: tuple[str, ...] = ()
-    barred: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     waited: timedelta = timedelta()
     larger_than: int | None = None
     refused_dialects: tuple[str, ...] = ()
@@ -303,7 +308,7 @@ class Call:
         return len(self.tried) - len(set(self.tried))
 
 
-class Why(StrEnum):
+class PickReason(StrEnum):
     """Why an endpoint was picked."""
 
     MODE = "the mode's choice"
@@ -312,7 +317,7 @@ class Why(StrEnum):
     LAST_RESORT = "nobody else can serve"
 
 
-class Reason(StrEnum):
+class WaitReason(StrEnum):
     """What a call waits for, or why it stops."""
 
     BUSY = "every model that could serve is busy"
@@ -327,7 +332,7 @@ class Picked:
     """Attempt this endpoint. Give `memory` to `Started`."""
 
     endpoint: Endpoint
-    reason: Why
+    reason: PickReason
     memory: object = field(default=None, repr=False)
 
 
@@ -336,7 +341,7 @@ class Wait:
     """Look again when anything changes, and at `until` at the latest."""
 
     until: datetime
-    reason: Reason
+    reason: WaitReason
 
 
 @frozen
@@ -344,7 +349,7 @@ class Exhausted:
     """No model can serve this call. At `retry_at` one may be tried; None: nobody can say."""
 
     retry_at: datetime | None
-    reason: Reason
+    reason: WaitReason
 
 
 Choice: TypeAlias = Picked | Wait | Exhausted

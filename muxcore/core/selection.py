@@ -28,12 +28,12 @@ from muxcore.core.records import (
     Endpoint,
     Exhausted,
     Picked,
+    PickReason,
     Pin,
     PoolState,
-    Reason,
     Sticky,
     Wait,
-    Why,
+    WaitReason,
 )
 from muxcore.core.strategy import Strategy
 from muxcore.errors import StrategyError
@@ -61,7 +61,7 @@ OPEN = Standing.OPEN
 
 
 @frozen
-class Passed:
+class Verdict:
     """Why an endpoint was not picked: `explain` gives one for each.
 
     `until` is the end of its disabling, if it is disabled.
@@ -86,17 +86,19 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
             if _stays(state.policy.sticky, call):
                 for candidate in (*primaries, *fallbacks):
                     if candidate.endpoint.alias == pin.alias:
-                        return Picked(candidate.endpoint, Why.STICKY, state.memory)
+                        return Picked(candidate.endpoint, PickReason.STICKY, state.memory)
             # The mode decides afresh, and may weigh what it would leave behind.
             call = evolve(call, pin=pin)
     if primaries:
-        return _picked(state, mode, primaries, Why.MODE, call, now)
+        return _picked(state, mode, primaries, PickReason.MODE, call, now)
     patience = _patience(state, call, now, for_primary=True)
     waiting_for_primary = primary_busy and patience > timedelta()
     if fallbacks and waiting_for_primary:
-        return Wait(_primary_opens(state, call, window, now, now + patience), Reason.BUSY)
+        return Wait(
+            _primary_opens(state, call, window, now, now + patience), WaitReason.BUSY
+        )
     if fallbacks:
-        return _picked(state, mode, fallbacks, Why.FALLBACK, call, now)
+        return _picked(state, mode, fallbacks, PickReason.FALLBACK, call, now)
     if not waiting_for_primary:
         patience = _patience(state, call, now)
     return _nobody_open(
@@ -104,18 +106,18 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
     )
 
 
-def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Passed, ...]:
+def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdict, ...]:
     """Return where each endpoint stands for `call`, in pool order."""
     window = _window_needed(state, call)
     passed = []
     for candidate in state.candidates:
         standing = _standing(candidate, call, window, now)
-        spell = candidate.health.disabling(now)
-        if spell is None:
-            passed.append(Passed(candidate.endpoint.alias, standing))
+        cooldown = candidate.health.active_cooldown(now)
+        if cooldown is None:
+            passed.append(Verdict(candidate.endpoint.alias, standing))
         else:
             alias = candidate.endpoint.alias
-            passed.append(Passed(alias, standing, spell.until, spell.cause))
+            passed.append(Verdict(alias, standing, cooldown.until, cooldown.cause))
     return tuple(passed)
 
 
@@ -155,7 +157,7 @@ def _standing(candidate: Candidate, call: Call, window: int, now: datetime) -> S
     if endpoint.alias in call.tried:
         return Standing.TRIED
     if health.limited is not None or health.broken is not None:
-        if health.disabling(now) is not None:
+        if health.active_cooldown(now) is not None:
             return Standing.DISABLED
         if health.probed(now):
             return Standing.PROBED
@@ -221,7 +223,7 @@ def _picked(
     state: PoolState,
     mode: Strategy,
     tier: Sequence[Candidate],
-    why: Why,
+    why: PickReason,
     call: Call,
     now: datetime,
 ) -> Picked:
@@ -267,11 +269,11 @@ def _primary_opens(
 ) -> datetime:
     """Return when a primary will be open, or else `limit`: a slot may be given back sooner."""
     ends = [
-        spell.until
+        cooldown.until
         for candidate in state.candidates
         if not candidate.endpoint.is_fallback
         and _standing(candidate, call, window, now) is Standing.DISABLED
-        and (spell := candidate.health.disabling(now)) is not None
+        and (cooldown := candidate.health.active_cooldown(now)) is not None
     ]
     return min([limit, *ends])
 
@@ -292,12 +294,12 @@ def _nobody_open(
         if _fits(candidate.endpoint, call, window)
     ]
     if not fitting:
-        return Exhausted(None, Reason.UNFIT)
+        return Exhausted(None, WaitReason.UNFIT)
     # When a slot will be given back, nobody can say.
     moments = [at for _, at, occupied in fitting if at > now or not occupied]
     retry_at = min(moments, default=None)
     if call.deadline is not None and now >= call.deadline:
-        return Exhausted(retry_at, Reason.DEADLINE)
+        return Exhausted(retry_at, WaitReason.DEADLINE)
     reachable = [
         (candidate, at, occupied)
         for candidate, at, occupied in fitting
@@ -305,14 +307,14 @@ def _nobody_open(
         and not (primaries_only and candidate.endpoint.is_fallback)
     ]
     if not reachable:
-        return Exhausted(retry_at, Reason.TRIED)
+        return Exhausted(retry_at, WaitReason.TRIED)
 
     due = [c for c, at, occupied in reachable if at <= now and not occupied]
     if due:
-        first = min(due, key=lambda c: (c.endpoint.is_fallback, _since_due(c, now)))
-        return Picked(first.endpoint, Why.LAST_RESORT, state.memory)
+        first = min(due, key=lambda c: (c.endpoint.is_fallback, _due_since(c, now)))
+        return Picked(first.endpoint, PickReason.LAST_RESORT, state.memory)
 
-    reason = Reason.DISABLED
+    reason = WaitReason.DISABLED
     openings: list[datetime] = []
     for candidate, at, occupied in reachable:
         if not occupied:
@@ -320,7 +322,7 @@ def _nobody_open(
         elif at <= max(now, limit) or candidate.health.probed(now):
             # A slot may be given back, and a probe succeed, at any moment. But a slot of a
             # model that stays disabled helps nobody.
-            reason = Reason.BUSY
+            reason = WaitReason.BUSY
             openings.append(min(limit, _frees_itself(candidate, now) or limit))
     until = min(openings, default=None)
     if until is None or until > limit or limit <= now:
@@ -333,8 +335,8 @@ def _may_be_tried(candidate: Candidate, state: PoolState, call: Call) -> bool:
     alias = candidate.endpoint.alias
     if alias not in call.tried:
         return True
-    barred = state.policy.direct or alias in call.barred
-    return not barred and call.repeats < MOST_REPEATS
+    excluded = state.policy.direct or alias in call.excluded
+    return not excluded and call.repeats < MOST_REPEATS
 
 
 def _occupied(candidate: Candidate, now: datetime) -> bool:
@@ -346,11 +348,13 @@ def _occupied(candidate: Candidate, now: datetime) -> bool:
 
 def _frees_itself(candidate: Candidate, now: datetime) -> datetime | None:
     """Return when it is open to all whatever its probe does, as that has responded."""
-    spell = candidate.health.disabling(now)
-    return None if spell is None or candidate.health.unproven else spell.until
+    cooldown = candidate.health.active_cooldown(now)
+    return None if cooldown is None or candidate.health.unproven else cooldown.until
 
 
-def _since_due(candidate: Candidate, now: datetime) -> datetime:
+def _due_since(candidate: Candidate, now: datetime) -> datetime:
     """Order last resorts: the one whose time came first goes first."""
-    spells = [spell.opens_at for spell in candidate.health.spells if spell.active(now)]
-    return max(spells, default=now)
+    cooldowns = [
+        cooldown.opens_at for cooldown in candidate.health.cooldowns if cooldown.active(now)
+    ]
+    return max(cooldowns, default=now)

@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import frozen
 
-from muxcore.core.cleaning import clean
 from muxcore.core.records import Candidate, PoolState
+from muxcore.core.text import printable
 
 ACTIVE, PROBATION, DISABLED = "🟢", "🟡", "🔴"
 
@@ -68,12 +68,12 @@ class Status:
         lines = [
             "## Multiplexer Status",
             "",
-            f"**Mode:** {clean(self.mode)}",
+            f"**Mode:** {printable(self.mode)}",
             f"**Pool:** {self.models_available}/{len(self.models)} models available",
             "",
         ]
         for notice in self.notices:
-            lines += [f"> {clean(notice)}", ""]
+            lines += [f"> {printable(notice)}", ""]
         lines += ["### Per-Model Statistics", ""]
         for model in self.models:
             lines += [*self._model_lines(model), ""]
@@ -82,7 +82,7 @@ class Status:
     def _model_lines(self, model: ModelStatus) -> list[str]:
         rate = f"{model.success_rate:.0%}"
         lines = [
-            f"**{clean(model.alias)}**: {self._standing(model)}",
+            f"**{printable(model.alias)}**: {self._standing(model)}",
             (
                 f"  - Success: {model.success_count}"
                 f" | Rate limited: {model.rate_limit_count}"
@@ -138,7 +138,7 @@ def status_of(
 
 def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:
     endpoint, health, tally = candidate.endpoint, candidate.health, candidate.tally
-    spell = health.disabling(now)
+    cooldown = health.active_cooldown(now)
     return ModelStatus(
         alias=endpoint.alias,
         success_count=tally.succeeded,
@@ -154,9 +154,9 @@ def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:
         priced=bool(endpoint.input_price or endpoint.output_price),
         first_content=tally.first_content,
         is_fallback=endpoint.is_fallback,
-        on_probation=spell is None and health.unproven,
-        disabled_until=None if spell is None else spell.until,
-        cause="" if spell is None else str(spell.cause),
+        on_probation=cooldown is None and health.unproven,
+        disabled_until=None if cooldown is None else cooldown.until,
+        cause="" if cooldown is None else str(cooldown.cause),
     )
 
 

@@ -30,7 +30,7 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
-from muxcore.core.records import Candidate, Health, Pin, Policy, PoolState, Spell, Tally
+from muxcore.core.records import Candidate, Cooldown, Health, Pin, Policy, PoolState, Tally
 
 LONGEST_HINT = timedelta(hours=1)
 QUOTA_DURATION = timedelta(minutes=15)
@@ -59,7 +59,9 @@ def update(state: PoolState, outcome: Outcome, now: datetime) -> PoolState:
             assert_never(never)
 
 
-def cooldown(policy: Policy, outcome: RateLimited | Failed, failures: int) -> timedelta:
+def cooldown_length(
+    policy: Policy, outcome: RateLimited | Failed, failures: int
+) -> timedelta:
     """Return for how long this disables, as the `failures`-th of its kind in a row."""
     rate = policy.rate_limit_disable_duration
     error = policy.persistent_error_disable_duration
@@ -218,32 +220,35 @@ def _reset(state: PoolState, outcome: Reset) -> PoolState:
 
 
 def _disabled(
-    spell: Spell | None, outcome: RateLimited | Failed, state: PoolState, now: datetime
-) -> Spell:
+    cooldown: Cooldown | None,
+    outcome: RateLimited | Failed,
+    state: PoolState,
+    now: datetime,
+) -> Cooldown:
     """Return the spell that this failure begins, or lengthens."""
-    fresh = Spell(
+    fresh = Cooldown(
         since=now,
-        until=now + cooldown(state.policy, outcome, 1),
+        until=now + cooldown_length(state.policy, outcome, 1),
         cause=outcome.kind,
         newest=state.attempts,
         failures=1,
         failed_at=now,
         hint=_hint(outcome),
     )
-    if spell is None:
+    if cooldown is None:
         return fresh
     failures = 1
-    if spell.grave == fresh.grave:
-        failures = spell.failures + (outcome.attempt > spell.newest)
-    until = now + cooldown(state.policy, outcome, failures)
-    if not spell.active(now):
+    if cooldown.permanent == fresh.permanent:
+        failures = cooldown.failures + (outcome.attempt > cooldown.newest)
+    until = now + cooldown_length(state.policy, outcome, failures)
+    if not cooldown.active(now):
         return evolve(fresh, failures=failures, until=until)
-    if spell.grave and not fresh.grave:
+    if cooldown.permanent and not fresh.permanent:
         # The graver cause stays while it lasts: "try again soon" says nothing of a bad key.
-        until = max(spell.until, until)
-        return evolve(spell, until=until, newest=state.attempts, proven=False)
-    until = max(spell.until, until)
-    return evolve(fresh, failures=failures, since=spell.since, until=until)
+        until = max(cooldown.until, until)
+        return evolve(cooldown, until=until, newest=state.attempts, proven=False)
+    until = max(cooldown.until, until)
+    return evolve(fresh, failures=failures, since=cooldown.since, until=until)
 
 
 def _hint(outcome: RateLimited | Failed) -> timedelta | None:
@@ -252,15 +257,15 @@ def _hint(outcome: RateLimited | Failed) -> timedelta | None:
     return None if hint is None or hint <= timedelta() else min(hint, LONGEST_HINT)
 
 
-def _proven(spell: Spell | None, attempt: int) -> Spell | None:
+def _proven(cooldown: Cooldown | None, attempt: int) -> Cooldown | None:
     """End the probation after a spell: an attempt from after the failure has responded."""
-    if spell is None or attempt <= spell.newest:
-        return spell
-    return evolve(spell, proven=True)
+    if cooldown is None or attempt <= cooldown.newest:
+        return cooldown
+    return evolve(cooldown, proven=True)
 
 
-def _cleared(spell: Spell | None, attempt: int) -> Spell | None:
-    return None if spell is None or attempt > spell.newest else spell
+def _cleared(cooldown: Cooldown | None, attempt: int) -> Cooldown | None:
+    return None if cooldown is None or attempt > cooldown.newest else cooldown
 
 
 def _without(under_way: tuple[int, ...], attempt: int) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ class HttpRequest:
 
 
 @frozen
-class Answer:
+class HttpResponse:
     """A provider's answer, whole. The names of `headers` are in lower case."""
 
     status: int
@@ -108,7 +108,7 @@ class Backend(Protocol):
         """Encode `chat` for `endpoint`, rewriting a copy of the history as it demands."""
         ...
 
-    def reply(self, endpoint: Endpoint, answer: Answer) -> Reply:
+    def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
         """Decode a whole answer with status 200; raise `BadReplyError` if it is none."""
         ...
 
@@ -116,6 +116,6 @@ class Backend(Protocol):
         """Make the decoder of one stream."""
         ...
 
-    def failure(self, answer: Answer, now: datetime) -> Failure:
+    def failure(self, answer: HttpResponse, now: datetime) -> Failure:
         """Classify an answer that is no reply. `now` is for hints that name a moment."""
         ...

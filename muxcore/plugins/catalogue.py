@@ -47,7 +47,7 @@ class PluginError(Exception):
 
 
 @frozen
-class Entry(Generic[T]):
+class Registration(Generic[T]):
     """One mode or backend: its name, its factory, and the distribution it comes from."""
 
     name: str
@@ -83,20 +83,20 @@ class _Origin:
 class Catalogue:
     """All modes and backends at hand. `problems` tells of plugins that could not be used."""
 
-    strategies: Mapping[str, Entry[Strategy]]
-    backends: Mapping[str, Entry[Backend]]
+    strategies: Mapping[str, Registration[Strategy]]
+    backends: Mapping[str, Registration[Backend]]
     problems: tuple[str, ...] = ()
 
-    def strategy(self, name: str) -> Entry[Strategy]:
+    def strategy(self, name: str) -> Registration[Strategy]:
         return _entry(self.strategies, name, "mode", self.problems)
 
-    def backend(self, name: str) -> Entry[Backend]:
+    def backend(self, name: str) -> Registration[Backend]:
         return _entry(self.backends, name, "backend", self.problems)
 
 
 def _entry(
-    entries: Mapping[str, Entry[T]], name: str, kind: str, problems: Iterable[str]
-) -> Entry[T]:
+    entries: Mapping[str, Registration[T]], name: str, kind: str, problems: Iterable[str]
+) -> Registration[T]:
     if name in entries:
         return entries[name]
     lines = [f"there is no {kind} {name!r}", *problems]
@@ -107,8 +107,8 @@ def _entry(
 class _Registry:
     """What the plugins have registered so far, while a catalogue is being made."""
 
-    strategies: dict[str, Entry[Strategy]] = field(factory=dict)
-    backends: dict[str, Entry[Backend]] = field(factory=dict)
+    strategies: dict[str, Registration[Strategy]] = field(factory=dict)
+    backends: dict[str, Registration[Backend]] = field(factory=dict)
     problems: list[str] = Factory(list)
 
     def admit(self, origin: _Origin) -> None:
@@ -135,7 +135,7 @@ class _Registry:
     def _take(
         self,
         origin: _Origin,
-        taken: dict[str, Entry[Any]],
+        taken: dict[str, Registration[Any]],
         offered: list[tuple[str, Callable[..., Any]]],
         kind: str,
     ) -> None:
@@ -151,7 +151,9 @@ class _Registry:
                     f" {taken[name].distribution} has registered already: the first one counts"
                 )
             else:
-                taken[name] = Entry(name, factory, origin.distribution, origin.version)
+                taken[name] = Registration(
+                    name, factory, origin.distribution, origin.version
+                )
 
 
 def _collect(into: list[tuple[str, Callable[..., Any]]]) -> Callable[[str, Any], None]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import asdict
 
-from muxcore.plugins.catalogue import Entry, built_in, everything, version
+from muxcore.plugins.catalogue import Registration, built_in, everything, version
 
 LIMIT_SECONDS = 20.0
 MARK = "vibe-mux listing: "
@@ -55,7 +55,7 @@ def _built_in(problem: str) -> dict[str, Any]:
 
 
 def _listed(strategies: Any, backends: Any, problems: Any) -> dict[str, Any]:
-    single = Entry("single", _single, version=version())
+    single = Registration("single", _single, version=version())
     return {
         "modes": [_entry(entry) for entry in (single, *strategies)],
         "backends": [_entry(entry) for entry in backends],
@@ -63,7 +63,7 @@ def _listed(strategies: Any, backends: Any, problems: Any) -> dict[str, Any]:
     }
 
 
-def _entry(entry: Entry[Any]) -> dict[str, Any]:
+def _entry(entry: Registration[Any]) -> dict[str, Any]:
     fields = asdict(entry, filter=lambda attribute, _: attribute.name != "factory")
     return {**fields, "summary": entry.summary}
 

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import asdict, field, frozen
 
 from muxcore.errors import MultiplexerError
-from muxcore.setup import editing
+from muxcore.setup import section_edit as editing
 
 
 class SetupError(MultiplexerError):

@@ -15,7 +15,7 @@ from muxcore.standin.gate import Gate
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
-class ClientLeftError(Exception):
+class ClientGoneError(Exception):
     """Nobody reads any more."""
 
 
@@ -23,7 +23,7 @@ class StoppedError(Exception):
     """The server is being stopped."""
 
 
-class Connection:
+class ClientConnection:
     """Belongs to one thread; others may `ring` and `stop` it."""
 
     def __init__(self, peer: socket.socket, number: int) -> None:
@@ -92,5 +92,5 @@ class Connection:
         except OSError:
             return True
 
-    def _reason(self) -> ClientLeftError | StoppedError:
-        return StoppedError() if self._is_stopping else ClientLeftError()
+    def _reason(self) -> ClientGoneError | StoppedError:
+        return StoppedError() if self._is_stopping else ClientGoneError()

@@ -87,7 +87,7 @@ class Answer:
 
 @final
 @frozen
-class Status:
+class StatusAnswer:
     """Any status, with a body as it is (str, bytes) or as JSON (anything else)."""
 
     status: int
@@ -97,13 +97,13 @@ class Status:
 
 @final
 @frozen
-class Closed:
+class ConnectionClosed:
     """The request is read and the connection closed without a byte."""
 
 
 @final
 @frozen
-class Reset:
+class ConnectionReset:
     """The request is read and the connection reset without a byte."""
 
 
@@ -146,7 +146,7 @@ class Raw:
 
 @final
 @frozen
-class Wire:
+class Delivery:
     """These very bytes on the connection, which is then closed. For broken HTTP."""
 
     pieces: tuple[bytes, ...]
@@ -212,14 +212,14 @@ class Delayed:
 
 Behaviour: TypeAlias = (
     Answer
-    | Status
-    | Closed
-    | Reset
+    | StatusAnswer
+    | ConnectionClosed
+    | ConnectionReset
     | Silence
     | HeadersOnly
     | Drip
     | Raw
-    | Wire
+    | Delivery
     | Cut
     | Stall
     | ErrorEvent
@@ -271,13 +271,13 @@ def refusal(
     kind: str = "invalid_request_error",
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Status:
+) -> StatusAnswer:
     """Make a status with a body of OpenAI's shape."""
     error = {"message": message, "type": kind, "param": None, "code": code}
-    return Status(status, {"error": error}, headers or {})
+    return StatusAnswer(status, {"error": error}, headers or {})
 
 
-def rate_limited(retry_after: timedelta | None = None) -> Status:
+def rate_limited(retry_after: timedelta | None = None) -> StatusAnswer:
     """Make a 429, with a `Retry-After` in seconds if one is given."""
     return refusal(
         429,
@@ -292,6 +292,6 @@ def rate_limited(retry_after: timedelta | None = None) -> Status:
     )
 
 
-def server_error(status: int = 503) -> Status:
+def server_error(status: int = 503) -> StatusAnswer:
     """Make an outage that the server itself reports."""
     return refusal(status, "The server is overloaded", kind="server_error")

@@ -13,11 +13,11 @@ from typing import Self, cast, final
 
 from muxcore.chat import Json
 from muxcore.standin.clock import monotonic
-from muxcore.standin.connection import Connection
+from muxcore.standin.connection import ClientConnection
 from muxcore.standin.model import Model, Visit
-from muxcore.standin.playing import perform
-from muxcore.standin.rendering import CREATED
-from muxcore.standin.script import Behaviour, Received, Status, refusal
+from muxcore.standin.player import perform
+from muxcore.standin.render import CREATED
+from muxcore.standin.script import Behaviour, Received, StatusAnswer, refusal
 from muxcore.standin.wire import Request, Unreadable, read_request
 
 LOOPBACK = "127.0.0.1"
@@ -46,7 +46,7 @@ class StandInServer:
         self._others = Model("")
         self._lock = Lock()
         self._is_stopping = False
-        self._serving: list[tuple[Thread, Connection]] = []
+        self._serving: list[tuple[Thread, ClientConnection]] = []
         self._accepting = Thread(target=self._accept, name="stand-ins", daemon=True)
         self._listener = socket.create_server((LOOPBACK, port))
         self.port: int = self._listener.getsockname()[1]
@@ -110,7 +110,7 @@ class StandInServer:
                 if self._is_stopping:
                     peer.close()
                     return
-                connection = Connection(peer, number)
+                connection = ClientConnection(peer, number)
                 thread = Thread(
                     target=self._serve,
                     args=(connection,),
@@ -123,14 +123,14 @@ class StandInServer:
                 self._serving.append((thread, connection))
             number += 1
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: ClientConnection) -> None:
         try:
             while self._serve_one(connection):
                 pass
         finally:
             connection.close()
 
-    def _serve_one(self, connection: Connection) -> bool:
+    def _serve_one(self, connection: ClientConnection) -> bool:
         request = read_request(connection.reader)
         if request is None:
             return False
@@ -145,7 +145,7 @@ class StandInServer:
             may_chunk=request.is_modern,
         )
 
-    def _arrive(self, request: Request, connection: Connection) -> Visit:
+    def _arrive(self, request: Request, connection: ClientConnection) -> Visit:
         received = Received(
             request.method,
             request.path.partition("?")[0],
@@ -177,13 +177,13 @@ class StandInServer:
             case _:
                 return self._others, _NOT_FOUND
 
-    def _list(self, provider: str) -> Status:
+    def _list(self, provider: str) -> StatusAnswer:
         models = [
             {"id": name, "object": "model", "created": CREATED, "owned_by": "stand-in"}
             for owner, name in tuple(self._models)
             if owner == provider
         ]
-        return Status(200, {"object": "list", "data": models})
+        return StatusAnswer(200, {"object": "list", "data": models})
 
 
 @contextmanager
@@ -205,6 +205,6 @@ def _parse(data: bytes) -> Json:
     return cast("Json", body) if isinstance(body, dict) else {}
 
 
-def _unknown(name: str) -> Status:
+def _unknown(name: str) -> StatusAnswer:
     message = f"The model `{name}` does not exist or you do not have access to it."
     return refusal(404, message, code="model_not_found")

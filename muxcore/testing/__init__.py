@@ -8,9 +8,9 @@
 It needs hypothesis, which comes with `pip install "vibe-mux[testing]"`.
 """
 
-from muxcore.testing.backends import check_backend
+from muxcore.testing.check_backends import check_backend
+from muxcore.testing.check_strategies import check_strategy
 from muxcore.testing.faults import FaultyPluginError
-from muxcore.testing.modes import check_strategy
 from muxcore.testing.samples import OPENAI_SAMPLES, Row, Sample, failure_table
 
 __all__ = [

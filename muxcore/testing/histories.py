@@ -46,7 +46,7 @@ HAPPENINGS: tuple[Responding | End, ...] = (
 
 
 @frozen
-class Asked:
+class CallMade:
     """A call comes. `tried` are places in the pool, not all of which there need to be."""
 
     conversation: str | None = None
@@ -73,9 +73,9 @@ class Happened:
 
 
 @frozen
-class Step:
+class HistoryStep:
     passed: timedelta
-    event: Asked | Happened
+    event: CallMade | Happened
 
 
 @frozen
@@ -84,10 +84,10 @@ class History:
 
     pool: tuple[Endpoint, ...]
     policy: Policy
-    steps: tuple[Step, ...]
+    steps: tuple[HistoryStep, ...]
 
 
-def told(endpoint: Endpoint) -> str:
+def describe_history(endpoint: Endpoint) -> str:
     """Name an endpoint with what sets it apart."""
     facts = [
         f"{field} {value:g}"
@@ -154,7 +154,7 @@ POOLS = st.lists(
 POLICIES = st.sampled_from([Policy(sticky=sticky) for sticky in Sticky])
 
 CALLS = st.builds(
-    Asked,
+    CallMade,
     st.sampled_from((None, "first", "second")),
     st.booleans(),
     st.sampled_from((None, 10, 20_000, 500_000)),
@@ -162,7 +162,7 @@ CALLS = st.builds(
 )
 HAPPENED = st.builds(Happened, st.integers(0, MOST_STEPS - 1), st.sampled_from(HAPPENINGS))
 STEPS = st.lists(
-    st.builds(Step, st.sampled_from(PASSED), CALLS | HAPPENED), max_size=MOST_STEPS
+    st.builds(HistoryStep, st.sampled_from(PASSED), CALLS | HAPPENED), max_size=MOST_STEPS
 ).map(tuple)
 # In this order the smallest case found is smaller.
 HISTORIES = st.builds(History, policy=POLICIES, steps=STEPS, pool=POOLS)

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from muxcore.chat import Json
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
-from muxcore.plugins.backend import Answer
+from muxcore.plugins.backend import HttpResponse
 
 ERROR_EVENT = b'data: {"error": {"message": "The server had an error", "code": 500}}\n\n'
 
@@ -38,7 +38,7 @@ class Row:
     """One row of the failure table: an answer, and the kinds that it may be taken for."""
 
     name: str
-    answer: Answer = field(repr=False)
+    answer: HttpResponse = field(repr=False)
     kinds: tuple[Kind, ...]
 
 
@@ -52,7 +52,7 @@ def _row(
     name: str, status: int, headers: Mapping[str, str], body: object, kinds: list[str]
 ) -> Row:
     raw = body if isinstance(body, str) else json.dumps(body)
-    return Row(name, Answer(status, headers, raw.encode()), tuple(map(_kind, kinds)))
+    return Row(name, HttpResponse(status, headers, raw.encode()), tuple(map(_kind, kinds)))
 
 
 def _kind(value: str) -> Kind:

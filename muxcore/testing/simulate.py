@@ -25,11 +25,11 @@ from typing import Any
 from attrs import frozen
 
 from muxcore.shell import clock
-from muxcore.testing.simulation.members import Comparison, compared
-from muxcore.testing.simulation.running import BrokenWorldError, run
+from muxcore.testing.simulation.comparison import Comparison, compared
+from muxcore.testing.simulation.reports import is_kept, told_sessions, told_storms
 from muxcore.testing.simulation.sessions import session_results, storms
 from muxcore.testing.simulation.shrinking import shrunk
-from muxcore.testing.simulation.telling import is_kept, told_sessions, told_storms
+from muxcore.testing.simulation.world_run import BrokenWorldError, run
 from muxcore.testing.simulation.worlds import CALLS, World, world_of
 
 WORLDS = 10_000

@@ -11,13 +11,13 @@ from typing import Any, Self
 from muxcore.chat import Chunk, Json, Reply
 from muxcore.core.outcomes import Refusal
 from muxcore.errors import MultiplexerError
-from muxcore.gateway.refusals import CODES, refusal_of
+from muxcore.gateway.api.errors import CODES, error_response_of
 from muxcore.shell import clock
-from muxcore.shell.cancelling import Cancellation
-from muxcore.shell.describing import estimated_tokens
-from muxcore.shell.multiplexer import Asked, Multiplexer
+from muxcore.shell.call.cancellation import Cancellation
+from muxcore.shell.call.facts import estimated_tokens
+from muxcore.shell.call.multiplexer import CallOptions, Multiplexer
+from muxcore.vibe.messages import chat_of, session_of
 from muxcore.vibe.threads import Give, pieces
-from muxcore.vibe.translating import chat_of, session_of
 
 try:
     # By name: a type checker finds no vibe where none is.
@@ -134,10 +134,10 @@ class PoolBackend:
         extra_headers: Headers,
         metadata: Headers,
         cancellation: Cancellation | None,
-    ) -> Asked:
+    ) -> CallOptions:
         only = self._only(model)
         session = session_of(extra_headers, metadata)
-        return Asked(session=session, model=only, cancellation=cancellation)
+        return CallOptions(session=session, model=only, cancellation=cancellation)
 
     def _only(self, model: Any) -> str | None:
         """Return the member that is asked for by itself, if one is."""
@@ -157,7 +157,7 @@ class PoolBackend:
     ) -> Exception:
         """Make vibe's own error of what the pool raised, so that vibe does what it does."""
         status = self._multiplexer.status()
-        refusal = refusal_of(error, status, clock.now(), self._only(model))
+        refusal = error_response_of(error, status, clock.now(), self._only(model))
         told, code = refusal.message, refusal.status
         if refusal.code == CODES[str(Refusal.TOO_LONG)]:
             told, code = f"{TOO_LONG}: {told}", 400

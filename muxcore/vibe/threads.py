@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 
 from attrs import frozen
 
-from muxcore.shell.cancelling import Cancellation
+from muxcore.shell.call.cancellation import Cancellation
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from muxcore.core.strategy import Strategy
 from muxcore.plugins.hookspecs import hookimpl
 
 
-class Memory(TypedDict):
+class BalanceMemory(TypedDict):
     """Plain JSON: each model's lag in units of 1/denominator, and its disablings so far."""
 
     denominator: int
@@ -69,14 +69,16 @@ class LoadBalance:
             ):
                 best, best_lag, best_released = endpoint, lag, released
         lags[best.alias] -= denominator
-        return best, Memory(denominator=denominator, lags=lags, disablings=disablings)
+        return best, BalanceMemory(
+            denominator=denominator, lags=lags, disablings=disablings
+        )
 
 
 def _recalled(memory: object, total: int) -> tuple[int, dict[str, int], dict[str, int]]:
     """Return copies of what is remembered, in units that divide by `total`."""
     if memory is None:
         return total, {}, {}
-    known = cast("Memory", memory)
+    known = cast("BalanceMemory", memory)
     denominator = lcm(known["denominator"], total)
     factor = denominator // known["denominator"]
     lags = {alias: lag * factor for alias, lag in known["lags"].items()}

@@ -39,7 +39,7 @@ SECOND = timedelta(seconds=1) // MICROSECOND
 """The level of a model that has never been measured, where no other has been either."""
 
 
-class Memory(TypedDict):
+class LatencyMemory(TypedDict):
     """Plain JSON: picks since the last exploration; each model's level and its moment.
 
     Both in microseconds, the moment since 1970.
@@ -64,7 +64,11 @@ class LowestLatency:
         call: Call,  # noqa: ARG002 - the protocol's
         now: datetime,
     ) -> tuple[Endpoint, object]:
-        known = Memory(picks=0, levels={}) if memory is None else cast("Memory", memory)
+        known = (
+            LatencyMemory(picks=0, levels={})
+            if memory is None
+            else cast("LatencyMemory", memory)
+        )
         levels = dict(known["levels"])
         for candidate in candidates:
             _measure(candidate, levels)
@@ -76,7 +80,7 @@ class LowestLatency:
             chosen = self._soonest(candidates, levels)
         else:
             picks = 0
-        return chosen.endpoint, Memory(picks=picks, levels=levels)
+        return chosen.endpoint, LatencyMemory(picks=picks, levels=levels)
 
     def _stalest(
         self,

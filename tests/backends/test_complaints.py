@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from muxcore.plugins.backend import Answer
+from muxcore.plugins.backend import HttpResponse
 from muxcore_backends.complaints import LONGEST_MESSAGE, Complaint, clean, read
 from muxcore_backends.failures import classify
 
@@ -132,7 +132,7 @@ def test_a_window_that_is_told_in_words_is_within_reason(
 ) -> None:
     text = f"this model's maximum context length is {told} tokens"
     body = json.dumps({"error": {"message": text}}).encode()
-    assert classify(Answer(400, {}, body), None).window == window
+    assert classify(HttpResponse(400, {}, body), None).window == window
 
 
 SAID = (

@@ -9,8 +9,8 @@ import pytest
 
 from muxcore.core.outcomes import Failed, Fault, Kind, Limit, RateLimited, Refusal
 from muxcore.core.records import Endpoint, Policy
-from muxcore.core.updating import cooldown
-from muxcore.plugins.backend import Answer, BadReplyError, Failure
+from muxcore.core.updating import cooldown_length
+from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse
 from muxcore_backends.generic import Generic
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -38,7 +38,7 @@ COOLDOWNS = {
 def failure_of(example: dict[str, Any]) -> Failure:
     body = example["body"]
     raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-    answer = Answer(example["status"], example["headers"], raw)
+    answer = HttpResponse(example["status"], example["headers"], raw)
     if answer.status != 200:
         return Generic().failure(answer, NOW)
     with pytest.raises(BadReplyError) as caught:
@@ -60,9 +60,9 @@ def test_example(example: dict[str, Any]) -> None:
             outcome: RateLimited | Failed = RateLimited("a", 1, failure.kind, failure.hint)
         case Fault():
             outcome = Failed("a", 1, failure.kind, failure.hint)
-    assert cooldown(Policy(), outcome, 1) == COOLDOWNS[example["want_cooldown"]]
+    assert cooldown_length(Policy(), outcome, 1) == COOLDOWNS[example["want_cooldown"]]
     if example["want_cooldown"].endswith("escalating"):
-        assert cooldown(Policy(), outcome, 2) == 2 * ERROR
+        assert cooldown_length(Policy(), outcome, 2) == 2 * ERROR
 
 
 def test_windows_are_learnt_from_the_examples() -> None:

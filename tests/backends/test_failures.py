@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
-from muxcore.plugins.backend import Answer, Failure
+from muxcore.plugins.backend import Failure, HttpResponse
 from muxcore_backends.failures import bad_reply, classify
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 def failure(status: int, body: Any = b"", **headers: str) -> Failure:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return classify(Answer(status, names, raw), NOW)
+    return classify(HttpResponse(status, names, raw), NOW)
 
 
 def openai(message: str, code: Any = None, kind: str = "invalid_request_error") -> Any:
@@ -629,9 +629,11 @@ def test_a_redirect_says_that_it_is_never_followed(location: str, where: str) ->
 
 
 def test_a_bad_reply_has_the_servers_words_or_ours() -> None:
-    error = bad_reply(Answer(200, {}, b'{"error": {"code": 429, "message": "x"}}'), "ours")
+    error = bad_reply(
+        HttpResponse(200, {}, b'{"error": {"code": 429, "message": "x"}}'), "ours"
+    )
     assert (str(error), error.failure) == ("x", Failure(Limit.RATE, message="x"))
-    error = bad_reply(Answer(200, {}, b"{"), "ours")
+    error = bad_reply(HttpResponse(200, {}, b"{"), "ours")
     assert (str(error), error.failure) == ("ours", Failure(Fault.TRANSIENT, message="ours"))
 
 
@@ -670,7 +672,7 @@ JSON = st.recursive(
 @example(429, b'{"n_ctx": ' + b"9" * 5000 + b"}", {})
 @example(429, '"limit \u0664, requested \u0665"'.encode(), {"retry-after": "\u0663"})
 def test_no_bytes_make_it_raise(status: int, body: bytes, headers: dict[str, str]) -> None:
-    found = classify(Answer(status, headers, body), NOW)
+    found = classify(HttpResponse(status, headers, body), NOW)
     assert len(found.message) <= 300
     assert not {unicodedata.category(character) for character in found.message} & {
         "Cc",

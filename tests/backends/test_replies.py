@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from muxcore.chat import Reply, Usage
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import Answer, BadReplyError, Failure
+from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse
 from muxcore_backends.generic import Generic
 from muxcore_backends.mistral import Mistral
 
@@ -24,7 +24,7 @@ def completion(message: Any, finish_reason: Any = "stop", **more: Any) -> dict[s
 
 def read(raw: Any, endpoint: Endpoint = ENDPOINT) -> Reply:
     body = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
-    return Generic().reply(endpoint, Answer(200, {}, body))
+    return Generic().reply(endpoint, HttpResponse(200, {}, body))
 
 
 def refused(raw: Any) -> Failure:
@@ -149,7 +149,7 @@ def test_contents_become_text(
     content: Any, text: str | None, reasoning: str | None
 ) -> None:
     body = json.dumps(completion({"role": "assistant", "content": content})).encode()
-    reply = Mistral().reply(ENDPOINT, Answer(200, {}, body))
+    reply = Mistral().reply(ENDPOINT, HttpResponse(200, {}, body))
     assert reply.message["content"] == text
     assert reply.message.get("reasoning_content") == reasoning
     assert reply.raw["choices"][0]["message"] is reply.message
@@ -258,7 +258,7 @@ PARTS = st.recursive(
 @given(st.binary() | PARTS.map(lambda choice: json.dumps({"choices": [choice]}).encode()))
 def test_anything_is_a_reply_or_a_bad_one(body: bytes) -> None:
     try:
-        reply = Generic().reply(ENDPOINT, Answer(200, {}, body))
+        reply = Generic().reply(ENDPOINT, HttpResponse(200, {}, body))
     except BadReplyError:
         return
     assert isinstance(reply.text, str)

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
-from muxcore.plugins.backend import Answer, Failure
+from muxcore.plugins.backend import Failure, HttpResponse
 from muxcore_backends.complaints import read
 from muxcore_backends.failures import classify
 
 
 def refusal(status: int, message: str, **headers: str) -> Failure:
     body = json.dumps({"error": {"message": message}}).encode()
-    return classify(Answer(status, headers, body), None)
+    return classify(HttpResponse(status, headers, body), None)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_google_says_which_of_its_quotas_is_spent(reason: str, kind: Kind) -> No
         "details": [{"violations": [{"quotaId": reason}]}],
     }
     body = json.dumps({"error": error}).encode()
-    assert classify(Answer(429, {}, body), None).kind is kind
+    assert classify(HttpResponse(429, {}, body), None).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_an_error_inside_of_a_200_is_what_its_name_says(name: str, kind: Kind) -
     limits = isinstance(kind, Limit)
     message = "try again" if limits else "said the rate limit service"
     body = json.dumps({"error": {"type": name, "message": message}}).encode()
-    assert classify(Answer(200, {}, body), None).kind is kind
+    assert classify(HttpResponse(200, {}, body), None).kind is kind
 
 
 @pytest.mark.parametrize(("name", "kind"), ERROR_NAMES)
@@ -307,7 +307,7 @@ def test_of_two_names_the_more_telling_one_counts(name: str, kind: Kind) -> None
     """OpenAI's `type` is "invalid_request_error" for much that is not the request's fault."""
     error = {"type": "invalid_request_error", "code": name, "message": "try again"}
     body = json.dumps({"error": error}).encode()
-    assert classify(Answer(200, {}, body), None).kind is kind
+    assert classify(HttpResponse(200, {}, body), None).kind is kind
 
 
 @pytest.mark.parametrize("said", ["Too many requests", "rate limit", "ratelimited"])
@@ -328,7 +328,7 @@ def test_an_endpoint_that_knows_no_chat(status: int) -> None:
 
 @pytest.mark.parametrize("status", [300, 302, 399])
 def test_a_redirect(status: int) -> None:
-    answer = Answer(status, {"location": "https://login.example/x?y"}, b"moved")
+    answer = HttpResponse(status, {"location": "https://login.example/x?y"}, b"moved")
     failure = classify(answer, None)
     assert failure.kind is Fault.TRANSIENT
     expected = f"HTTP {status}: a redirect to login.example, which is never followed"

@@ -65,12 +65,12 @@ def test_rewrites_are_told_when_asked_for() -> None:
         AttemptReport("beta", "succeeded", rewrites=("ids shortened", "one bridged")),
     )
     reply = Reply({"content": "hi"}, "stop", attempts=attempts)
-    assert chat.told(reply, verbose=True) == [
+    assert chat.answered_by(reply, verbose=True) == [
         "passed over alpha: error",
         "answered by beta: 0 tokens in (0 cached), 0 out, finish reason stop",
         "rewritten for beta: ids shortened, one bridged",
     ]
-    assert len(chat.told(reply, verbose=False)) == 2
+    assert len(chat.answered_by(reply, verbose=False)) == 2
 
 
 def test_the_answer_is_json_for_programs(ask: Ask, alpha: Model) -> None:

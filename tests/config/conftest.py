@@ -10,11 +10,11 @@ import pytest
 from attrs import field, frozen, validators
 
 from muxcore.config import Config
-from muxcore.config.reading import read
-from muxcore.config.resolving import resolve
+from muxcore.config.read import read
+from muxcore.config.resolve import resolve
 from muxcore.core.strategy import Strategy
 from muxcore.errors import ConfigError
-from muxcore.plugins.catalogue import Catalogue, Entry
+from muxcore.plugins.catalogue import Catalogue, Registration
 from muxcore_strategies.failover import Failover
 from muxcore_strategies.load_balance import LoadBalance
 
@@ -56,8 +56,8 @@ def catalogue(*, mode: str, backends: Iterable[str]) -> Catalogue:
     }
     dialects = ("generic", "mistral", "anthropic")
     return Catalogue(
-        {name: Entry(name, factory) for name, factory in strategies.items()},
-        {name: Entry(name, lambda: None) for name in dialects},  # type: ignore[arg-type,return-value]
+        {name: Registration(name, factory) for name, factory in strategies.items()},
+        {name: Registration(name, lambda: None) for name in dialects},  # type: ignore[arg-type,return-value]
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from muxcore.config import Config, load
-from muxcore.config.reading import read, vibe_home
+from muxcore.config.read import read, vibe_home
 from muxcore.errors import ConfigError
 
 LOCAL = 'active_model = "local"\n'

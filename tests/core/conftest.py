@@ -17,7 +17,7 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
-from muxcore.core.records import Call, Choice, Endpoint, Policy, PoolState, Spell
+from muxcore.core.records import Call, Choice, Cooldown, Endpoint, Policy, PoolState
 from muxcore.core.selection import FRESH, select
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
@@ -100,15 +100,15 @@ class History:
     def select(self, call: Call = FRESH) -> Choice:
         return select(self.state, self.mode, self.now, call)
 
-    def spell(self, alias: str = "a") -> Spell:
+    def cooldown(self, alias: str = "a") -> Cooldown:
         """Return the one spell that an endpoint has."""
-        (spell,) = self.state[alias].health.spells
-        return spell
+        (cooldown,) = self.state[alias].health.cooldowns
+        return cooldown
 
     def lasts(self, alias: str = "a") -> float:
         """Return for how many seconds from now it is disabled."""
-        spell = self.state[alias].health.disabling(self.now)
-        return 0.0 if spell is None else (spell.until - self.now).total_seconds()
+        cooldown = self.state[alias].health.active_cooldown(self.now)
+        return 0.0 if cooldown is None else (cooldown.until - self.now).total_seconds()
 
 
 @pytest.fixture(scope="session")

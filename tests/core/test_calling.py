@@ -9,23 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 
-from muxcore.core.calling import (
-    Abandoned,
-    Attempt,
-    Choose,
-    Ending,
-    GaveUp,
-    Granted,
-    Pause,
-    Refused,
-    Served,
-    Step,
-    Tried,
-    Woken,
-    choose,
-    conduct,
-    serve,
-)
 from muxcore.core.outcomes import (
     Cancelled,
     End,
@@ -38,15 +21,32 @@ from muxcore.core.outcomes import (
     Responding,
     Succeeded,
 )
+from muxcore.core.protocol import (
+    Attempt,
+    CallCancelled,
+    CallEnding,
+    CallExhausted,
+    CallRejected,
+    CallServed,
+    CallStep,
+    Choose,
+    EndedAttempt,
+    Sleep,
+    Slept,
+    Slot,
+    call_steps,
+    choose,
+    choose_all,
+)
 from muxcore.core.records import (
     Call,
     Endpoint,
     Exhausted,
+    PickReason,
     Policy,
     PoolState,
-    Reason,
     Wait,
-    Why,
+    WaitReason,
 )
 from muxcore.core.selection import FRESH
 from muxcore.core.updating import update
@@ -58,14 +58,14 @@ if TYPE_CHECKING:
 
 A, B = Endpoint("a"), Endpoint("b")
 DEFAULTS = Policy()
-GRANTED = Granted(A, 1, Why.MODE)
+GRANTED = Slot(A, 1, PickReason.MODE)
 
 
-def ended(running: Generator[Step, Any, Ending], event: object) -> Ending:
+def ended(running: Generator[CallStep, Any, CallEnding], event: object) -> CallEnding:
     """Send the last event, and return the call's end."""
     with pytest.raises(StopIteration) as stop:
         running.send(event)
-    ending: Ending = stop.value.value
+    ending: CallEnding = stop.value.value
     return ending
 
 
@@ -76,38 +76,40 @@ def ended(running: Generator[Step, Any, Ending], event: object) -> Ending:
 def test_an_answer_or_its_beginning_ends_the_call_well(
     outcome: Succeeded | Responding,
 ) -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     assert next(running) == Choose(Call())
     assert running.send(GRANTED) == Attempt(Call(), GRANTED)
-    assert ended(running, outcome) == Served((Tried(GRANTED, outcome),))
+    assert ended(running, outcome) == CallServed((EndedAttempt(GRANTED, outcome),))
 
 
 def test_a_caller_who_leaves_ends_the_call() -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     next(running)
     running.send(GRANTED)
     left = Cancelled("a", 1)
-    assert ended(running, left) == Abandoned((Tried(GRANTED, left),), left)
+    assert ended(running, left) == CallCancelled((EndedAttempt(GRANTED, left),), left)
 
 
 @pytest.mark.parametrize("kind", [Refusal.REQUEST, Refusal.FILTERED])
 def test_a_fault_of_the_request_ends_the_call_after_one_attempt(kind: Refusal) -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     next(running)
     running.send(GRANTED)
     refusal = Rejected("a", 1, kind)
-    assert ended(running, refusal) == Refused((Tried(GRANTED, refusal),), refusal)
+    assert ended(running, refusal) == CallRejected(
+        (EndedAttempt(GRANTED, refusal),), refusal
+    )
 
 
 def test_nobody_to_choose_ends_the_call(noon: datetime) -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     next(running)
-    nobody = Exhausted(noon, Reason.DISABLED)
-    assert ended(running, nobody) == GaveUp((), nobody)
+    nobody = Exhausted(noon, WaitReason.DISABLED)
+    assert ended(running, nobody) == CallExhausted((), nobody)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "barred"),
+    ("outcome", "excluded"),
     [
         (RateLimited("a", 1), ()),
         (RateLimited("a", 1, Limit.BUDGET), ()),
@@ -120,14 +122,16 @@ def test_nobody_to_choose_ends_the_call(noon: datetime) -> None:
     ],
 )
 def test_after_a_failure_the_call_goes_on(
-    outcome: RateLimited | Failed, barred: tuple[str, ...], noon: datetime
+    outcome: RateLimited | Failed, excluded: tuple[str, ...], noon: datetime
 ) -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     next(running)
     running.send(GRANTED)
-    assert running.send(outcome) == Choose(Call(tried=("a",), barred=barred))
-    nobody = Exhausted(noon, Reason.TRIED)
-    assert ended(running, nobody) == GaveUp((Tried(GRANTED, outcome),), nobody)
+    assert running.send(outcome) == Choose(Call(tried=("a",), excluded=excluded))
+    nobody = Exhausted(noon, WaitReason.TRIED)
+    assert ended(running, nobody) == CallExhausted(
+        (EndedAttempt(GRANTED, outcome),), nobody
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,52 +147,54 @@ def test_after_a_failure_the_call_goes_on(
 def test_too_long_a_prompt_goes_to_larger_windows_only(
     call: Call, endpoint: Endpoint, named: int | None, larger_than: int
 ) -> None:
-    running = conduct(call)
+    running = call_steps(call)
     next(running)
-    granted = Granted(endpoint, 1, Why.MODE)
-    running.send(granted)
+    slot = Slot(endpoint, 1, PickReason.MODE)
+    running.send(slot)
     refusal = Rejected("a", 1, Refusal.TOO_LONG, named)
-    goes_on = evolve(call, tried=("a",), barred=("a",), larger_than=larger_than)
+    goes_on = evolve(call, tried=("a",), excluded=("a",), larger_than=larger_than)
     assert running.send(refusal) == Choose(goes_on)
-    nobody = Exhausted(None, Reason.UNFIT)
-    assert ended(running, nobody) == Refused((Tried(granted, refusal),), refusal)
+    nobody = Exhausted(None, WaitReason.UNFIT)
+    assert ended(running, nobody) == CallRejected((EndedAttempt(slot, refusal),), refusal)
 
 
 def test_too_long_a_prompt_is_refused_when_nothing_is_known_of_sizes() -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     next(running)
     running.send(GRANTED)
     refusal = Rejected("a", 1, Refusal.TOO_LONG)
-    assert ended(running, refusal) == Refused((Tried(GRANTED, refusal),), refusal)
+    assert ended(running, refusal) == CallRejected(
+        (EndedAttempt(GRANTED, refusal),), refusal
+    )
 
 
 def test_a_template_that_refuses_leads_to_another_dialect() -> None:
-    running = conduct(Call(refused_dialects=("x",)))
+    running = call_steps(Call(refused_dialects=("x",)))
     next(running)
     running.send(GRANTED)
     step = running.send(Rejected("a", 1, Refusal.TEMPLATE))
     assert step == Choose(
-        Call(tried=("a",), barred=("a",), refused_dialects=("x", "generic"))
+        Call(tried=("a",), excluded=("a",), refused_dialects=("x", "generic"))
     )
 
 
 def test_waits_add_up(noon: datetime) -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     next(running)
-    wait = Wait(noon, Reason.BUSY)
-    assert running.send(wait) == Pause(Call(), wait)
+    wait = Wait(noon, WaitReason.BUSY)
+    assert running.send(wait) == Sleep(Call(), wait)
     three, two = timedelta(seconds=3), timedelta(seconds=2)
-    assert running.send(Woken(three, wait)) == Pause(Call(waited=three), wait)
+    assert running.send(Slept(three, wait)) == Sleep(Call(waited=three), wait)
     call = Call(waited=three + two)
-    assert running.send(Woken(two, GRANTED)) == Attempt(call, GRANTED)
+    assert running.send(Slept(two, GRANTED)) == Attempt(call, GRANTED)
 
 
 def test_a_wait_may_end_with_nobody(noon: datetime) -> None:
-    running = conduct(Call())
+    running = call_steps(Call())
     next(running)
-    running.send(Wait(noon, Reason.BUSY))
-    nobody = Exhausted(None, Reason.BUSY)
-    assert ended(running, Woken(timedelta(), nobody)) == GaveUp((), nobody)
+    running.send(Wait(noon, WaitReason.BUSY))
+    nobody = Exhausted(None, WaitReason.BUSY)
+    assert ended(running, Slept(timedelta(), nobody)) == CallExhausted((), nobody)
 
 
 # -- Choosing -------------------------------------------------------------------------------
@@ -211,8 +217,8 @@ def test_who_must_wait_changes_nothing(history: type[History]) -> None:
 def test_slots_go_to_waiters_in_the_order_of_arrival(history: type[History]) -> None:
     pool = history(Endpoint("a", max_concurrent=1))
     calls = [Call(conversation=str(number)) for number in range(3)]
-    state, choices = serve(pool.state, pool.mode, pool.now, calls)
-    assert isinstance(choices[0], Granted)
+    state, choices = choose_all(pool.state, pool.mode, pool.now, calls)
+    assert isinstance(choices[0], Slot)
     assert all(isinstance(choice, Wait) for choice in choices[1:])
     assert state["a"].health.in_flight == 1
 
@@ -228,9 +234,9 @@ def test_a_mode_that_raises_ends_only_the_call_it_was_asked_for(
 
     pool = history("a", mode=Moody())
     line = [Call(), Call(conversation="odd"), Call()]
-    state, choices = serve(pool.state, pool.mode, pool.now, line)
+    state, choices = choose_all(pool.state, pool.mode, pool.now, line)
     assert isinstance(choices[1], StrategyError)
-    assert [type(c) for c in choices[::2]] == [Granted, Granted]
+    assert [type(c) for c in choices[::2]] == [Slot, Slot]
     assert state.attempts == 2
 
 
@@ -251,28 +257,28 @@ class Driver:
         self.now, self.answers = now, answers
         self.asked: list[str] = []
 
-    def call(self, call: Call = FRESH) -> Ending:
-        running = conduct(call)
+    def call(self, call: Call = FRESH) -> CallEnding:
+        running = call_steps(call)
         event: Any = None
         while True:
             try:
                 step = running.send(event)
             except StopIteration as stop:
-                ending: Ending = stop.value
+                ending: CallEnding = stop.value
                 return ending
             if isinstance(step, Attempt):
-                alias = step.granted.endpoint.alias
+                alias = step.slot.endpoint.alias
                 self.asked.append(alias)
-                event = self.answers[alias](step.granted.attempt, self.now)
+                event = self.answers[alias](step.slot.attempt, self.now)
                 self.state = update(self.state, event, self.now)
                 continue
             waited = timedelta()
-            if isinstance(step, Pause):
+            if isinstance(step, Sleep):
                 waited = step.wait.until - self.now
                 self.now = step.wait.until
             seen = evolve(step.call, waited=step.call.waited + waited)
             self.state, choice = choose(self.state, Failover(), self.now, seen)
-            event = Woken(waited, choice) if isinstance(step, Pause) else choice
+            event = Slept(waited, choice) if isinstance(step, Sleep) else choice
 
 
 def fine(alias: str) -> Callable[[int, datetime], End]:
@@ -295,8 +301,8 @@ def test_a_failing_model_costs_one_more_attempt_and_the_next_call_none(
     noon: datetime,
 ) -> None:
     driver = Driver(A, B, now=noon, answers={"a": limited("a"), "b": fine("b")})
-    assert isinstance(driver.call(), Served)
-    assert isinstance(driver.call(), Served)
+    assert isinstance(driver.call(), CallServed)
+    assert isinstance(driver.call(), CallServed)
     assert driver.asked == ["a", "b", "b"]
     assert driver.now == noon
 
@@ -310,7 +316,7 @@ def test_a_call_makes_at_most_two_attempts_more_than_there_are_models(
     pool = [Endpoint(str(number)) for number in range(size)]
     driver = Driver(*pool, now=noon, answers={e.alias: down(e.alias) for e in pool})
     ending = driver.call()
-    assert isinstance(ending, GaveUp)
+    assert isinstance(ending, CallExhausted)
     assert len(ending.trail) == len(driver.asked) == size + 2
     assert driver.asked[:size] == [e.alias for e in pool]
 
@@ -322,7 +328,7 @@ def test_what_time_will_not_heal_is_tried_once(
     noon: datetime, down: Callable[[int, datetime], End]
 ) -> None:
     driver = Driver(A, now=noon, answers={"a": down})
-    assert isinstance(driver.call(), GaveUp)
+    assert isinstance(driver.call(), CallExhausted)
     assert driver.asked == ["a"]
     assert driver.now == noon
 
@@ -334,7 +340,7 @@ def test_a_pool_of_one_recovers_as_soon_as_the_model_does(noon: datetime) -> Non
         return (broken if now < back else fine)("a")(attempt, now)
 
     driver = Driver(A, now=noon, answers={"a": recovers})
-    assert isinstance(driver.call(), Served)
+    assert isinstance(driver.call(), CallServed)
     assert driver.now == noon + timedelta(seconds=3)
 
 
@@ -345,10 +351,10 @@ def test_too_long_a_prompt_costs_one_attempt_and_larger_models(noon: datetime) -
     answers = {alias: refuses(alias, Refusal.TOO_LONG) for alias in sizes}
     driver = Driver(*pool, now=noon, answers=answers)
     ending = driver.call()
-    assert isinstance(ending, Refused)
+    assert isinstance(ending, CallRejected)
     assert driver.asked == ["a", "c"]
     assert ending.refusal.alias == "c"
-    assert all(not c.health.spells for c in driver.state.candidates)
+    assert all(not c.health.cooldowns for c in driver.state.candidates)
 
 
 def test_a_template_fault_costs_one_attempt_for_each_dialect(noon: datetime) -> None:
@@ -357,7 +363,7 @@ def test_a_template_fault_costs_one_attempt_for_each_dialect(noon: datetime) -> 
     pool = [Endpoint(alias, dialect=dialect) for alias, dialect in dialects.items()]
     answers = {alias: refuses(alias, Refusal.TEMPLATE) for alias in dialects}
     driver = Driver(*pool, now=noon, answers=answers)
-    assert isinstance(driver.call(), Refused)
+    assert isinstance(driver.call(), CallRejected)
     assert driver.asked == ["a", "c"]
 
 
@@ -367,13 +373,13 @@ def test_a_fault_of_the_request_costs_one_attempt_and_no_model(
 ) -> None:
     """Rule 6."""
     driver = Driver(A, B, now=noon, answers={"a": refuses("a", kind), "b": fine("b")})
-    assert isinstance(driver.call(), Refused)
+    assert isinstance(driver.call(), CallRejected)
     assert driver.asked == ["a"]
-    assert not driver.state["a"].health.spells
+    assert not driver.state["a"].health.cooldowns
 
 
 def test_without_the_multiplexer_a_call_is_one_attempt(noon: datetime) -> None:
     driver = Driver(A, now=noon, answers={"a": broken("a")}, policy=Policy(direct=True))
-    assert isinstance(driver.call(), GaveUp)
+    assert isinstance(driver.call(), CallExhausted)
     assert driver.asked == ["a"]
-    assert not driver.state["a"].health.spells
+    assert not driver.state["a"].health.cooldowns

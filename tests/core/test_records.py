@@ -9,7 +9,7 @@ import pytest
 from attrs import asdict
 
 from muxcore.core.outcomes import Fault, Limit
-from muxcore.core.records import Endpoint, Health, Picked, Spell, Why, Wire
+from muxcore.core.records import Cooldown, Endpoint, Health, Picked, PickReason, Wire
 
 if TYPE_CHECKING:
     from tests.core.conftest import History
@@ -43,15 +43,15 @@ def test_headers_of_the_config_are_not_shown() -> None:
 
 def test_the_modes_memory_is_not_shown() -> None:
     """It is the mode's own, and may be as long as it likes."""
-    picked = Picked(Endpoint("a"), Why.MODE, {"turns": list(range(1000))})
+    picked = Picked(Endpoint("a"), PickReason.MODE, {"turns": list(range(1000))})
     assert "turns" not in repr(picked)
 
 
 # -- Spells ---------------------------------------------------------------------------------
 
 
-def spell(cause: Limit | Fault, failures: int, since: datetime) -> Spell:
-    return Spell(since, since + DAY, cause, newest=1, failures=failures, failed_at=since)
+def cooldown(cause: Limit | Fault, failures: int, since: datetime) -> Cooldown:
+    return Cooldown(since, since + DAY, cause, newest=1, failures=failures, failed_at=since)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def spell(cause: Limit | Fault, failures: int, since: datetime) -> Spell:
 def test_the_pause_before_a_last_resort_stops_growing(
     noon: datetime, cause: Limit | Fault, failures: int, seconds: int
 ) -> None:
-    opens_at = spell(cause, failures, noon).opens_at
+    opens_at = cooldown(cause, failures, noon).opens_at
     assert opens_at == noon + timedelta(seconds=seconds)
 
 
@@ -90,5 +90,5 @@ def test_a_probe_is_an_attempt_that_began_after_the_failure(
 
 
 def test_with_nothing_under_way_nothing_is_probed(noon: datetime) -> None:
-    health = Health(broken=spell(Fault.AUTH, 1, noon))
+    health = Health(broken=cooldown(Fault.AUTH, 1, noon))
     assert health.probed(noon) is False

@@ -26,7 +26,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from muxcore.core.calling import Granted, choose
 from muxcore.core.outcomes import (
     Cancelled,
     End,
@@ -42,17 +41,18 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
+from muxcore.core.protocol import Slot, choose
 from muxcore.core.records import (
     Call,
     Candidate,
+    Cooldown,
     Endpoint,
     Exhausted,
+    PickReason,
     Policy,
     PoolState,
-    Spell,
     Sticky,
     Wait,
-    Why,
 )
 from muxcore.core.selection import Standing, explain, select
 from muxcore.core.updating import MOST_PINS, update
@@ -76,14 +76,14 @@ CALLS = st.builds(
     new_turn=st.booleans(),
     prompt_tokens=st.none() | st.sampled_from([1000, 5000, 9000]),
     tried=st.lists(st.sampled_from("abcf"), max_size=5).map(tuple),
-    barred=st.sets(st.sampled_from("abcf"), max_size=2).map(tuple),
+    excluded=st.sets(st.sampled_from("abcf"), max_size=2).map(tuple),
     waited=st.sampled_from([0, 10, 30]).map(lambda s: timedelta(seconds=s)),
     larger_than=st.none() | st.just(3000),
     refused_dialects=st.sampled_from([(), ("other",)]),
 )
 
 
-def spells(candidate: Candidate) -> tuple[Spell | None, Spell | None]:
+def cooldowns(candidate: Candidate) -> tuple[Cooldown | None, Cooldown | None]:
     return candidate.health.limited, candidate.health.broken
 
 
@@ -119,7 +119,7 @@ class Rules(RuleBasedStateMachine):
     def rule_4(self, before: PoolState, outcome: Outcome) -> None:
         """A spell's end never moves earlier, except by a success or a reset."""
         for old, new in zip(before.candidates, self.state.candidates, strict=True):
-            for was, is_now in zip(spells(old), spells(new), strict=True):
+            for was, is_now in zip(cooldowns(old), cooldowns(new), strict=True):
                 if was is None or (is_now is not None and is_now.until >= was.until):
                     continue
                 if isinstance(outcome, Succeeded):
@@ -134,64 +134,64 @@ class Rules(RuleBasedStateMachine):
     def rule_6(self, before: PoolState) -> None:
         """A fault of the request changes no endpoint's availability."""
         for old, new in zip(before.candidates, self.state.candidates, strict=True):
-            assert spells(old) == spells(new)
+            assert cooldowns(old) == cooldowns(new)
 
     @rule(target=running, call=CALLS)
     def choose(self, call: Call) -> tuple[str, int]:
         before, now = self.state, self.now
         choice = select(before, self.mode, now, call)
         assert choice == select(before, self.mode, now, call)
-        state, granted = choose(before, self.mode, now, call)
-        if isinstance(granted, Wait):
+        state, slot = choose(before, self.mode, now, call)
+        if isinstance(slot, Wait):
             assert state is before
-            assert now < granted.until
-            assert granted.until <= now + before.policy.max_wait - call.waited
+            assert now < slot.until
+            assert slot.until <= now + before.policy.max_wait - call.waited
             return ("nobody", 0)
-        if isinstance(granted, Exhausted):
-            assert granted.retry_at is None or granted.retry_at >= now
+        if isinstance(slot, Exhausted):
+            assert slot.retry_at is None or slot.retry_at >= now
             return ("nobody", 0)
         standings = {p.alias: p.standing for p in explain(before, now, call)}
-        self.rule_3_and_7(before, granted, call, standings)
-        self.rule_5(granted, call, standings)
+        self.rule_3_and_7(before, slot, call, standings)
+        self.rule_5(slot, call, standings)
         assert not isinstance(choice, Wait | Exhausted)
-        self.tell(Started(granted.endpoint.alias, choice.memory))
+        self.tell(Started(slot.endpoint.alias, choice.memory))
         assert self.state == state
-        return (granted.endpoint.alias, granted.attempt)
+        return (slot.endpoint.alias, slot.attempt)
 
     def rule_3_and_7(
         self,
         before: PoolState,
-        granted: Granted,
+        slot: Slot,
         call: Call,
         standings: dict[str, Standing],
     ) -> None:
         """Nothing that is disabled or tried is attempted, but as a last resort."""
-        alias = granted.endpoint.alias
+        alias = slot.endpoint.alias
         health = before[alias].health
-        if granted.reason is not Why.LAST_RESORT:
+        if slot.reason is not PickReason.LAST_RESORT:
             assert standings[alias] is Standing.OPEN
-            assert health.disabling(self.now) is None
+            assert health.active_cooldown(self.now) is None
             assert not health.probed(self.now)
             assert alias not in call.tried
-            if granted.reason is not Why.STICKY and self.mode == Failover():
-                tier = [e for e in POOL if e.is_fallback == granted.endpoint.is_fallback]
+            if slot.reason is not PickReason.STICKY and self.mode == Failover():
+                tier = [e for e in POOL if e.is_fallback == slot.endpoint.is_fallback]
                 openings = [e for e in tier if standings[e.alias] is Standing.OPEN]
-                assert granted.endpoint is openings[0]
+                assert slot.endpoint is openings[0]
             return
         assert Standing.OPEN not in standings.values()
         assert standings[alias] in {Standing.DISABLED, Standing.TRIED}
         assert health.opens_at(self.now) <= self.now
-        assert not any(s.grave and s.active(self.now) for s in health.spells)
+        assert not any(s.permanent and s.active(self.now) for s in health.cooldowns)
         assert not health.probed(self.now)
         if alias in call.tried:
-            assert alias not in call.barred
+            assert alias not in call.excluded
             assert call.repeats < 2
 
-    def rule_5(self, granted: Granted, call: Call, standings: dict[str, Standing]) -> None:
+    def rule_5(self, slot: Slot, call: Call, standings: dict[str, Standing]) -> None:
         """A fallback only while no primary is open, nor busy for less than the time."""
-        if not granted.endpoint.is_fallback or granted.reason is Why.STICKY:
+        if not slot.endpoint.is_fallback or slot.reason is PickReason.STICKY:
             return
-        assert granted.reason in {Why.FALLBACK, Why.LAST_RESORT}
+        assert slot.reason in {PickReason.FALLBACK, PickReason.LAST_RESORT}
         primaries = {standings[e.alias] for e in POOL if not e.is_fallback}
         assert Standing.OPEN not in primaries
         if call.waited < self.state.policy.max_wait:
@@ -245,7 +245,7 @@ class Rules(RuleBasedStateMachine):
     def reset(self, alias: str | None) -> None:
         self.tell(Reset(alias))
         enabled = [c for c in self.state.candidates if alias in {None, c.endpoint.alias}]
-        assert all(c.health.disabling(self.now) is None for c in enabled)
+        assert all(c.health.active_cooldown(self.now) is None for c in enabled)
 
     @invariant()
     def rule_2_in_flight_stays_within_the_cap(self) -> None:

@@ -17,13 +17,13 @@ from muxcore.core.records import (
     Endpoint,
     Exhausted,
     Picked,
+    PickReason,
     Policy,
-    Reason,
     Sticky,
     Wait,
-    Why,
+    WaitReason,
 )
-from muxcore.core.selection import Passed, Standing, explain
+from muxcore.core.selection import Standing, Verdict, explain
 from muxcore.errors import StrategyError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def told(choice: Choice) -> tuple[str, Why] | Wait | Exhausted:
+def told(choice: Choice) -> tuple[str, PickReason] | Wait | Exhausted:
     """Return a choice as a table shows it."""
     return (choice.endpoint.alias, choice.reason) if isinstance(choice, Picked) else choice
 
@@ -56,11 +56,11 @@ def told(choice: Choice) -> tuple[str, Why] | Wait | Exhausted:
 
 
 def test_a_fresh_pool_is_open(history: type[History]) -> None:
-    assert told(history("a", "b").select()) == ("a", Why.MODE)
+    assert told(history("a", "b").select()) == ("a", PickReason.MODE)
 
 
 def test_one_that_was_tried_in_this_call_is_passed_over(history: type[History]) -> None:
-    assert told(history("a", "b").select(Call(tried=("a",)))) == ("b", Why.MODE)
+    assert told(history("a", "b").select(Call(tried=("a",)))) == ("b", PickReason.MODE)
 
 
 @pytest.mark.parametrize("kind", [*Limit, *Fault])
@@ -68,31 +68,31 @@ def test_one_that_is_disabled_is_passed_over_until_its_time(
     history: type[History], kind: Limit | Fault
 ) -> None:
     pool = history("a", "b").fail(kind, "a")
-    assert told(pool.select()) == ("b", Why.MODE)
+    assert told(pool.select()) == ("b", PickReason.MODE)
     lasts = pool.lasts("a")
-    assert told(pool.after(lasts - 0.001).select()) == ("b", Why.MODE)
-    assert told(pool.after(0.001).select()) == ("a", Why.MODE)
+    assert told(pool.after(lasts - 0.001).select()) == ("b", PickReason.MODE)
+    assert told(pool.after(0.001).select()) == ("a", PickReason.MODE)
 
 
 def test_on_probation_one_call_at_a_time(history: type[History]) -> None:
     pool = history("a", "b").fail(RATE, "a").after(60)
     probe = pool.start("a")
-    assert told(pool.select()) == ("b", Why.MODE)
+    assert told(pool.select()) == ("b", PickReason.MODE)
     pool.respond("a", probe)
-    assert told(pool.select()) == ("a", Why.MODE)
+    assert told(pool.select()) == ("a", PickReason.MODE)
 
 
 def test_a_call_from_before_the_failure_is_no_probe(history: type[History]) -> None:
     pool = history("a", "b")
     pool.start("a")
     pool.fail(RATE, "a", pool.start("a")).after(60)
-    assert told(pool.select()) == ("a", Why.MODE)
+    assert told(pool.select()) == ("a", PickReason.MODE)
 
 
 def test_a_probe_that_leaves_makes_room_for_the_next(history: type[History]) -> None:
     pool = history("a", "b").fail(RATE, "a").after(60)
     pool.cancel("a", pool.start("a"))
-    assert told(pool.select()) == ("a", Why.MODE)
+    assert told(pool.select()) == ("a", PickReason.MODE)
 
 
 def test_a_last_resort_that_streams_on_keeps_nobody_out_after_the_spell(
@@ -101,16 +101,16 @@ def test_a_last_resort_that_streams_on_keeps_nobody_out_after_the_spell(
     pool = history("a").fail(RATE).after(2)
     pool.respond("a")
     assert isinstance(pool.select(), Wait)
-    assert told(pool.after(58).select()) == ("a", Why.MODE)
+    assert told(pool.after(58).select()) == ("a", PickReason.MODE)
 
 
 def test_the_cap_holds(history: type[History]) -> None:
     pool = history(Endpoint("a", max_concurrent=2), "b")
     first = pool.start("a")
-    assert told(pool.select()) == ("a", Why.MODE)
+    assert told(pool.select()) == ("a", PickReason.MODE)
     pool.start("a")
-    assert told(pool.select()) == ("b", Why.MODE)
-    assert told(pool.succeed("a", first).select()) == ("a", Why.MODE)
+    assert told(pool.select()) == ("b", PickReason.MODE)
+    assert told(pool.succeed("a", first).select()) == ("a", PickReason.MODE)
 
 
 WINDOWS = (
@@ -153,7 +153,7 @@ WINDOWS = (
 def test_only_one_that_fits_is_open(
     history: type[History], pool: tuple[Endpoint, ...], call: Call, alias: str
 ) -> None:
-    assert told(history(*pool).select(call)) == (alias, Why.MODE)
+    assert told(history(*pool).select(call)) == (alias, PickReason.MODE)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,11 @@ def test_only_one_that_fits_is_open(
     ],
 )
 def test_when_nobody_fits_nobody_can_say_when(history: type[History], call: Call) -> None:
-    assert history(*WINDOWS).select(call) == Exhausted(None, Reason.UNFIT)
+    assert history(*WINDOWS).select(call) == Exhausted(None, WaitReason.UNFIT)
 
 
 def test_one_of_unknown_size_is_not_known_to_be_larger(history: type[History]) -> None:
-    assert history("a").select(Call(larger_than=10)) == Exhausted(None, Reason.UNFIT)
+    assert history("a").select(Call(larger_than=10)) == Exhausted(None, WaitReason.UNFIT)
 
 
 # -- 2. One turn, one model -----------------------------------------------------------------
@@ -191,11 +191,11 @@ def test_a_conversation_stays(
     history: type[History], sticky: Sticky, new_turn: bool, alias: str
 ) -> None:
     pool = history("a", "b", policy=Policy(sticky=sticky)).succeed("b", conversation="c")
-    why = Why.STICKY if alias == "b" else Why.MODE
+    why = PickReason.STICKY if alias == "b" else PickReason.MODE
     call = Call(conversation="c", new_turn=new_turn)
     assert told(pool.select(call)) == (alias, why)
-    assert told(pool.select(evolve(call, conversation="other"))) == ("a", Why.MODE)
-    assert told(pool.select(evolve(call, conversation=None))) == ("a", Why.MODE)
+    assert told(pool.select(evolve(call, conversation="other"))) == ("a", PickReason.MODE)
+    assert told(pool.select(evolve(call, conversation=None))) == ("a", PickReason.MODE)
 
 
 TURN = Call(conversation="c", new_turn=False)
@@ -215,21 +215,21 @@ def test_a_conversation_stays_for_five_minutes(
 
 def test_a_call_begins_a_new_turn_unless_it_says_otherwise(history: type[History]) -> None:
     pool = history("a", "b").succeed("b", conversation="c")
-    assert told(pool.select(Call(conversation="c"))) == ("a", Why.MODE)
+    assert told(pool.select(Call(conversation="c"))) == ("a", PickReason.MODE)
 
 
 def test_each_call_of_a_conversation_keeps_it_for_longer(history: type[History]) -> None:
     pool = history("a", "b").succeed("b", conversation="c").after(200)
     assert told(pool.succeed("b", conversation="c").after(200).select(TURN)) == (
         "b",
-        Why.STICKY,
+        PickReason.STICKY,
     )
 
 
 def test_a_turn_stays_on_a_fallback(history: type[History]) -> None:
     pool = history("a", FALLBACK).succeed("f", conversation="c")
-    assert told(pool.select(TURN)) == ("f", Why.STICKY)
-    assert told(pool.select(evolve(TURN, new_turn=True))) == ("a", Why.MODE)
+    assert told(pool.select(TURN)) == ("f", PickReason.STICKY)
+    assert told(pool.select(evolve(TURN, new_turn=True))) == ("a", PickReason.MODE)
 
 
 @pytest.mark.parametrize("kind", [RATE, TRANSIENT])
@@ -237,20 +237,20 @@ def test_a_turn_leaves_a_model_that_is_not_open(
     history: type[History], kind: Limit | Fault
 ) -> None:
     pool = history("a", "b").succeed("b", conversation="c").fail(kind, "b")
-    assert told(pool.select(TURN)) == ("a", Why.MODE)
+    assert told(pool.select(TURN)) == ("a", PickReason.MODE)
 
 
 def test_a_turn_does_not_stay_where_this_call_failed(history: type[History]) -> None:
     pool = history("a", "b").succeed("b", conversation="c")
-    assert told(pool.select(evolve(TURN, tried=("b",)))) == ("a", Why.MODE)
+    assert told(pool.select(evolve(TURN, tried=("b",)))) == ("a", PickReason.MODE)
 
 
 def test_of_257_conversations_the_first_is_forgotten(history: type[History]) -> None:
     pool = history("a", "b")
     for number in range(257):
         pool.succeed("b", conversation=str(number))
-    assert told(pool.select(evolve(TURN, conversation="0"))) == ("a", Why.MODE)
-    assert told(pool.select(evolve(TURN, conversation="1"))) == ("b", Why.STICKY)
+    assert told(pool.select(evolve(TURN, conversation="0"))) == ("a", PickReason.MODE)
+    assert told(pool.select(evolve(TURN, conversation="1"))) == ("b", PickReason.STICKY)
 
 
 # -- 3. Primaries before fallbacks ----------------------------------------------------------
@@ -258,18 +258,18 @@ def test_of_257_conversations_the_first_is_forgotten(history: type[History]) -> 
 
 def test_a_fallback_is_used_only_when_no_primary_can_serve(history: type[History]) -> None:
     pool = history(FALLBACK, "a", "b")
-    assert told(pool.select()) == ("a", Why.MODE)
+    assert told(pool.select()) == ("a", PickReason.MODE)
     pool.fail(RATE, "a")
-    assert told(pool.select()) == ("b", Why.MODE)
-    assert told(pool.select(Call(tried=("b",)))) == ("f", Why.FALLBACK)
+    assert told(pool.select()) == ("b", PickReason.MODE)
+    assert told(pool.select(Call(tried=("b",)))) == ("f", PickReason.FALLBACK)
     pool.fail(TRANSIENT, "b")
-    assert told(pool.select()) == ("f", Why.FALLBACK)
+    assert told(pool.select()) == ("f", PickReason.FALLBACK)
 
 
 def test_while_a_primary_is_probed_the_fallback_serves(history: type[History]) -> None:
     pool = history("a", FALLBACK).fail(RATE, "a").after(60)
     pool.start("a")
-    assert told(pool.select()) == ("f", Why.FALLBACK)
+    assert told(pool.select()) == ("f", PickReason.FALLBACK)
 
 
 @pytest.mark.parametrize(
@@ -285,32 +285,35 @@ def test_a_busy_primary_is_waited_for(
     deadline = None if left is None else pool.now + seconds(left)
     call = Call(deadline=deadline)
     if waits:
-        assert pool.select(call) == Wait(pool.now + seconds(waits), Reason.BUSY)
+        assert pool.select(call) == Wait(pool.now + seconds(waits), WaitReason.BUSY)
     halfway = evolve(call, waited=seconds(waits / 2))
     pool.after(waits / 2)
     if waits:
-        assert pool.select(halfway) == Wait(pool.now + seconds(waits / 2), Reason.BUSY)
+        assert pool.select(halfway) == Wait(pool.now + seconds(waits / 2), WaitReason.BUSY)
     over = evolve(call, waited=seconds(waits))
-    assert told(pool.after(waits / 2).select(over)) == ("f", Why.FALLBACK)
+    assert told(pool.after(waits / 2).select(over)) == ("f", PickReason.FALLBACK)
 
 
 def test_a_slot_given_back_ends_the_wait_for_a_primary(history: type[History]) -> None:
     pool = history(CAPPED, FALLBACK)
     slot = pool.start("a")
-    assert told(pool.cancel("a", slot).select(Call(waited=seconds(1)))) == ("a", Why.MODE)
+    assert told(pool.cancel("a", slot).select(Call(waited=seconds(1)))) == (
+        "a",
+        PickReason.MODE,
+    )
 
 
 def test_another_primary_enabled_meanwhile_ends_the_wait(history: type[History]) -> None:
     pool = history(CAPPED, "b", FALLBACK).fail(TRANSIENT, "b")
     pool.start("a")
-    assert pool.select() == Wait(pool.now + seconds(15), Reason.BUSY)
-    assert told(pool.after(15).select()) == ("b", Why.MODE)
+    assert pool.select() == Wait(pool.now + seconds(15), WaitReason.BUSY)
+    assert told(pool.after(15).select()) == ("b", PickReason.MODE)
 
 
 def test_while_a_fallback_is_open_nothing_is_a_last_resort(history: type[History]) -> None:
     pool = history(CAPPED, "b", FALLBACK).fail(TRANSIENT, "b").after(5)
     pool.start("a")
-    assert pool.select() == Wait(pool.now + seconds(10), Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(10), WaitReason.BUSY)
 
 
 def test_a_busy_primary_is_waited_for_before_a_fallback_is_a_last_resort(
@@ -319,15 +322,15 @@ def test_a_busy_primary_is_waited_for_before_a_fallback_is_a_last_resort(
     """Rule 5 holds for last resorts too."""
     pool = history(CAPPED, FALLBACK).fail(TRANSIENT, "f").after(5)
     pool.start("a")
-    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
     later = Call(waited=seconds(30))
-    assert told(pool.select(later)) == ("f", Why.LAST_RESORT)
+    assert told(pool.select(later)) == ("f", PickReason.LAST_RESORT)
 
 
 def test_a_busy_fallback_is_no_reason_to_wait_for_a_slot(history: type[History]) -> None:
     pool = history("a", evolve(FALLBACK, max_concurrent=1), Endpoint("g", is_fallback=True))
     pool.fail(QUOTA, "a").start("f")
-    assert told(pool.select()) == ("g", Why.FALLBACK)
+    assert told(pool.select()) == ("g", PickReason.FALLBACK)
 
 
 # -- 4. The mode picks ----------------------------------------------------------------------
@@ -378,7 +381,7 @@ def test_a_last_resort_and_a_turn_keep_the_modes_memory(history: type[History]) 
     attempt = pool.start("a", sticky.memory)
     last = pool.fail(TRANSIENT, "a", attempt).after(1).select()
     assert isinstance(last, Picked)
-    assert (last.reason, last.memory) == (Why.LAST_RESORT, {"kept": 1})
+    assert (last.reason, last.memory) == (PickReason.LAST_RESORT, {"kept": 1})
 
 
 @frozen
@@ -417,51 +420,51 @@ def test_a_mode_that_breaks_its_promise_is_named(
 
 def test_nobody_open_waits_for_the_first_that_will_be(history: type[History]) -> None:
     pool = history("a", "b").fail(Fault.AUTH, "a").after(3).fail(Fault.AUTH, "b")
-    assert pool.select() == Wait(pool.now + seconds(12), Reason.DISABLED)
+    assert pool.select() == Wait(pool.now + seconds(12), WaitReason.DISABLED)
 
 
 def test_all_waits_of_a_call_stay_within_max_wait(history: type[History]) -> None:
     pool = history("a").fail(Fault.AUTH, "a")
     until = pool.now + seconds(15)
-    assert pool.select(Call(waited=seconds(15))) == Wait(until, Reason.DISABLED)
+    assert pool.select(Call(waited=seconds(15))) == Wait(until, WaitReason.DISABLED)
     over = pool.select(Call(waited=seconds(15.001)))
-    assert over == Exhausted(until, Reason.DISABLED)
+    assert over == Exhausted(until, WaitReason.DISABLED)
 
 
 def test_a_deadline_ends_the_waiting(history: type[History]) -> None:
     pool = history("a").fail(Fault.AUTH, "a")
     until = pool.now + seconds(15)
-    assert pool.select(Call(deadline=until)) == Wait(until, Reason.DISABLED)
+    assert pool.select(Call(deadline=until)) == Wait(until, WaitReason.DISABLED)
     soon = Call(deadline=until - seconds(1))
-    assert pool.select(soon) == Exhausted(until, Reason.DISABLED)
-    assert pool.after(14).select(soon) == Exhausted(until, Reason.DEADLINE)
+    assert pool.select(soon) == Exhausted(until, WaitReason.DISABLED)
+    assert pool.after(14).select(soon) == Exhausted(until, WaitReason.DEADLINE)
 
 
 def test_a_first_try_is_never_denied_for_the_deadline(
     history: type[History], noon: datetime
 ) -> None:
     """Rule 11."""
-    assert told(history("a").select(Call(deadline=noon))) == ("a", Why.MODE)
+    assert told(history("a").select(Call(deadline=noon))) == ("a", PickReason.MODE)
 
 
 def test_a_slot_is_waited_for_until_patience_ends(history: type[History]) -> None:
     pool = history(CAPPED)
     pool.start("a")
-    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
     half = Call(deadline=pool.now + seconds(8))
-    assert pool.select(half) == Wait(pool.now + seconds(4), Reason.BUSY)
+    assert pool.select(half) == Wait(pool.now + seconds(4), WaitReason.BUSY)
     # Nobody else could serve, so the other half is waited for as well.
     more = evolve(half, waited=seconds(4))
-    assert pool.after(4).select(more) == Wait(pool.now + seconds(4), Reason.BUSY)
-    assert pool.select(Call(waited=seconds(30))) == Exhausted(None, Reason.BUSY)
+    assert pool.after(4).select(more) == Wait(pool.now + seconds(4), WaitReason.BUSY)
+    assert pool.select(Call(waited=seconds(30))) == Exhausted(None, WaitReason.BUSY)
 
 
 def test_a_slot_of_a_fallback_is_waited_for(history: type[History]) -> None:
     pool = history("a", evolve(FALLBACK, max_concurrent=1)).fail(QUOTA, "a")
     pool.start("f")
-    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
     later = pool.select(Call(waited=seconds(30)))
-    assert later == Exhausted(pool.now + seconds(900), Reason.BUSY)
+    assert later == Exhausted(pool.now + seconds(900), WaitReason.BUSY)
 
 
 def test_a_slot_of_a_model_that_stays_disabled_is_not_waited_for(
@@ -470,7 +473,7 @@ def test_a_slot_of_a_model_that_stays_disabled_is_not_waited_for(
     pool = history(Endpoint("a", max_concurrent=1))
     pool.start("a")
     pool.fail(QUOTA, "a", pool.start("a"))
-    assert pool.select() == Exhausted(pool.now + seconds(900), Reason.DISABLED)
+    assert pool.select() == Exhausted(pool.now + seconds(900), WaitReason.DISABLED)
 
 
 def test_a_slot_of_a_model_that_is_enabled_in_time_is_waited_for(
@@ -479,42 +482,44 @@ def test_a_slot_of_a_model_that_is_enabled_in_time_is_waited_for(
     pool = history(Endpoint("a", max_concurrent=1))
     slot = pool.start("a")
     pool.fail(Fault.AUTH, "a", pool.start("a"))
-    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
     short = Call(deadline=pool.now + seconds(14))
-    assert pool.select(short) == Exhausted(pool.now + seconds(15), Reason.DISABLED)
-    assert pool.cancel("a", slot).select() == Wait(pool.now + seconds(15), Reason.DISABLED)
+    assert pool.select(short) == Exhausted(pool.now + seconds(15), WaitReason.DISABLED)
+    assert pool.cancel("a", slot).select() == Wait(
+        pool.now + seconds(15), WaitReason.DISABLED
+    )
 
 
 def test_a_probe_under_way_is_waited_for(history: type[History]) -> None:
     pool = history("a").fail(RATE).after(60)
     pool.start("a")
-    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
-    assert pool.select(Call(waited=seconds(30))) == Exhausted(None, Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
+    assert pool.select(Call(waited=seconds(30))) == Exhausted(None, WaitReason.BUSY)
 
 
 def test_a_wait_ends_at_the_sooner_of_a_slot_and_a_spell(history: type[History]) -> None:
     pool = history(CAPPED, "b").fail(Fault.AUTH, "b")
     pool.start("a")
-    assert pool.select() == Wait(pool.now + seconds(15), Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(15), WaitReason.BUSY)
 
 
 def test_when_all_were_tried_and_none_is_worth_another_try(history: type[History]) -> None:
     pool = history("a").fail(Fault.AUTH, "a")
-    call = Call(tried=("a",), barred=("a",))
-    assert pool.select(call) == Exhausted(pool.now + seconds(15), Reason.TRIED)
+    call = Call(tried=("a",), excluded=("a",))
+    assert pool.select(call) == Exhausted(pool.now + seconds(15), WaitReason.TRIED)
 
 
 def test_retry_at_is_the_earliest_moment_for_anybody(history: type[History]) -> None:
     pool = history("a", "b").fail(QUOTA, "a").fail(TRANSIENT, "b", hint=40)
-    choice = pool.select(Call(tried=("b",), barred=("b",)))
-    assert choice == Exhausted(pool.now + seconds(40), Reason.DISABLED)
+    choice = pool.select(Call(tried=("b",), excluded=("b",)))
+    assert choice == Exhausted(pool.now + seconds(40), WaitReason.DISABLED)
 
 
 def test_without_the_multiplexer_one_attempt_and_no_waiting(history: type[History]) -> None:
     pool = history(CAPPED, policy=Policy(direct=True))
-    assert pool.select(Call(tried=("a",))) == Exhausted(pool.now, Reason.TRIED)
+    assert pool.select(Call(tried=("a",))) == Exhausted(pool.now, WaitReason.TRIED)
     pool.start("a")
-    assert pool.select() == Exhausted(None, Reason.BUSY)
+    assert pool.select() == Exhausted(None, WaitReason.BUSY)
 
 
 # -- 6. The last resort ---------------------------------------------------------------------
@@ -538,18 +543,18 @@ def test_a_last_resort_may_be_tried_again_after(
     pool = history("a", policy=Policy(max_wait=seconds(1000)))
     for pause in pauses:
         pool.fail(kind, "a", hint=hint)
-        assert pool.select() == Wait(pool.now + seconds(pause), Reason.DISABLED)
+        assert pool.select() == Wait(pool.now + seconds(pause), WaitReason.DISABLED)
         pool.after(pause)
         choice = pool.select(Call(tried=("a",)))
-        assert told(choice) == ("a", Why.LAST_RESORT)
+        assert told(choice) == ("a", PickReason.LAST_RESORT)
 
 
 @pytest.mark.parametrize("kind", ALL_GRAVE)
 def test_never_a_last_resort(history: type[History], kind: Limit | Fault) -> None:
     pool = history("a", policy=Policy(max_wait=seconds(10_000))).fail(kind)
     end = pool.now + seconds(pool.lasts())
-    assert pool.select() == Wait(end, Reason.DISABLED)
-    assert pool.after(pool.lasts() - 0.001).select() == Wait(end, Reason.DISABLED)
+    assert pool.select() == Wait(end, WaitReason.DISABLED)
+    assert pool.after(pool.lasts() - 0.001).select() == Wait(end, WaitReason.DISABLED)
 
 
 def test_never_a_last_resort_while_one_of_two_spells_is_grave(
@@ -558,21 +563,23 @@ def test_never_a_last_resort_while_one_of_two_spells_is_grave(
     pool = history("a")
     attempts = pool.start("a"), pool.start("a")
     pool.fail(TRANSIENT, "a", attempts[0]).fail(QUOTA, "a", attempts[1])
-    assert pool.after(14).select() == Exhausted(pool.now + seconds(886), Reason.DISABLED)
+    assert pool.after(14).select() == Exhausted(
+        pool.now + seconds(886), WaitReason.DISABLED
+    )
 
 
 def test_both_spells_must_allow_a_last_resort(history: type[History]) -> None:
     pool = history("a")
     attempts = pool.start("a"), pool.start("a")
     pool.fail(TRANSIENT, "a", attempts[0]).fail(RATE, "a", attempts[1])
-    assert pool.after(1).select() == Wait(pool.now + seconds(1), Reason.DISABLED)
-    assert told(pool.after(1).select()) == ("a", Why.LAST_RESORT)
+    assert pool.after(1).select() == Wait(pool.now + seconds(1), WaitReason.DISABLED)
+    assert told(pool.after(1).select()) == ("a", PickReason.LAST_RESORT)
 
 
 def test_last_resorts_go_one_at_a_time(history: type[History]) -> None:
     pool = history("a").fail(TRANSIENT).after(1)
     pool.start("a")
-    assert pool.select() == Wait(pool.now + seconds(30), Reason.BUSY)
+    assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
 
 
 def test_last_resorts_obey_the_cap(history: type[History]) -> None:
@@ -591,7 +598,7 @@ def test_of_last_resorts_primaries_go_first_and_then_the_earliest(
     for _ in range(3):
         choice = pool.select()
         assert isinstance(choice, Picked)
-        assert choice.reason is Why.LAST_RESORT
+        assert choice.reason is PickReason.LAST_RESORT
         order.append(choice.endpoint.alias)
         pool.start(order[-1])
     assert order == ["b", "a", "f"]
@@ -605,7 +612,7 @@ def test_with_two_spells_a_last_resort_is_as_early_as_the_later_allows(
     pool.fail(TRANSIENT, "a", attempts[0]).fail(RATE, "a", attempts[1])
     assert told(pool.after(0.5).fail(TRANSIENT, "b").after(5).select()) == (
         "b",
-        Why.LAST_RESORT,
+        PickReason.LAST_RESORT,
     )
 
 
@@ -613,24 +620,24 @@ def test_what_this_call_tried_and_has_healed_is_a_last_resort(
     history: type[History],
 ) -> None:
     pool = history("a")
-    assert told(pool.select(Call(tried=("a",)))) == ("a", Why.LAST_RESORT)
-    assert pool.select(Call(tried=("a",), barred=("a",))) == Exhausted(
-        pool.now, Reason.TRIED
+    assert told(pool.select(Call(tried=("a",)))) == ("a", PickReason.LAST_RESORT)
+    assert pool.select(Call(tried=("a",), excluded=("a",))) == Exhausted(
+        pool.now, WaitReason.TRIED
     )
 
 
 def test_a_call_repeats_at_most_twice(history: type[History]) -> None:
     """Rule 7."""
     pool = history("a", "b").fail(TRANSIENT, "a").fail(TRANSIENT, "b").after(4)
-    assert told(pool.select(Call(tried=("a", "b", "a")))) == ("a", Why.LAST_RESORT)
+    assert told(pool.select(Call(tried=("a", "b", "a")))) == ("a", PickReason.LAST_RESORT)
     repeated = Call(tried=("a", "b", "a", "b"))
     assert (repeated.attempts, repeated.repeats) == (4, 2)
-    assert pool.select(repeated) == Exhausted(pool.now, Reason.TRIED)
+    assert pool.select(repeated) == Exhausted(pool.now, WaitReason.TRIED)
 
 
 def test_a_clock_set_back_opens_what_was_disabled(history: type[History]) -> None:
     pool = history("a").fail(QUOTA)
-    assert told(pool.after(-1).select()) == ("a", Why.MODE)
+    assert told(pool.after(-1).select()) == ("a", PickReason.MODE)
 
 
 # -- Why each was passed over ---------------------------------------------------------------
@@ -650,12 +657,12 @@ def test_explain_tells_where_each_stands(history: type[History]) -> None:
     pool.fail(RATE, "disabled").fail(QUOTA, "unfit").start("busy")
     call = Call(tried=("tried",), prompt_tokens=11)
     assert explain(pool.state, pool.now, call) == (
-        Passed("open", Standing.OPEN),
-        Passed("busy", Standing.BUSY),
-        Passed("probed", Standing.PROBED),
-        Passed("disabled", Standing.DISABLED, pool.now + seconds(60), "rate limited"),
-        Passed("tried", Standing.TRIED),
-        Passed("unfit", Standing.UNFIT, pool.now + seconds(900), "quota spent"),
+        Verdict("open", Standing.OPEN),
+        Verdict("busy", Standing.BUSY),
+        Verdict("probed", Standing.PROBED),
+        Verdict("disabled", Standing.DISABLED, pool.now + seconds(60), "rate limited"),
+        Verdict("tried", Standing.TRIED),
+        Verdict("unfit", Standing.UNFIT, pool.now + seconds(900), "quota spent"),
     )
 
 

@@ -17,22 +17,6 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field, frozen
 
-from muxcore.core.calling import (
-    Abandoned,
-    Attempt,
-    Choose,
-    Ending,
-    GaveUp,
-    Granted,
-    Pause,
-    Refused,
-    Served,
-    Step,
-    Woken,
-    choose,
-    conduct,
-    serve,
-)
 from muxcore.core.outcomes import (
     Cancelled,
     End,
@@ -46,15 +30,31 @@ from muxcore.core.outcomes import (
     Responding,
     Succeeded,
 )
+from muxcore.core.protocol import (
+    Attempt,
+    CallCancelled,
+    CallEnding,
+    CallExhausted,
+    CallRejected,
+    CallServed,
+    CallStep,
+    Choose,
+    Sleep,
+    Slept,
+    Slot,
+    call_steps,
+    choose,
+    choose_all,
+)
 from muxcore.core.records import (
     Call,
     Endpoint,
     Exhausted,
+    PickReason,
     Policy,
     PoolState,
     Sticky,
     Wait,
-    Why,
 )
 from muxcore.core.selection import Standing, explain
 from muxcore.core.strategy import Strategy
@@ -120,13 +120,13 @@ class Running:
     """One call under way."""
 
     arrival: Arrival
-    steps: Generator[Step, Any, Ending]
+    steps: Generator[CallStep, Any, CallEnding]
     deadline: datetime
-    attempt: Granted | None = None
+    attempt: Slot | None = None
     waiting: Wait | None = None
     since: datetime = NOON
     call: Call = field(factory=Call)
-    ending: Ending | None = None
+    ending: CallEnding | None = None
 
     def seen(self, now: datetime) -> Call:
         return evolve(self.call, waited=self.call.waited + (now - self.since))
@@ -175,7 +175,7 @@ class Simulation:
     def arrive(self, arrival: Arrival) -> None:
         deadline = self.now + seconds(arrival.patience)
         call = evolve(arrival.call, deadline=deadline)
-        running = Running(arrival, conduct(call), deadline)
+        running = Running(arrival, call_steps(call), deadline)
         self.calls.append(running)
         self.go_on(running, None)
 
@@ -193,30 +193,28 @@ class Simulation:
                 self.state, choice = choose(before, self.mode, self.now, call)
                 self.check_choice(before, choice, call)
                 self.go_on(running, choice)
-            case Pause(call, wait):
+            case Sleep(call, wait):
                 running.call, running.since, running.waiting = call, self.now, wait
                 self.line.append(running)
                 self.later(wait.until, lambda: self.wait_is_over(running, wait))
-            case Attempt(_, granted):
-                self.begin(running, granted)
+            case Attempt(_, slot):
+                self.begin(running, slot)
 
-    def begin(self, running: Running, granted: Granted) -> None:
+    def begin(self, running: Running, slot: Slot) -> None:
         self.attempts += 1
-        running.attempt = granted
-        arrival, alias = running.arrival, granted.endpoint.alias
+        running.attempt = slot
+        arrival, alias = running.arrival, slot.endpoint.alias
         period = self.models[alias].answer(self.now)
-        outcome = outcome_of(period, alias, granted.attempt, arrival)
+        outcome = outcome_of(period, alias, slot.attempt, arrival)
         over = self.now + seconds(period.latency)
         cut = running.deadline
         if arrival.leaves_after is not None:
             cut = min(cut, NOON + seconds(arrival.at + arrival.leaves_after))
         if over > cut:
-            outcome, over = Cancelled(alias, granted.attempt), max(cut, self.now)
+            outcome, over = Cancelled(alias, slot.attempt), max(cut, self.now)
         elif arrival.stream and isinstance(outcome, Succeeded):
             first = self.now + seconds(period.latency / 4)
-            self.later(
-                first, lambda: self.hear(running, Responding(alias, granted.attempt))
-            )
+            self.later(first, lambda: self.hear(running, Responding(alias, slot.attempt)))
         self.later(over, lambda: self.hear(running, outcome))
 
     def hear(self, running: Running, outcome: Responding | End) -> None:
@@ -237,7 +235,7 @@ class Simulation:
         line = list(self.line)
         calls = [running.seen(self.now) for running in line]
         before = self.state
-        self.state, choices = serve(before, self.mode, self.now, calls)
+        self.state, choices = choose_all(before, self.mode, self.now, calls)
         told = []
         for running, call, choice in zip(line, calls, choices, strict=True):
             assert not isinstance(choice, Exception)
@@ -248,24 +246,24 @@ class Simulation:
                 if choice.until >= running.waiting.until:
                     continue
             self.line.remove(running)
-            told.append((running, Woken(self.now - running.since, choice)))
+            told.append((running, Slept(self.now - running.since, choice)))
         for running, woken in told:
             self.go_on(running, woken)
 
-    def end(self, running: Running, ending: Ending) -> None:
+    def end(self, running: Running, ending: CallEnding) -> None:
         assert running.ending is None, "a call ended twice"
         running.ending = ending
         # Rule 1: by its deadline. Rule 7: at most pool size + 2 attempts.
         assert self.now <= running.deadline
         assert len(ending.trail) <= len(self.models) + 2
         match ending:
-            case Served(trail):
+            case CallServed(trail):
                 assert isinstance(trail[-1].outcome, Responding | Succeeded)
-            case Refused(trail, refusal):
+            case CallRejected(trail, refusal):
                 assert refusal in [tried.outcome for tried in trail]
-            case Abandoned(trail, cancelled):
+            case CallCancelled(trail, cancelled):
                 assert trail[-1].outcome is cancelled
-            case GaveUp(_, exhausted):
+            case CallExhausted(_, exhausted):
                 assert exhausted.retry_at is None or exhausted.retry_at >= self.now
 
     def tell(self, outcome: Outcome) -> None:
@@ -296,7 +294,7 @@ class Simulation:
         assert self.state.attempts == self.attempts, "rule 12"
 
     def check_choice(
-        self, before: PoolState, choice: Granted | Wait | Exhausted, call: Call
+        self, before: PoolState, choice: Slot | Wait | Exhausted, call: Call
     ) -> tuple[PoolState, None]:
         """Check a choice against the state that it was made in; return the one after it."""
         if isinstance(choice, Wait):
@@ -308,13 +306,13 @@ class Simulation:
             return before, None
         alias = choice.endpoint.alias
         candidate = before[alias]
-        if choice.reason is Why.LAST_RESORT:
+        if choice.reason is PickReason.LAST_RESORT:
             assert Standing.OPEN not in standings.values(), "rule 3"
             assert candidate.health.opens_at(self.now) <= self.now, "rule 3"
             assert not candidate.health.probed(self.now), "rule 3"
         else:
             assert standings[alias] is Standing.OPEN, "rule 3"
-        if choice.endpoint.is_fallback and choice.reason is not Why.STICKY:
+        if choice.endpoint.is_fallback and choice.reason is not PickReason.STICKY:
             primaries = {
                 standings[c.endpoint.alias]
                 for c in before.candidates
@@ -416,10 +414,10 @@ def test_the_runs_come_to_every_ending_and_every_reason() -> None:
         for running in random_run(seed).run().calls:
             assert running.ending is not None
             endings.add(type(running.ending))
-            reasons |= {tried.granted.reason for tried in running.ending.trail}
+            reasons |= {tried.slot.reason for tried in running.ending.trail}
             waits += running.call.waited > timedelta() or running.waiting is not None
-    assert endings == {Served, Refused, GaveUp, Abandoned}
-    assert reasons == set(Why)
+    assert endings == {CallServed, CallRejected, CallExhausted, CallCancelled}
+    assert reasons == set(PickReason)
     assert waits > 50
 
 
@@ -457,7 +455,9 @@ def random_pool(seed: int) -> tuple[list[Model], list[Arrival]]:
     return models, [Arrival(moment, Call(), patience=120.0) for moment in moments]
 
 
-def endings(models: list[Model], mode: Strategy, arrivals: list[Arrival]) -> list[Ending]:
+def endings(
+    models: list[Model], mode: Strategy, arrivals: list[Arrival]
+) -> list[CallEnding]:
     simulation = Simulation.of(models, mode, Policy(), arrivals).run()
     return [running.ending for running in simulation.calls if running.ending is not None]
 
@@ -480,7 +480,7 @@ def test_rule_11_with_one_member_that_never_fails_every_call_is_served(
     models.append(Model(Endpoint("steady", is_fallback=dice.random() < 0.5)))
     arrivals = [Arrival(dice.uniform(0, 300), Call(), patience=120.0) for _ in range(25)]
     for ending in endings(models, mode, arrivals):
-        assert isinstance(ending, Served)
+        assert isinstance(ending, CallServed)
 
 
 @MODES
@@ -493,7 +493,7 @@ def test_rule_11_a_member_that_has_recovered_is_found_within_seconds(
     for arrival, ending in zip(arrivals, endings(models, mode, arrivals), strict=True):
         start, end = arrival.at, arrival.at + 6
         if any(all(p.end <= start or p.start >= end for p in m.faults) for m in models):
-            assert isinstance(ending, Served)
+            assert isinstance(ending, CallServed)
 
 
 @MODES
@@ -508,6 +508,6 @@ def test_rule_11_a_pool_serves_whatever_a_pool_of_one_member_would(
         member = evolve(model, endpoint=evolve(model.endpoint, is_fallback=False))
         alone = endings([member], mode, arrivals)
         for in_pool, by_itself in zip(together, alone, strict=True):
-            if isinstance(by_itself, Served) and isinstance(in_pool, GaveUp):
-                aliases = [tried.granted.endpoint.alias for tried in in_pool.trail]
+            if isinstance(by_itself, CallServed) and isinstance(in_pool, CallExhausted):
+                aliases = [tried.slot.endpoint.alias for tried in in_pool.trail]
                 assert len(aliases) - len(set(aliases)) == 2

@@ -171,7 +171,7 @@ def test_parallel_failures_of_one_outage_are_one(
     for attempt in attempts:
         told.fail(kind, attempt=attempt)
     assert told.lasts() == seconds
-    assert told.spell().failures == 1
+    assert told.cooldown().failures == 1
 
 
 def test_a_failure_that_arrives_late_counts_when_it_arrives(history: type[History]) -> None:
@@ -179,7 +179,7 @@ def test_a_failure_that_arrives_late_counts_when_it_arrives(history: type[Histor
     early, late = told.start(), told.start()
     told.fail(RATE, attempt=early).after(40).fail(RATE, attempt=late)
     assert told.lasts() == 60
-    assert told.spell().since == told.now - timedelta(seconds=40)
+    assert told.cooldown().since == told.now - timedelta(seconds=40)
 
 
 def test_a_failure_that_arrives_after_the_end_begins_anew(history: type[History]) -> None:
@@ -187,8 +187,8 @@ def test_a_failure_that_arrives_after_the_end_begins_anew(history: type[History]
     early, late = told.start(), told.start()
     told.fail(Fault.AUTH, attempt=early).after(100).fail(Fault.AUTH, attempt=late)
     assert told.lasts() == 15
-    assert told.spell().since == told.now
-    assert told.spell().failures == 1
+    assert told.cooldown().since == told.now
+    assert told.cooldown().failures == 1
 
 
 @pytest.mark.parametrize(
@@ -206,18 +206,18 @@ def test_a_second_failure_never_shortens(
     told = history()
     attempts = told.start(), told.start()
     told.fail(first, attempt=attempts[0], hint=None if first is QUOTA else hint)
-    until = told.spell().until
+    until = told.cooldown().until
     told.after(1).fail(second, attempt=attempts[1], hint=None if first is second else hint)
-    assert told.spell().until == until
+    assert told.cooldown().until == until
 
 
 def test_the_graver_cause_stays_while_it_lasts(history: type[History]) -> None:
     told = history()
     attempts = told.start(), told.start(), told.start()
     told.fail(Fault.AUTH, attempt=attempts[0]).fail(TRANSIENT, attempt=attempts[1], hint=99)
-    assert (told.spell().cause, told.lasts()) == (Fault.AUTH, 99)
+    assert (told.cooldown().cause, told.lasts()) == (Fault.AUTH, 99)
     told.after(200).fail(TRANSIENT, attempt=attempts[2])
-    assert told.spell().cause is TRANSIENT
+    assert told.cooldown().cause is TRANSIENT
 
 
 def test_a_failure_takes_back_what_a_response_has_proven(history: type[History]) -> None:
@@ -225,14 +225,14 @@ def test_a_failure_takes_back_what_a_response_has_proven(history: type[History])
     # With the clock set back the spell is over for now, so there can be an attempt.
     attempt = told.respond()
     told.after(2).fail(RATE, attempt=attempt)
-    assert (told.spell().cause, told.spell().proven) == (QUOTA, False)
+    assert (told.cooldown().cause, told.cooldown().proven) == (QUOTA, False)
 
 
 def test_a_graver_cause_takes_the_place_of_a_lesser(history: type[History]) -> None:
     told = history()
     attempts = told.start(), told.start()
     told.fail(RATE, attempt=attempts[0], hint=HOUR).fail(QUOTA, attempt=attempts[1])
-    assert (told.spell().cause, told.lasts()) == (QUOTA, HOUR)
+    assert (told.cooldown().cause, told.lasts()) == (QUOTA, HOUR)
 
 
 def test_a_late_success_does_not_undo_a_later_limit(history: type[History]) -> None:
@@ -253,7 +253,7 @@ def test_only_a_success_with_a_greater_number_than_any_of_the_time_clears(
     told.fail(RATE, attempt=limited).succeed(attempt=younger)
     assert told.lasts() == 60
     assert told.succeed().lasts() == 0
-    assert told.state["a"].health.spells == ()
+    assert told.state["a"].health.cooldowns == ()
 
 
 def test_a_late_response_does_not_end_probation(history: type[History]) -> None:
@@ -288,7 +288,7 @@ def test_the_two_spells_are_kept_apart(history: type[History]) -> None:
     assert health.limited is not None
     assert health.broken is not None
     assert health.disabled_until == health.limited.until
-    assert health.disabling(told.now) == health.limited
+    assert health.active_cooldown(told.now) == health.limited
     told.after(20)
     assert health.broken.until < told.now < health.limited.until
     told.respond()
@@ -310,7 +310,7 @@ def test_payment_and_quota_are_one_spell_but_payment_counts_as_failed(
 def test_without_a_failure_nothing_is_disabled(history: type[History]) -> None:
     health = history().state["a"].health
     assert health.disabled_until is None
-    assert health.disabling(history().now) is None
+    assert health.active_cooldown(history().now) is None
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_reset_enables(history: type[History], alias: str | None, still: list[st
     told = history("a", "b").fail(QUOTA, "a").fail(Fault.AUTH, "b")
     running = told.start("a")
     told.tell(Reset(alias))
-    assert [c.endpoint.alias for c in told.state.candidates if c.health.spells] == still
+    assert [c.endpoint.alias for c in told.state.candidates if c.health.cooldowns] == still
     assert told.state["a"].health.under_way == (running,)
 
 
@@ -449,5 +449,5 @@ def test_without_the_multiplexer_nothing_is_disabled(
     history: type[History], kind: Limit | Fault
 ) -> None:
     told = history(policy=Policy(direct=True)).fail(kind)
-    assert told.state["a"].health.spells == ()
+    assert told.state["a"].health.cooldowns == ()
     assert told.state["a"].tally.ended == 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from muxcore.core.outcomes import Fault, Limit, Refusal
-from muxcore.core.records import Reason, Sticky, Why
+from muxcore.core.phases import Phase, Section, Use, advice
+from muxcore.core.records import PickReason, Sticky, WaitReason
 from muxcore.core.selection import Standing
-from muxcore.core.transition import Phase, Said, Use, advice
 
 
 def test_the_words_that_users_are_shown() -> None:
-    words = (Limit, Fault, Refusal, Standing, Why, Reason, Sticky, Phase, Use)
+    words = (Limit, Fault, Refusal, Standing, PickReason, WaitReason, Sticky, Phase, Use)
     assert {one.__name__: [str(member) for member in one] for one in words} == {
         "Limit": ["rate limited", "quota spent", "budget in use"],
         "Fault": [
@@ -33,13 +33,13 @@ def test_the_words_that_users_are_shown() -> None:
             "tried in this call",
             "unfit for this request",
         ],
-        "Why": [
+        "PickReason": [
             "the mode's choice",
             "no primary can serve",
             "this turn is there",
             "nobody else can serve",
         ],
-        "Reason": [
+        "WaitReason": [
             "every model that could serve is busy",
             "every model that could serve is disabled",
             "every model was tried",
@@ -57,5 +57,5 @@ def test_the_words_that_users_are_shown() -> None:
 
 
 def test_a_config_of_which_nothing_is_said_has_no_section() -> None:
-    said = advice(Said(), Phase.HARD_DEFAULT)
+    said = advice(Section(), Phase.HARD_DEFAULT)
     assert "add the line [multiplexer] and below it the line enabled = false" in said

@@ -11,11 +11,11 @@ from attrs import frozen
 
 from muxcore.chat import Chat, Json
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import Answer, Backend, HttpRequest
+from muxcore.plugins.backend import Backend, HttpRequest, HttpResponse
 from muxcore_backends.anthropic import Anthropic
 from muxcore_backends.anthropic.turns import steps
 from muxcore_backends.generic import Generic
-from muxcore_backends.history.steps import Step
+from muxcore_backends.history.steps import Rewrite
 from muxcore_backends.mistral import Mistral
 from tests.dialects import refusals
 from tests.dialects.refusals import Judge
@@ -69,7 +69,7 @@ class Dialect:
     def body(self, messages: Sequence[Any]) -> Any:
         return json.loads(self.request(messages).body)
 
-    def steps(self, endpoint: Endpoint) -> tuple[Step, ...]:
+    def steps(self, endpoint: Endpoint) -> tuple[Rewrite, ...]:
         backend = self.backend
         return backend.steps(endpoint) if isinstance(backend, Generic) else steps(endpoint)
 
@@ -80,7 +80,7 @@ class Dialect:
     def answer(self, said: Said, number: int) -> Json:
         """Return an answer as the caller gets it, who keeps it in the history."""
         raw = native_answer(self, said, number)
-        answer = Answer(200, {}, json.dumps(raw).encode())
+        answer = HttpResponse(200, {}, json.dumps(raw).encode())
         return self.backend.reply(self.endpoint, answer).message
 
 

@@ -15,7 +15,7 @@ from muxcore.assembling import Assembler
 from muxcore.chat import Chat, Reply, Usage
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import Answer, BadReplyError, KeyHeader, ServerEvent
+from muxcore.plugins.backend import BadReplyError, HttpResponse, KeyHeader, ServerEvent
 from muxcore_backends.anthropic import Anthropic
 from muxcore_backends.anthropic.settings import SAMPLING
 from muxcore_backends.capabilities import claude_version
@@ -469,7 +469,7 @@ def official_answer(*blocks: Any, **more: Any) -> dict[str, Any]:
 
 
 def read(raw: Any) -> Reply:
-    return Anthropic().reply(SONNET, Answer(200, {}, json.dumps(raw).encode()))
+    return Anthropic().reply(SONNET, HttpResponse(200, {}, json.dumps(raw).encode()))
 
 
 THINKING = {"type": "thinking", "thinking": "hm", "signature": "s"}
@@ -551,7 +551,7 @@ def test_stop_reasons(stop_reason: str, finish_reason: str) -> None:
 )
 def test_what_is_no_answer(raw: bytes, kind: Kind) -> None:
     with pytest.raises(BadReplyError) as caught:
-        Anthropic().reply(SONNET, Answer(200, {}, raw))
+        Anthropic().reply(SONNET, HttpResponse(200, {}, raw))
     assert caught.value.failure is not None
     assert caught.value.failure.kind is kind
 
@@ -609,7 +609,7 @@ FAILURES: list[tuple[int, dict[str, str], bytes, Kind, timedelta | None]] = [
 def test_failures(
     status: int, headers: dict[str, str], raw: bytes, kind: Kind, hint: timedelta | None
 ) -> None:
-    failure = Anthropic().failure(Answer(status, headers, raw), NOW)
+    failure = Anthropic().failure(HttpResponse(status, headers, raw), NOW)
     assert (failure.kind, failure.hint) == (kind, hint)
 
 

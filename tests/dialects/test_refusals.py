@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from muxcore.core.outcomes import Refusal
-from muxcore.plugins.backend import Answer
+from muxcore.plugins.backend import HttpResponse
 from tests.dialects.table import BY_NAME
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -150,7 +150,9 @@ def test_what_is_refused(name: str, messages: list[Any], words: str) -> None:
     assert refusal is not None
     status, body = refusal
     assert words in json.dumps(body)
-    failure = dialect.backend.failure(Answer(status, {}, json.dumps(body).encode()), NOW)
+    failure = dialect.backend.failure(
+        HttpResponse(status, {}, json.dumps(body).encode()), NOW
+    )
     assert isinstance(failure.kind, Refusal), failure
 
 

@@ -22,7 +22,7 @@ from muxcore_backends.history import (
     reasoning,
     roles,
 )
-from muxcore_backends.history.steps import Step, rewritten
+from muxcore_backends.history.steps import Rewrite, rewritten
 from muxcore_backends.mistral import Mistral
 from tests.dialects.table import BY_NAME, DIALECTS, Dialect, Said
 
@@ -54,7 +54,7 @@ def found(name: str, identity: Any = "1") -> dict[str, Any]:
     return calling(call(identity, name))
 
 
-Case = tuple[str, Step, list[Any], list[Any] | None]
+Case = tuple[str, Rewrite, list[Any], list[Any] | None]
 """What for, the step, the history, and what becomes of it: None if it stays as it is."""
 
 NINE = ids.ids(ids.NINE)
@@ -485,7 +485,7 @@ CASES: list[Case] = [
 @pytest.mark.parametrize(
     ("step", "history", "becomes"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
 )
-def test_a_step(step: Step, history: list[Any], becomes: list[Any] | None) -> None:
+def test_a_step(step: Rewrite, history: list[Any], becomes: list[Any] | None) -> None:
     before = copy.deepcopy(history)
     after = step.apply(history)
     assert history == before
@@ -497,9 +497,9 @@ def test_a_step(step: Step, history: list[Any], becomes: list[Any] | None) -> No
 
 
 def test_the_steps_that_did_something_are_told_once() -> None:
-    step = Step("a", lambda messages: [*messages])
-    silent = Step("", lambda messages: [*messages])
-    idle = Step("b", lambda messages: messages)
+    step = Rewrite("a", lambda messages: [*messages])
+    silent = Rewrite("", lambda messages: [*messages])
+    idle = Rewrite("b", lambda messages: messages)
     assert rewritten([USER], [step, silent, idle, step]) == ([USER], ("a",))
 
 

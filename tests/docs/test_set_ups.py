@@ -16,7 +16,13 @@ import tomli
 from attrs import frozen
 
 from muxcore import Multiplexer, PoolExhaustedError, Reply
-from muxcore.standin import Closed, Model, StandInServer, rate_limited, server_error
+from muxcore.standin import (
+    ConnectionClosed,
+    Model,
+    StandInServer,
+    rate_limited,
+    server_error,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "multiplexer-examples.md"
 COMMON = DOCUMENT.read_text("utf-8").partition("## Eight common set-ups")[2]
@@ -95,7 +101,7 @@ def test_weighted(begin: Begin) -> None:
     assert Counter(pool.ask().model for _ in range(100)) == {"ours": 70, "theirs": 30}
 
 
-@pytest.mark.parametrize("fault", [server_error(), rate_limited(), Closed()])
+@pytest.mark.parametrize("fault", [server_error(), rate_limited(), ConnectionClosed()])
 def test_two_providers(begin: Begin, fault: Any) -> None:
     pool = begin("Two providers")
     pool["first-choice"].default = fault
@@ -115,8 +121,8 @@ def test_rate_limit_resilience(begin: Begin) -> None:
     assert reply.model == "elsewhere"
     left = {}
     for alias in ("large", "small"):
-        [spell] = pool.multiplexer.state[alias].health.spells
-        left[alias] = (spell.until - spell.since).total_seconds()
+        [cooldown] = pool.multiplexer.state[alias].health.cooldowns
+        left[alias] = (cooldown.until - cooldown.since).total_seconds()
     assert left == {"large": 120, "small": 300}
 
 
@@ -137,7 +143,7 @@ def test_local_plus_cloud(begin: Begin) -> None:
     assert pool.ask().model == "here"
     assert pool.ask("word " * 40_000).model == "cloud"
     assert pool.asked() == {"here": 1, "cloud": 1}
-    pool["here"].default = Closed()
+    pool["here"].default = ConnectionClosed()
     assert pool.ask().model == "cloud"
 
 

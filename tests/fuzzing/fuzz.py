@@ -31,8 +31,8 @@ from muxcore.assembling import Assembler
 from muxcore.chat import Reply
 from muxcore.core.outcomes import Fault, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import Answer, BadReplyError, Failure, ServerEvent
-from muxcore.shell.events import EventParser, EventTooLongError
+from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse, ServerEvent
+from muxcore.shell.http.events import EventParser, EventTooLongError
 from muxcore_backends import hints
 from muxcore_backends.complaints import UNSHOWABLE
 from muxcore_backends.generic import Generic
@@ -106,7 +106,7 @@ def check_reply(data: bytes, dice: random.Random) -> None:
     """The body of a whole answer, or of what pretends to be one."""
     backend, endpoint = dice.choice(BACKENDS), dice.choice(ENDPOINTS)
     try:
-        reply = backend.reply(endpoint, Answer(200, {}, data))
+        reply = backend.reply(endpoint, HttpResponse(200, {}, data))
     except BadReplyError as error:
         _check_failure(error.failure)
     else:
@@ -127,7 +127,7 @@ def check_failure(data: bytes, dice: random.Random) -> None:
     """The status, headers and body of a refusal."""
     status = dice.choice(STATUSES)
     headers = _headers(data[: len(data) // 2], dice) if dice.random() < 0.3 else {}
-    failure = dice.choice(BACKENDS).failure(Answer(status, headers, data), NOW)
+    failure = dice.choice(BACKENDS).failure(HttpResponse(status, headers, data), NOW)
     _check_failure(failure)
 
 

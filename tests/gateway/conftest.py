@@ -14,7 +14,7 @@ import pytest
 import requests
 from attrs import frozen
 
-from muxcore.gateway import ConfigFollower, Gateway
+from muxcore.gateway import Gateway, ReloadingPool
 from muxcore.shell import clock
 from muxcore.standin import Model, StandInServer
 
@@ -73,7 +73,7 @@ class Served:
     """A gateway that runs, with the models behind it by alias, and a client."""
 
     gateway: Gateway
-    pool: ConfigFollower
+    pool: ReloadingPool
     models: dict[str, Model]
     upstream: StandInServer
     session: requests.Session
@@ -117,7 +117,7 @@ def serve() -> Iterator[Callable[..., Served]]:
             models = {alias: Model(f"{alias}-model") for alias in aliases}
             upstream = stack.enter_context(StandInServer(models.values()))
             made = config(upstream.url, *aliases, **(section or {}))
-            follower = ConfigFollower(
+            follower = ReloadingPool(
                 made if source is None else source(made, upstream),
                 env=env or {},
                 drills=drills,

@@ -5,22 +5,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from attrs import evolve
 
-from muxcore.core.carrying import carried, is_same_place
+from muxcore.core.migration import is_same_place, migrate
 from muxcore.core.outcomes import Limit
 from muxcore.core.records import (
     Candidate,
+    Cooldown,
     Endpoint,
     Health,
     Pin,
     Policy,
     PoolState,
-    Spell,
     Tally,
     Wire,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SPELL = Spell(NOW, NOW + timedelta(seconds=60), Limit.RATE, 3, 1, NOW)
+SPELL = Cooldown(NOW, NOW + timedelta(seconds=60), Limit.RATE, 3, 1, NOW)
 A = Endpoint("a", "model", "provider", wire=Wire("https://a/v1", "KEY"))
 B = Endpoint("b", "model", "provider", wire=Wire("https://a/v1", "KEY"))
 POLICY = Policy(max_wait=timedelta(seconds=9))
@@ -37,7 +37,7 @@ STATE = PoolState(
 
 
 def test_nothing_is_lost_when_nothing_that_matters_changed() -> None:
-    assert carried(STATE, [A, B], STATE.policy) == STATE
+    assert migrate(STATE, [A, B], STATE.policy) == STATE
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_nothing_is_lost_when_nothing_that_matters_changed() -> None:
     ],
 )
 def test_the_same_place_keeps_what_is_known_of_it(changed: Endpoint) -> None:
-    state = carried(STATE, [changed, B], POLICY)
+    state = migrate(STATE, [changed, B], POLICY)
     assert state["a"] == evolve(STATE["a"], endpoint=changed)
     assert state.policy == POLICY
 
@@ -69,7 +69,7 @@ def test_the_same_place_keeps_what_is_known_of_it(changed: Endpoint) -> None:
     ],
 )
 def test_another_place_begins_anew(changed: Endpoint) -> None:
-    state = carried(STATE, [changed, B], POLICY)
+    state = migrate(STATE, [changed, B], POLICY)
     assert state["a"] == Candidate(changed)
     assert state["b"] == STATE["b"]
     # Numbers go on, so no old attempt can be taken for a new one.
@@ -77,14 +77,14 @@ def test_another_place_begins_anew(changed: Endpoint) -> None:
 
 
 def test_a_new_key_ends_the_spells_but_not_the_calls() -> None:
-    state = carried(STATE, [A, B], POLICY, new_keys={"a"})
+    state = migrate(STATE, [A, B], POLICY, new_keys={"a"})
     assert state["a"].health == Health(under_way=(4, 7))
     assert state["a"].tally == STATE["a"].tally
     assert state["b"] == STATE["b"]
 
 
 def test_what_has_gone_takes_its_pins_along() -> None:
-    state = carried(STATE, [A], POLICY)
+    state = migrate(STATE, [A], POLICY)
     assert [candidate.endpoint.alias for candidate in state.candidates] == ["a"]
     assert state.pins == (Pin("one", "a", NOW),)
     assert state.last_used is None
@@ -92,7 +92,7 @@ def test_what_has_gone_takes_its_pins_along() -> None:
 
 def test_newcomers_begin_anew_in_the_order_of_the_config() -> None:
     c = Endpoint("c")
-    state = carried(STATE, [c, B, A], POLICY)
+    state = migrate(STATE, [c, B, A], POLICY)
     assert [candidate.endpoint.alias for candidate in state.candidates] == ["c", "b", "a"]
     assert state["c"] == Candidate(c)
     assert state.last_used == "b"
@@ -113,7 +113,7 @@ def test_newcomers_begin_anew_in_the_order_of_the_config() -> None:
 def test_the_modes_memory_is_kept_while_it_means_the_same(
     endpoints: list[Endpoint], same_mode: bool, kept: bool
 ) -> None:
-    state = carried(STATE, endpoints, POLICY, same_mode=same_mode)
+    state = migrate(STATE, endpoints, POLICY, same_mode=same_mode)
     assert (state.memory == STATE.memory) is kept
 
 

@@ -14,11 +14,11 @@ from attrs import evolve
 
 from muxcore.chat import Usage
 from muxcore.config import Config
-from muxcore.gateway.drilling import parse_drill
+from muxcore.gateway.faults.spec import parse_drill
 from muxcore.standin import (
     Answer,
     Break,
-    Closed,
+    ConnectionClosed,
     Cut,
     ErrorEvent,
     Raw,
@@ -43,7 +43,13 @@ from tests.gateway.conftest import (
 )
 
 Serve = Callable[..., Served]
-DOWN = (rate_limited(), server_error(500), Closed(), Cut(0), refusal(401, "bad key"))
+DOWN = (
+    rate_limited(),
+    server_error(500),
+    ConnectionClosed(),
+    Cut(0),
+    refusal(401, "bad key"),
+)
 
 
 def read_to_the_break(answer: requests.Response) -> bytes:
@@ -437,7 +443,7 @@ def test_a_fault_of_the_server_ends_one_request_only(
 def test_a_fault_in_the_middle_of_a_stream_cuts_it(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from muxcore.gateway import completions
+    from muxcore.gateway.api import completions
 
     def faulty(chunks: Any, *_: object, **__: object) -> Any:
         yield b"data: {}\n\n"

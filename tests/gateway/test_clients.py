@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from muxcore.standin import Answer, Cut, Status, ToolCall, rate_limited, refusal
+from muxcore.standin import Answer, Cut, StatusAnswer, ToolCall, rate_limited, refusal
 from tests.gateway.conftest import CHAT, PING, TOKEN, Served
 
 try:
@@ -111,7 +111,7 @@ def test_openai_takes_the_errors_for_what_they_are(serve: Serve) -> None:
             ask(model="mux", messages=PING)
         assert 0 < int(limited.value.response.headers["retry-after"]) <= 9
     served = serve(section={"max_wait_ms": 0})
-    served.large.default = served.small.default = Status(500, {})
+    served.large.default = served.small.default = StatusAnswer(500, {})
     with sync_client(served) as client, pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model="mux", messages=PING)
     with (

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from muxcore.chat import Chunk, Reply
-from muxcore.gateway.completions import Frame, events, read_request, said_by_server
-from muxcore.gateway.wire import RefusedError
+from muxcore.gateway.api.completions import Frame, events, read_request, said_by_server
+from muxcore.gateway.http.wire import RefusedError
 
 FRAME = Frame("id-1", 1234, "mux")
 GOOD: dict[str, Any] = {"model": "mux", "messages": [{"role": "user", "content": "hi"}]}

@@ -15,8 +15,8 @@ from attrs import evolve
 
 from muxcore.config import Config
 from muxcore.errors import ConfigError
-from muxcore.gateway import ConfigFollower, parse_drill
-from muxcore.gateway.following import look
+from muxcore.gateway import ReloadingPool, parse_drill
+from muxcore.gateway.reload import stamp
 from muxcore.standin import Model, Stall, StandInServer, rate_limited, refusal
 from tests.gateway.conftest import PING, as_toml, config, wait_until
 
@@ -38,9 +38,9 @@ class Stage:
     def write(self, made: dict[str, Any]) -> None:
         self.file.write_text(as_toml(made))
 
-    def follow(self, **options: Any) -> ConfigFollower:
+    def follow(self, **options: Any) -> ReloadingPool:
         options = {"env": {}, **options}
-        follower = ConfigFollower(self.file, **options)
+        follower = ReloadingPool(self.file, **options)
         self._stack.callback(follower.close)
         return follower
 
@@ -53,7 +53,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         yield made
 
 
-def aliases(follower: ConfigFollower) -> list[str]:
+def aliases(follower: ReloadingPool) -> list[str]:
     return [c.endpoint.alias for c in follower.multiplexer.state.candidates]
 
 
@@ -95,9 +95,9 @@ def test_a_change_of_the_same_size_within_the_same_moment_is_seen(stage: Stage) 
 
 def test_an_old_file_is_not_read_again_and_again(stage: Stage) -> None:
     os.utime(stage.file, (1, 1))
-    seen = look(stage.file)
-    assert look(stage.file, seen) is seen
-    assert look(stage.file.parent / "none", seen).digest == b""
+    seen = stamp(stage.file)
+    assert stamp(stage.file, seen) is seen
+    assert stamp(stage.file.parent / "none", seen).digest == b""
 
 
 @pytest.mark.parametrize("text", ["", "this is no TOML", 'active_model = "none"\n', None])
@@ -222,7 +222,7 @@ def test_the_mode_changes(stage: Stage) -> None:
 def test_vibes_own_file_need_not_be_there(stage: Stage) -> None:
     env = {"VIBE_HOME": str(stage.file.parent), "MISTRAL_API_KEY": "a-key"}
     stage.file.unlink()
-    follower = ConfigFollower(env=env)
+    follower = ReloadingPool(env=env)
     try:
         assert aliases(follower) == ["mistral-medium-3.5"]
         assert follower.own_model == "mistral-medium-3.5"

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from muxcore.gateway.guarding import LARGEST_BODY, hosts_for, is_loopback, refused
-from muxcore.gateway.wire import Head
+from muxcore.gateway.api.authorization import LARGEST_BODY, hosts_for, is_loopback, refused
+from muxcore.gateway.http.wire import Head
 
 HOSTS = frozenset({"127.0.0.1:4000", "localhost:4000"})
 TOKEN = "secret-token"

@@ -14,7 +14,7 @@ import pytest
 
 from muxcore.errors import MultiplexerError
 from muxcore.gateway import Server, find, publishing
-from muxcore.gateway.joining import (
+from muxcore.gateway.discovery import (
     NotReachableError,
     all_published,
     ask,
@@ -73,7 +73,7 @@ def test_what_a_killed_server_left_is_in_nobodys_way(
     file = tmp_path / "c"
     script = (
         "import os, pathlib, sys; sys.path[:0] = eval(sys.argv[2])\n"
-        "from muxcore.gateway.joining import *\n"
+        "from muxcore.gateway.discovery import *\n"
         "with publishing(Server('h', 9, 't', 1, sys.argv[1]), dict(os.environ)) as why:\n"
         "    assert not why\n"
         "    os._exit(9)\n"

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-from muxcore.gateway.watching import Departure, Watcher, departing
+from muxcore.gateway.http.selector import (
+    DisconnectMonitor,
+    SelectorThread,
+    monitoring_disconnect,
+)
 from muxcore.shell import clock
 from muxcore.standin import (
     Answer,
@@ -110,7 +114,7 @@ def test_half_a_goodbye_is_one(serve: Serve) -> None:
 
 
 def test_a_client_that_reads_nothing_is_not_waited_for(serve: Serve) -> None:
-    from muxcore.gateway.connection import Patience
+    from muxcore.gateway.http.connection import Patience
 
     served = serve(patience=Patience(send=0.2))
     served.large.then(Answer("x" * 60_000_000, pieces=600))
@@ -160,7 +164,7 @@ def test_a_departure_after_the_end_is_none() -> None:
     ours, theirs = socket.socketpair()
     left: list[bool] = []
     with ours:
-        departure = Departure(ours, lambda: left.append(True))
+        departure = DisconnectMonitor(ours, lambda: left.append(True))
         departure.over()
         theirs.close()
         assert departure.check() is False
@@ -173,19 +177,19 @@ def test_what_is_called_may_raise_and_the_watcher_lives_on(
     def fail() -> None:
         raise RuntimeError("odd")
 
-    watcher = Watcher("test")
+    watcher = SelectorThread("test")
     watcher.start()
     left: list[bool] = []
     try:
         ours, theirs = socket.socketpair()
-        with ours, departing(watcher, ours, fail):
+        with ours, monitoring_disconnect(watcher, ours, fail):
             theirs.close()
             wait_until(lambda: "odd" in capsys.readouterr().err)
         # One that was closed before its turn came.
         watcher.watch(ours, lambda: True)
         watcher.forget(ours)
         ours, theirs = socket.socketpair()
-        with ours, departing(watcher, ours, lambda: left.append(True)):
+        with ours, monitoring_disconnect(watcher, ours, lambda: left.append(True)):
             theirs.close()
             wait_until(lambda: bool(left))
     finally:
@@ -204,12 +208,12 @@ def test_a_watcher_survives_what_select_does_on_windows(
             return super().select(timeout)
 
     monkeypatch.setattr(selectors, "DefaultSelector", Failing)
-    watcher = Watcher("test")
+    watcher = SelectorThread("test")
     watcher.start()
     left: list[bool] = []
     try:
         ours, theirs = socket.socketpair()
-        with ours, departing(watcher, ours, lambda: left.append(True)):
+        with ours, monitoring_disconnect(watcher, ours, lambda: left.append(True)):
             theirs.close()
             wait_until(lambda: bool(left))
     finally:

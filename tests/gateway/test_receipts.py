@@ -6,12 +6,12 @@ import pytest
 
 from muxcore.chat import AttemptReport, Usage
 from muxcore.core.outcomes import Limit
-from muxcore.core.records import Candidate, Endpoint, Health, PoolState, Spell
-from muxcore.gateway.receipts import (
+from muxcore.core.records import Candidate, Cooldown, Endpoint, Health, PoolState
+from muxcore.gateway.api.receipts import (
     MOST_LABELS,
     Ledger,
     Receipt,
-    Served,
+    ServedCall,
     with_failed,
     with_served,
 )
@@ -24,17 +24,21 @@ def at(seconds: float) -> datetime:
 
 
 def state(until: float | None = None) -> PoolState:
-    spell = None
+    cooldown = None
     if until is not None:
-        spell = Spell(at(0), at(until), Limit.RATE, 1, 1, at(0))
+        cooldown = Cooldown(at(0), at(until), Limit.RATE, 1, 1, at(0))
     own = Endpoint("own", input_price=2.0, output_price=10.0, cached_input_price=0.2)
-    return PoolState((Candidate(own, Health(limited=spell)), Candidate(Endpoint("other"))))
+    return PoolState(
+        (Candidate(own, Health(limited=cooldown)), Candidate(Endpoint("other")))
+    )
 
 
-def served(alias: str, began: float, ended: float, *outcomes: str, **usage: int) -> Served:
+def served(
+    alias: str, began: float, ended: float, *outcomes: str, **usage: int
+) -> ServedCall:
     attempts = tuple(AttemptReport("own", outcome) for outcome in outcomes)
     last = AttemptReport(alias, "succeeded")
-    return Served(alias, (*attempts, last), Usage(**usage), at(began), at(ended))
+    return ServedCall(alias, (*attempts, last), Usage(**usage), at(began), at(ended))
 
 
 def test_calls_tokens_and_cost_are_summed() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from muxcore.chat import AttemptReport
 from muxcore.core.outcomes import Fault, Limit
-from muxcore.core.records import Candidate, Endpoint, Health, PoolState, Spell
+from muxcore.core.records import Candidate, Cooldown, Endpoint, Health, PoolState
 from muxcore.core.status import Status, status_of
 from muxcore.errors import (
     MultiplexerError,
@@ -14,7 +14,7 @@ from muxcore.errors import (
     RequestRejectedError,
     StrategyError,
 )
-from muxcore.gateway.refusals import error_body, refusal_of, unknown_model
+from muxcore.gateway.api.errors import error_body, error_response_of, unknown_model
 
 NOW = datetime(2026, 1, 2, 14, 0, 0, tzinfo=UTC)
 
@@ -22,10 +22,10 @@ NOW = datetime(2026, 1, 2, 14, 0, 0, tzinfo=UTC)
 def status(**causes: Limit | Fault | None) -> Status:
     candidates = []
     for alias, cause in causes.items():
-        spell = None
+        cooldown = None
         if cause is not None:
-            spell = Spell(NOW, NOW + timedelta(seconds=60), cause, 1, 1, NOW)
-        candidates.append(Candidate(Endpoint(alias), Health(limited=spell)))
+            cooldown = Cooldown(NOW, NOW + timedelta(seconds=60), cause, 1, 1, NOW)
+        candidates.append(Candidate(Endpoint(alias), Health(limited=cooldown)))
     return status_of(PoolState(tuple(candidates)), "failover", NOW, zone=UTC)
 
 
@@ -55,7 +55,7 @@ def test_429_if_anybody_is_limited_else_503(
     only: str | None,
     expected: int,
 ) -> None:
-    refusal = refusal_of(exhausted(*outcomes), status(**causes), NOW, only)
+    refusal = error_response_of(exhausted(*outcomes), status(**causes), NOW, only)
     assert refusal.status == expected
     kind = {429: "rate_limit_error", 503: "server_error"}
     assert error_body(refusal)["error"]["type"] == kind[expected]
@@ -69,11 +69,11 @@ def test_retry_after_is_whole_seconds_and_never_too_early(
     seconds: float | None, header: str | None
 ) -> None:
     error = exhausted("rate limited", retry_in=seconds)
-    assert refusal_of(error, status(), NOW).fields.get("Retry-After") == header
+    assert error_response_of(error, status(), NOW).fields.get("Retry-After") == header
 
 
 def test_the_message_says_first_who_is_limited_until_when() -> None:
-    told = refusal_of(exhausted(), status(devstral=Limit.RATE, ok=None), NOW).message
+    told = error_response_of(exhausted(), status(devstral=Limit.RATE, ok=None), NOW).message
     assert told == "devstral: rate limited until 14:01:00; no model could serve the call"
 
 
@@ -85,7 +85,7 @@ def test_a_fault_of_the_request_keeps_its_status_if_that_means_one(
     given: int | None, expected: int
 ) -> None:
     error = RequestRejectedError("no", [AttemptReport("a", "request refused")], given)
-    refusal = refusal_of(error, status(), NOW)
+    refusal = error_response_of(error, status(), NOW)
     assert (refusal.status, refusal.code) == (expected, None)
 
 
@@ -98,13 +98,13 @@ def test_a_fault_of_the_request_keeps_its_status_if_that_means_one(
 )
 def test_known_faults_have_the_code_that_clients_know(outcome: str, code: str) -> None:
     error = RequestRejectedError("no", [AttemptReport("a", outcome)], 500)
-    assert refusal_of(error, status(), NOW).code == code
+    assert error_response_of(error, status(), NOW).code == code
 
 
 def test_faults_of_this_side() -> None:
-    assert refusal_of(RequestRejectedError("no"), status(), NOW).status == 400
-    assert refusal_of(StrategyError("odd"), status(), NOW).status == 500
-    assert refusal_of(MultiplexerError("closed"), status(), NOW).status == 503
+    assert error_response_of(RequestRejectedError("no"), status(), NOW).status == 400
+    assert error_response_of(StrategyError("odd"), status(), NOW).status == 500
+    assert error_response_of(MultiplexerError("closed"), status(), NOW).status == 503
 
 
 def test_an_unknown_model_is_told_of_the_known_ones() -> None:

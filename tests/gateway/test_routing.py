@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxcore.gateway.routing import (
+from muxcore.gateway.api.routing import (
     WAITS_ITSELF,
     Asking,
     Route,

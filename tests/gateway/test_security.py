@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from muxcore.gateway import Gateway
-from muxcore.gateway import server as serving
-from muxcore.gateway.connection import Patience
-from muxcore.gateway.wire import LARGEST_HEAD
+from muxcore.gateway.http import server as serving
+from muxcore.gateway.http.connection import Patience
+from muxcore.gateway.http.wire import LARGEST_HEAD
 from muxcore.shell import clock
 from tests.gateway.conftest import (
     CHAT,

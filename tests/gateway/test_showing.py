@@ -9,7 +9,7 @@ import tomli
 
 from muxcore.core.records import Endpoint, PoolState
 from muxcore.core.status import status_of
-from muxcore.gateway.showing import Off, shown, shown_json
+from muxcore.gateway.api.status_page import SwitchOnHint, status_json, status_text
 
 STATUS = status_of(
     PoolState.of(Endpoint("a")), "single", datetime(2026, 1, 1, tzinfo=UTC), enabled=False
@@ -17,17 +17,17 @@ STATUS = status_of(
 
 
 def test_a_pool_that_is_on_is_shown_as_it_is() -> None:
-    assert shown(STATUS, None) == str(STATUS)
-    assert shown_json(STATUS, None) == STATUS.to_json()
+    assert status_text(STATUS, None) == str(STATUS)
+    assert status_json(STATUS, None) == STATUS.to_json()
 
 
 def test_off_is_said_first_with_the_lines_to_add() -> None:
-    off = Off.of("a", Path("/home/me/config.toml"), {"models": [{"alias": "a"}]})
-    text = shown(STATUS, off)
+    off = SwitchOnHint.of("a", Path("/home/me/config.toml"), {"models": [{"alias": "a"}]})
+    text = status_text(STATUS, off)
     assert text.startswith("## Multiplexer Status\n\n**The multiplexer is off:** `a` alone")
     assert "add to `/home/me/config.toml`" in text
     assert "### Per-Model Statistics" in text
-    assert shown_json(STATUS, off)["to_switch_on"] == off.lines
+    assert status_json(STATUS, off)["to_switch_on"] == off.lines
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_off_is_said_first_with_the_lines_to_add() -> None:
     ],
 )
 def test_the_lines_name_the_other_models_as_fallbacks(models: Any) -> None:
-    lines = Off.of("a", None, {"models": models}).lines
+    lines = SwitchOnHint.of("a", None, {"models": models}).lines
     assert tomli.loads(lines) == {
         "multiplexer": {
             "enabled": True,
@@ -54,16 +54,16 @@ def test_the_lines_name_the_other_models_as_fallbacks(models: Any) -> None:
 
 @pytest.mark.parametrize("models", [None, 3, [], [{"alias": "a"}]])
 def test_the_lines_are_right_where_there_is_one_model(models: Any) -> None:
-    lines = Off.of("a", None, {"models": models}).lines
+    lines = SwitchOnHint.of("a", None, {"models": models}).lines
     assert tomli.loads(lines)["multiplexer"]["pool"] == [{"model": "a"}]
     assert "# and one more [[multiplexer.pool]]" in lines
 
 
 def test_a_section_that_is_there_is_changed_not_added() -> None:
     section = {"enabled": False, "pool": [{"model": "a"}]}
-    off = Off.of("a", None, {"multiplexer": section})
+    off = SwitchOnHint.of("a", None, {"multiplexer": section})
     assert off.lines == "[multiplexer]\nenabled = true\n"
     assert "change `[multiplexer]` in your config to" in str(off)
-    bare = Off.of("a", None, {"multiplexer": {"enabled": False}})
+    bare = SwitchOnHint.of("a", None, {"multiplexer": {"enabled": False}})
     assert bare.has_section
     assert "[[multiplexer.pool]]" in bare.lines

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from muxcore.gateway.skill import ALREADY_LOADED, BODY, MARKER, TEXT, asks_for_status
+from muxcore.gateway.api.skill import ALREADY_LOADED, BODY, MARKER, TEXT, asks_for_status
 
 VIBE_3 = (
     f'/mux\n\n<skill_content name="mux">\n# Skill: mux\n\n{BODY.strip()}\n\nBase directory for'

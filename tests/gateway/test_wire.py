@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxcore.gateway.wire import (
+from muxcore.gateway.http.wire import (
     LARGEST_HEAD,
     Head,
     RefusedError,

@@ -53,7 +53,7 @@ CORE_TESTS = tuple(
 )
 WHOLE_RUNS = ("tests/core/test_simulation.py", "tests/simulation/test_worlds.py")
 """These take long, so they come last, and for the modules that decide."""
-DECIDING = frozenset({"selection", "updating", "calling"})
+DECIDING = frozenset({"selection", "updating", "protocol"})
 CARRIED_TESTS = (
     "tests/config/test_options.py",
     "tests/config/test_vibe_files.py",
@@ -73,18 +73,18 @@ BACKEND_TESTS = (
 OWN_TESTS = {
     "records": "tests/core/test_records.py",
     "updating": "tests/core/test_updating.py",
-    "calling": "tests/core/test_calling.py",
-    "carrying": "tests/gateway/test_carrying.py",
+    "protocol": "tests/core/test_calling.py",
+    "migration": "tests/gateway/test_carrying.py",
     "status": "tests/core/test_status.py",
-    "cleaning": "tests/core/test_status.py",
-    "transition": "tests/transition/test_phases.py",
+    "text": "tests/core/test_status.py",
+    "phases": "tests/transition/test_phases.py",
     "failures": "tests/backends/test_failures.py",
     "complaints": "tests/backends/test_failures.py",
 }
 """What notices most changes of a module comes first."""
 CORE = (
-    *("records", "outcomes", "selection", "updating", "calling", "carrying", "status"),
-    *("cleaning", "transition"),
+    *("records", "outcomes", "selection", "updating", "protocol", "migration", "status"),
+    *("text", "phases"),
 )
 CLASSIFICATION = ("failures", "hints", "complaints")
 PATHS = {

@@ -15,8 +15,8 @@ from muxcore import ConfigError, Multiplexer
 from muxcore.plugins import catalogue, listing
 from muxcore.plugins.catalogue import (
     BUILT_IN,
-    Entry,
     PluginError,
+    Registration,
     built_in,
     everything,
     holding,
@@ -277,8 +277,8 @@ def test_metadata_that_make_no_sense_break_nothing(install: Install, points: str
 
 
 def test_a_mode_without_words_has_no_summary() -> None:
-    assert Entry("x", lambda: None).summary == ""
-    assert Entry("x", dict[str, int]).origin == "vibe-mux"
+    assert Registration("x", lambda: None).summary == ""
+    assert Registration("x", dict[str, int]).origin == "vibe-mux"
 
 
 def test_a_built_in_module_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from muxcore.cli import init
 from muxcore.cli.main import main
-from muxcore.setup import choosing, finding
+from muxcore.setup import proposal as choosing
+from muxcore.setup import unknown_servers as finding
 
 CONFIG = """\
 # My own words.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from muxcore.config.reading import Document
-from muxcore.setup.choosing import candidates, server_answers
+from muxcore.config.read import Document
+from muxcore.setup.proposal import candidates, server_answers
 from muxcore.standin import StandInServer, dead_port
 
 

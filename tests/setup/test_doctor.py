@@ -12,8 +12,8 @@ import pytest
 
 from muxcore import load_config
 from muxcore.cli.main import main
-from muxcore.setup import probing
-from muxcore.setup.probing import Check, Report, Result, announced, probe_all
+from muxcore.setup import probes as probing
+from muxcore.setup.probes import Check, ProbeResult, Report, announced, probe_all
 from muxcore.standin import (
     Answer,
     Behaviour,
@@ -21,7 +21,7 @@ from muxcore.standin import (
     Model,
     Received,
     StandInServer,
-    Status,
+    StatusAnswer,
     ToolCall,
     dead_port,
     rate_limited,
@@ -254,7 +254,7 @@ def test_all_is_well(lab: Callable[..., Path], capsys: Captured) -> None:
 
 def test_limits_are_in_the_table(lab: Callable[..., Path], capsys: Captured) -> None:
     headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "1"}
-    play = Status(503, {"error": {"message": "down"}}, headers)
+    play = StatusAnswer(503, {"error": {"message": "down"}}, headers)
     assert main(["doctor", "--config", str(lab(a=play))]) == 1
     assert "requests: 1 of 60 left\n" in capsys.readouterr().out
 
@@ -320,4 +320,4 @@ def test_a_provider_without_a_key(tmp_path: Path) -> None:
         file.write_text(file.read_text().replace("LAB_KEY", ""))
         report = probe(file)["a"]
     assert results(report) == ["none", "ok", "ok", "ok", "ok"]
-    assert report.results[Check.KEY] is Result.NOT_NEEDED
+    assert report.results[Check.KEY] is ProbeResult.NOT_NEEDED

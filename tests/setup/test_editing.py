@@ -7,9 +7,16 @@ import sys
 import pytest
 import tomli
 
-from muxcore.setup.editing import EditError, Entry, Wanted, edited, present, restored
+from muxcore.setup.section_edit import (
+    EditError,
+    ProposedEntry,
+    Wanted,
+    edited,
+    present,
+    restored,
+)
 
-FAILOVER = Wanted("failover", (Entry("a"), Entry("b", is_fallback=True)))
+FAILOVER = Wanted("failover", (ProposedEntry("a"), ProposedEntry("b", is_fallback=True)))
 NEW = """\
 [multiplexer]
 enabled = true
@@ -81,7 +88,7 @@ def test_a_new_section_stands_at_the_end() -> None:
 
 def test_what_is_said_of_an_entry_that_stays_is_kept() -> None:
     text = f"{NEW}max_concurrent = 2 # two\n"
-    both = Wanted("load_balance", (Entry("b"), Entry("a")))
+    both = Wanted("load_balance", (ProposedEntry("b"), ProposedEntry("a")))
     assert tomli.loads(edited(text, both))["multiplexer"]["pool"] == [
         {"model": "b", "max_concurrent": 2},
         {"model": "a"},
@@ -100,7 +107,7 @@ def test_the_form_that_vibe_writes_is_kept() -> None:
 
 
 def test_an_alias_with_quotes_survives() -> None:
-    wanted = Wanted("failover", (Entry('a"b\\c\td'),))
+    wanted = Wanted("failover", (ProposedEntry('a"b\\c\td'),))
     assert present(edited("", wanted)) == wanted
     assert present(edited("[multiplexer]\n", wanted)) == wanted
 

@@ -8,7 +8,7 @@ import pytest
 import responses
 import tomli
 
-from muxcore.setup.finding import Found, lines_for, served_models, unknown_servers
+from muxcore.setup.unknown_servers import Found, lines_for, served_models, unknown_servers
 from muxcore.standin import Model, StandInServer
 
 OLLAMA = "http://127.0.0.1:11434/v1"

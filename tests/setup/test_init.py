@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from muxcore import load_config
-from muxcore.setup import choosing, files, finding
+from muxcore.setup import files
+from muxcore.setup import proposal as choosing
+from muxcore.setup import unknown_servers as finding
 
 User = Any
 Say = Callable[..., None]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Model, StandInServer
 
 Make = Callable[..., Multiplexer]

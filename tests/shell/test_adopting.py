@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from muxcore import MultiplexerError
-from muxcore.shell.building import parts_of
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.factory import parts_of
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Answer, Behaviour, Model, StandInServer, rate_limited, refusal
 
 Start = Callable[..., Future[Any]]

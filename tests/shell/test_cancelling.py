@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from muxcore import MultiplexerError
-from muxcore.shell import transport
-from muxcore.shell.cancelling import Cancellation
-from muxcore.shell.cutting import Cut, CutReason, Watch
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.cancellation import Cancellation
+from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.http import transport
+from muxcore.shell.http.cancel_scope import CancelReason, CancelScope, Deadlines
 from muxcore.standin import (
     Behaviour,
     Drip,
@@ -108,9 +108,9 @@ def test_a_call_cancelled_as_its_attempt_begins_sends_nothing(
     cancellation = Cancellation()
     watch_attempt = Cancellation.watch_attempt
 
-    def cancelled_first(self: Cancellation, cut: Cut) -> None:
+    def cancelled_first(self: Cancellation, scope: CancelScope) -> None:
         self.cancel()
-        watch_attempt(self, cut)
+        watch_attempt(self, scope)
 
     monkeypatch.setattr(Cancellation, "watch_attempt", cancelled_first)
     with pytest.raises(MultiplexerError, match=r"^cancelled$"):
@@ -171,15 +171,15 @@ def test_cancelling_after_the_end_cuts_nobody_else(
 def test_a_connection_that_changes_hands_is_the_new_ones_alone() -> None:
     one, other = socket.socketpair()
     with one, other:
-        first, second = Cut(9e9, 9e9), Cut(9e9, 9e9)
-        first.hold(one)
-        first.yield_up(other)
-        first.yield_up(one)
-        second.hold(one)
-        first.now(CutReason.LEFT)
+        first, second = CancelScope(9e9, 9e9), CancelScope(9e9, 9e9)
+        first.attach(one)
+        first.detach_if(other)
+        first.detach_if(one)
+        second.attach(one)
+        first.cancel(CancelReason.LEFT)
         other.send(b"still there")
         assert one.recv(20) == b"still there"
-        second.now(CutReason.LEFT)
+        second.cancel(CancelReason.LEFT)
         assert one.recv(1) == b""
 
 
@@ -273,7 +273,7 @@ def test_a_call_that_is_overtaken_by_closing_is_refused(
     # Between the first look and the choice, and between the choice and the attempt.
     for place in ("choose", "add"):
         multiplexer = make("alpha")
-        owner = multiplexer._pool if place == "choose" else multiplexer._watch
+        owner = multiplexer._pool if place == "choose" else multiplexer._deadlines
         original = getattr(owner, place)
 
         def closing_first(
@@ -333,70 +333,70 @@ def test_one_that_made_no_call_has_no_thread(make: Make) -> None:
 
 def test_a_watch_may_be_closed_by_its_own_thread() -> None:
     # The garbage collector may run there.
-    watch = Watch()
+    deadlines = Deadlines()
     closed = threading.Event()
 
-    class Closing(Cut):
-        def now(self, reason: CutReason) -> None:
-            super().now(reason)
-            watch.close()
+    class Closing(CancelScope):
+        def cancel(self, reason: CancelReason) -> None:
+            super().cancel(reason)
+            deadlines.close()
             closed.set()
 
-    watch.add(Closing(0.0, 0.0))
+    deadlines.add(Closing(0.0, 0.0))
     assert closed.wait(SOON)
 
 
 def test_a_watch_whose_start_was_taken_for_none_ends_all_its_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = Watch()
-    watch.add(Cut(9e9, 9e9))
-    first = watch._thread
+    deadlines = Deadlines()
+    deadlines.add(CancelScope(9e9, 9e9))
+    first = deadlines._thread
     with monkeypatch.context() as patch:
         # As it looks when an interrupt came just before the thread said that it runs.
         patch.setattr(threading.Thread, "is_alive", lambda _: False)
-        watch.add(Cut(9e9, 9e9))
-    second = watch._thread
+        deadlines.add(CancelScope(9e9, 9e9))
+    second = deadlines._thread
     assert first is not None
     assert second is not None
     assert first is not second
     # It still cuts, whichever of them hears of it.
-    cut = Cut(0.0, 0.0)
-    watch.add(cut)
+    scope = CancelScope(0.0, 0.0)
+    deadlines.add(scope)
     tick = threading.Event()
-    while cut.reason is None:
+    while scope.reason is None:
         tick.wait(0.001)
-    watch.close()
+    deadlines.close()
     first.join(SOON)
     assert not first.is_alive()
     assert not second.is_alive()
 
 
 def test_what_is_added_to_a_closed_watch_is_cut_at_once() -> None:
-    watch = Watch()
-    watch.close()
-    cut = Cut(9e9, 9e9)
-    watch.add(cut)
-    assert cut.reason is CutReason.CLOSED
+    deadlines = Deadlines()
+    deadlines.close()
+    scope = CancelScope(9e9, 9e9)
+    deadlines.add(scope)
+    assert scope.reason is CancelReason.CLOSED
     # A start that was overtaken by closing starts nothing.
-    watch._start()
-    assert watch._thread is None
+    deadlines._start()
+    assert deadlines._thread is None
 
 
 def test_a_cut_that_came_before_its_socket_shuts_it() -> None:
     one, other = socket.socketpair()
     with one, other:
-        cut = Cut(9e9, 9e9)
-        cut.now(CutReason.LEFT)
-        cut.now(CutReason.CLOSED)
-        cut.hold(one)
-        assert cut.reason is CutReason.LEFT
+        scope = CancelScope(9e9, 9e9)
+        scope.cancel(CancelReason.LEFT)
+        scope.cancel(CancelReason.CLOSED)
+        scope.attach(one)
+        assert scope.reason is CancelReason.LEFT
         assert other.recv(1) == b""
-        cut.release()
+        scope.detach()
 
 
 def test_nothing_is_sent_for_an_attempt_that_was_cut(alpha: Model) -> None:
-    cut = Cut(9e9, 9e9)
-    cut.now(CutReason.CLOSED)
+    scope = CancelScope(9e9, 9e9)
+    scope.cancel(CancelReason.CLOSED)
     with pytest.raises(transport.TransportError, match=r"^closed$"):
-        transport.send(None, None, None, (1, 1), cut)  # type: ignore[arg-type]
+        transport.send(None, None, None, (1, 1), scope)  # type: ignore[arg-type]

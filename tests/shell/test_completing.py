@@ -22,20 +22,20 @@ from muxcore import (
 from muxcore.chat import Usage
 from muxcore.core.records import Call, Candidate, Endpoint, PoolState, Wire
 from muxcore.shell import clock
-from muxcore.shell.members import Limits, Member
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.member import Limits, Member
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import (
     Answer,
     Behaviour,
-    Closed,
+    ConnectionClosed,
+    ConnectionReset,
     Cut,
     EndWithoutFinish,
     ErrorEvent,
     Model,
     Raw,
-    Reset,
     StandInServer,
-    Status,
+    StatusAnswer,
     ToolCall,
     dead_port,
     rate_limited,
@@ -126,8 +126,8 @@ def test_failover_goes_by_the_order_of_the_pool(
 FAULTS: dict[str, tuple[Behaviour, str, str]] = {
     "rate limited": (rate_limited(), "rate limited", "Rate limit exceeded"),
     "unavailable": (server_error(), "error", "The server is overloaded"),
-    "closed": (Closed(), "error", "the connection was closed without an answer"),
-    "reset": (Reset(), "error", "the connection was reset"),
+    "closed": (ConnectionClosed(), "error", "the connection was closed without an answer"),
+    "reset": (ConnectionReset(), "error", "the connection was reset"),
     "cut": (Cut(1), "error", "the answer broke off"),
     "an error in band": (ErrorEvent({"message": "no"}), "error", "no"),
     "no JSON": (Raw((b"{",)), "error", "the answer is cut off, or no JSON"),
@@ -135,7 +135,7 @@ FAULTS: dict[str, tuple[Behaviour, str, str]] = {
     "empty": (Raw((b"",)), "error", "the answer is cut off, or no JSON"),
     "no choices": (Raw((b'{"choices": []}',)), "error", "it has no choices"),
     "a redirect": (
-        Status(307, {}, {"Location": "/v1/models"}),
+        StatusAnswer(307, {}, {"Location": "/v1/models"}),
         "error",
         "",
     ),
@@ -378,7 +378,7 @@ def entered(multiplexer: Multiplexer) -> Callable[..., Any]:
     return enter
 
 
-REFUSALS: dict[str, tuple[Status, str, str]] = {
+REFUSALS: dict[str, tuple[StatusAnswer, str, str]] = {
     "bad request": (
         refusal(400, "messages: too few"),
         "request refused",
@@ -419,7 +419,7 @@ def test_a_fault_of_the_request_is_raised_at_once(
 
 
 def test_a_refusal_without_words_is_told_too(make: Make, alpha: Model) -> None:
-    alpha.then(Status(400, b""))
+    alpha.then(StatusAnswer(400, b""))
     with pytest.raises(RequestRejectedError) as caught:
         make("alpha").complete(PING)
     assert str(caught.value).startswith("alpha refused the request (request refused)")
@@ -500,7 +500,7 @@ def test_an_exhausted_pool_tells_of_every_attempt(
 
 
 def test_an_attempt_without_words_is_told_by_its_kind(make: Make, alpha: Model) -> None:
-    alpha.default = Status(404, b"")
+    alpha.default = StatusAnswer(404, b"")
     with pytest.raises(PoolExhaustedError) as caught:
         make("alpha").complete(PING)
     assert "\n  alpha: model not found" in str(caught.value)

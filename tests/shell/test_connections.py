@@ -18,7 +18,7 @@ import pytest
 from muxcore import PoolExhaustedError
 from muxcore.chat import Usage
 from muxcore.config import Key
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Answer, Model, Raw
 
 Make = Callable[..., Multiplexer]
@@ -316,7 +316,7 @@ def test_a_refusal_over_a_kept_connection_tells_its_status(make: Make) -> None:
         with pytest.raises(PoolExhaustedError) as caught:
             multiplexer.complete(PING, timeout=10)
     assert caught.value.attempts[0].message == "slow down"
-    spell = multiplexer.state["alpha"].health.limited
-    assert spell is not None
-    assert spell.hint is not None
-    assert spell.hint.total_seconds() == 7
+    cooldown = multiplexer.state["alpha"].health.limited
+    assert cooldown is not None
+    assert cooldown.hint is not None
+    assert cooldown.hint.total_seconds() == 7

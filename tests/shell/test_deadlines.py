@@ -16,18 +16,18 @@ import pytest
 from attrs import evolve
 
 from muxcore import PoolExhaustedError, StreamInterruptedError
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import (
     Answer,
     Behaviour,
     Delayed,
+    Delivery,
     Drip,
     Dripping,
     HeadersOnly,
     Model,
     Silence,
     Stall,
-    Wire,
 )
 
 Make = Callable[..., Multiplexer]
@@ -47,10 +47,10 @@ SLOW: dict[str, Behaviour] = {
     "a dripping body": Drip(Dripping.BODY, OFTEN),
     "a slow answer": Delayed(timedelta(seconds=5)),
     "a slowly told answer": Answer("x" * 400, pieces=400, delay=OFTEN),
-    "endless interim answers": Wire(
+    "endless interim answers": Delivery(
         (b"HTTP/1.1 100 Continue\r\n\r\n",) * 500, timedelta(milliseconds=5)
     ),
-    "a dripping status line": Wire((b"H", *[b"T"] * 400), OFTEN),
+    "a dripping status line": Delivery((b"H", *[b"T"] * 400), OFTEN),
 }
 SLOW_STREAMS = {
     name: behaviour for name, behaviour in SLOW.items() if name != "a slowly told answer"

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from muxcore.plugins.backend import ServerEvent
-from muxcore.shell import events
-from muxcore.shell.events import EventParser, EventTooLongError
+from muxcore.shell.http import events
+from muxcore.shell.http.events import EventParser, EventTooLongError
 
 BOM = b"\xef\xbb\xbf"
 
@@ -118,9 +118,9 @@ ALPHABET = [
 @example(b"data: a\r\n\r\n", [7, 8, 8, 9])
 @example(BOM + b"data: a\n\n", [1, 2])
 def test_it_is_the_standards_reading_however_it_is_cut(
-    data: bytes, cuts: list[int]
+    data: bytes, scopes: list[int]
 ) -> None:
-    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    places = [0, *sorted(min(scope, len(data)) for scope in scopes), len(data)]
     pieces = [data[start:end] for start, end in pairwise(places)]
     assert b"".join(pieces) == data
     assert parsed(pieces) == by_the_book(data)

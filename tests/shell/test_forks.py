@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from muxcore import MultiplexerError
-from muxcore.shell import multiplexer as module
-from muxcore.shell.cancelling import Cancellation
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call import multiplexer as module
+from muxcore.shell.call.cancellation import Cancellation
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Model, Stall, server_error
 
 Make = Callable[..., Multiplexer]
@@ -106,7 +106,7 @@ def test_a_child_is_not_locked_out_by_a_lock_of_its_parent(make: Make) -> None:
     multiplexer.complete(PING)
     with (
         multiplexer._pool._guard,
-        multiplexer._watch._starting,
+        multiplexer._deadlines._starting,
         multiplexer._members["alpha"]._lock,
         multiplexer._pool._store._lock,  # type: ignore[attr-defined]
     ):
@@ -159,7 +159,7 @@ def test_beginning_anew_forgets_what_is_under_way(
     alpha.hold()
     running = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
-    former, its_bell = multiplexer._watch._thread, multiplexer._watch._bell
+    former, its_bell = multiplexer._deadlines._thread, multiplexer._deadlines._parker
     assert former is not None
     module._after_fork()
     assert in_flight(multiplexer) == 0
@@ -167,10 +167,10 @@ def test_beginning_anew_forgets_what_is_under_way(
     # A call that is cut off by it says so, where there is anybody to hear it.
     running.exception(5)
     expect_served(multiplexer)
-    assert former is not multiplexer._watch._thread
+    assert former is not multiplexer._deadlines._thread
     multiplexer.close()
     # Where there was no fork, it is still there.
-    its_bell.ring()
+    its_bell.unpark()
     former.join()
 
 
@@ -185,18 +185,18 @@ def test_a_call_that_was_forked_away_says_so(make: Make, alpha: Model) -> None:
 
 @contextmanager
 def forked_meanwhile(multiplexer: Multiplexer) -> Generator[None]:
-    watch = multiplexer._watch
-    add = watch.add
+    deadlines = multiplexer._deadlines
+    add = deadlines.add
 
-    def forked(cut: Any) -> None:
-        add(cut)
-        cut.after_fork()
+    def forked(scope: Any) -> None:
+        add(scope)
+        scope.after_fork()
 
-    watch.add = forked  # type: ignore[method-assign]
+    deadlines.add = forked  # type: ignore[method-assign]
     try:
         yield
     finally:
-        watch.add = add  # type: ignore[method-assign]
+        deadlines.add = add  # type: ignore[method-assign]
 
 
 @forks

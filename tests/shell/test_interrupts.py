@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from muxcore import PoolExhaustedError
-from muxcore.shell.cancelling import Cancellation
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.shell.call.cancellation import Cancellation
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Model, server_error
 
 Make = Callable[..., Multiplexer]
@@ -33,19 +33,19 @@ FALLBACK = {"model": "beta", "is_fallback": True}
 WATCHED = {
     import_module(f"muxcore.shell.{name}").__file__
     for name in (
-        "attempts",
-        "bell",
-        "cancelling",
-        "connections",
-        "cutting",
-        "driving",
-        "kept",
-        "members",
-        "multiplexer",
-        "pool",
-        "store",
-        "streaming",
-        "transport",
+        "call.attempts",
+        "call.cancellation",
+        "call.member",
+        "call.multiplexer",
+        "call.runner",
+        "call.stream",
+        "http.cancel_scope",
+        "http.connections",
+        "http.fast_path",
+        "http.transport",
+        "pool.parker",
+        "pool.pool",
+        "pool.store",
     )
 }
 MOST_POINTS = 3000

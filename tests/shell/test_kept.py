@@ -16,11 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError
 
-from muxcore.plugins.backend import Answer
-from muxcore.shell.connections import Connections
-from muxcore.shell.cutting import Cut
-from muxcore.shell.kept import Chunked, KeptResponse, PlainResponse, Sized, Unsized, Written
-from muxcore.shell.transport import Lowered
+from muxcore.plugins.backend import HttpResponse
+from muxcore.shell.http.cancel_scope import CancelScope
+from muxcore.shell.http.connections import Connections
+from muxcore.shell.http.fast_path import (
+    ChunkedReader,
+    ContentLengthReader,
+    FastResponse,
+    Http10Reader,
+    RequestHead,
+    SimpleResponse,
+)
+from muxcore.shell.http.transport import LowercaseHeaders
 
 Cuts = st.lists(st.integers(0, 400), max_size=8)
 
@@ -45,7 +52,7 @@ def cut_at(data: bytes, places: list[int]) -> list[bytes]:
 def test_chunks_are_taken_out_however_they_are_cut(
     pieces: list[bytes], places: list[int], trailer: bytes, extension: bytes
 ) -> None:
-    framing = Chunked()
+    framing = ChunkedReader()
     body = b""
     for part in cut_at(chunked(pieces, trailer=trailer, extension=extension), places):
         assert not framing.ended
@@ -70,11 +77,11 @@ def test_chunks_are_taken_out_however_they_are_cut(
 )
 def test_what_is_no_chunk_is_no_end(data: bytes) -> None:
     with pytest.raises(http.client.IncompleteRead):
-        Chunked().take(data)
+        ChunkedReader().take(data)
 
 
 def test_a_line_without_an_end_is_not_kept_for_ever() -> None:
-    framing = Chunked()
+    framing = ChunkedReader()
     for _ in range(16):
         framing.take(b"1" * 4096)
     with pytest.raises(http.client.LineTooLong):
@@ -82,14 +89,14 @@ def test_a_line_without_an_end_is_not_kept_for_ever() -> None:
 
 
 def test_chunks_that_break_off_are_an_error() -> None:
-    framing = Chunked()
+    framing = ChunkedReader()
     assert framing.take(b"5\r\nhe") == b"he"
     with pytest.raises(http.client.IncompleteRead):
         framing.take(b"")
 
 
 def test_what_follows_the_last_chunk_is_noticed() -> None:
-    framing = Chunked()
+    framing = ChunkedReader()
     assert framing.take(b"1\r\nx\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n") == b"x"
     assert framing.ended
     assert framing.excess
@@ -97,24 +104,24 @@ def test_what_follows_the_last_chunk_is_noticed() -> None:
 
 @given(st.binary(max_size=100), Cuts)
 def test_a_sized_body_ends_where_it_said(body: bytes, places: list[int]) -> None:
-    framing = Sized(len(body))
+    framing = ContentLengthReader(len(body))
     taken = b"".join(framing.take(part) for part in cut_at(body, places)) if body else b""
     assert (taken, framing.ended, framing.excess) == (body, True, False)
 
 
 def test_a_sized_body_that_is_too_short_or_too_long_is_noticed() -> None:
-    framing = Sized(5)
+    framing = ContentLengthReader(5)
     assert framing.take(b"hel") == b"hel"
     with pytest.raises(IncompleteRead):
         framing.take(b"")
-    framing = Sized(5)
+    framing = ContentLengthReader(5)
     assert framing.take(b"hello and more") == b"hello"
     assert framing.ended
     assert framing.excess
 
 
 def test_a_body_without_a_size_ends_with_its_connection() -> None:
-    framing = Unsized()
+    framing = Http10Reader()
     assert framing.take(b"hello") == b"hello"
     assert not framing.ended
     assert framing.take(b"") == b""
@@ -165,13 +172,13 @@ def test_a_head_is_read_as_by_the_standard_library(
         *(f"{name}: {value}" for name, value in fields + length),
     ]
     data = "\r\n".join([*lines, "", "hello"]).encode("latin-1")
-    ours = read_by(PlainResponse, data)
+    ours = read_by(SimpleResponse, data)
     theirs = read_by(http.client.HTTPResponse, data)
     told = ("status", "reason", "version", "chunked", "length", "will_close")
     # Which is read first is an accident of the other one's parser.
     if len({value for name, value in fields if name == "Connection"}) < 2:
         assert [getattr(ours, n) for n in told] == [getattr(theirs, n) for n in told]
-    if isinstance(ours, PlainResponse) and ours.plain is not None:
+    if isinstance(ours, SimpleResponse) and ours.plain is not None:
         first: dict[str, list[str]] = {}
         for name, value in theirs.headers.items():
             first.setdefault(name.lower(), []).append(value)
@@ -191,8 +198,8 @@ def test_a_head_is_read_as_by_the_standard_library(
     ],
 )
 def test_a_head_that_is_not_plain_is_left_to_the_standard_library(head: bytes) -> None:
-    ours = read_by(PlainResponse, head + b"hello")
-    assert isinstance(ours, PlainResponse)
+    ours = read_by(SimpleResponse, head + b"hello")
+    assert isinstance(ours, SimpleResponse)
     assert ours.plain is None
     assert ours.status == 200
 
@@ -205,7 +212,7 @@ HEAD = (
 
 
 def test_a_request_is_written_again_with_another_body() -> None:
-    written = Written("/v1", HEADERS, HEAD)
+    written = RequestHead("/v1", HEADERS, HEAD)
     again = written.again("/v1", {**HEADERS, "Content-Length": "5"}, b"hello")
     assert again == HEAD.replace(b"Length: 3", b"Length: 5") + b"hello"
 
@@ -220,13 +227,13 @@ def test_a_request_is_written_again_with_another_body() -> None:
     ],
 )
 def test_another_head_is_not_written_again(url: str, headers: dict[str, str]) -> None:
-    assert Written("/v1", HEADERS, HEAD).again(url, headers, b"hello") is None
+    assert RequestHead("/v1", HEADERS, HEAD).again(url, headers, b"hello") is None
 
 
 def test_a_head_without_a_length_is_not_written_again() -> None:
     headers = {"Transfer-Encoding": "chunked"}
     head = b"POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert Written("/v1", headers, head).again("/v1", headers, b"hello") is None
+    assert RequestHead("/v1", headers, head).again("/v1", headers, b"hello") is None
 
 
 class Server:
@@ -278,7 +285,7 @@ def serve() -> Iterator[Callable[..., tuple[Server, Connections]]]:
 
 def ask(connections: Connections, url: str, **headers: str) -> Any:
     prepared = requests.Request("POST", url, headers=headers, data=b"hello").prepare()
-    return connections.send(prepared, (5.0, 0.5), Cut(1e12, 1e12))
+    return connections.send(prepared, (5.0, 0.5), CancelScope(1e12, 1e12))
 
 
 def body_of(response: Any) -> bytes:
@@ -303,7 +310,7 @@ def test_a_kept_connection_is_asked_again_with_the_same_bytes(
     server, connections = serve(answer, answer, answer)
     for count in range(3):
         response = ask(connections, server.url)
-        assert isinstance(response, KeptResponse) == (count > 0)
+        assert isinstance(response, FastResponse) == (count > 0)
         assert body_of(response) == b"world"
     assert server.connections == 1
     assert len(set(server.requests)) == 1
@@ -314,7 +321,7 @@ def test_other_headers_take_the_ordinary_way_once(serve: Serve) -> None:
     kinds = []
     for key in ("one", "one", "two", "two"):
         response = ask(connections, server.url, Authorization=key)
-        kinds.append(isinstance(response, KeptResponse))
+        kinds.append(isinstance(response, FastResponse))
         assert body_of(response) == b"world"
     assert kinds == [False, True, False, True]
     assert server.connections == 1
@@ -379,10 +386,12 @@ def test_what_a_test_has_put_in_the_place_of_requests_is_not_passed_by(
 
 
 def test_lowered_headers_are_a_mapping() -> None:
-    headers = Lowered(requests.structures.CaseInsensitiveDict({"X-One": "1", "Two": "2"}))
+    headers = LowercaseHeaders(
+        requests.structures.CaseInsensitiveDict({"X-One": "1", "Two": "2"})
+    )
     assert headers == {"x-one": "1", "two": "2"}
     assert headers.get("x-one") == "1"
     assert headers.get("three") is None
     assert len(headers) == 2
     assert "1" in repr(headers)
-    assert Answer(200, headers, b"").headers == headers
+    assert HttpResponse(200, headers, b"").headers == headers

@@ -20,24 +20,24 @@ import pytest
 
 from muxcore import MultiplexerError
 from muxcore.config import Key
-from muxcore.plugins.backend import Answer as Answered
 from muxcore.plugins.backend import Failure
-from muxcore.shell.connections import Connections
-from muxcore.shell.members import MASK, Limits, Member
-from muxcore.shell.multiplexer import Multiplexer
+from muxcore.plugins.backend import HttpResponse as Answered
+from muxcore.shell.call.member import MASK, Limits, Member
+from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.http.connections import Connections
 from muxcore.standin import (
     Answer,
     Behaviour,
-    Closed,
+    ConnectionClosed,
+    ConnectionReset,
     Cut,
+    Delivery,
     ErrorEvent,
     Model,
     Raw,
-    Reset,
     Silence,
     StandInServer,
-    Status,
-    Wire,
+    StatusAnswer,
     dead_port,
     refusal,
 )
@@ -55,21 +55,21 @@ FAULTS: dict[str, Behaviour] = {
     "a refused request, repeating the key": refusal(400, ECHO),
     "an outage that repeats the key": refusal(503, ECHO),
     "a rate limit that repeats the key": refusal(429, ECHO),
-    "a page that repeats the key": Status(500, f"<title>{ECHO}</title>"),
-    "a long text that repeats the key": Status(500, "x" * 280 + " " + KEY),
+    "a page that repeats the key": StatusAnswer(500, f"<title>{ECHO}</title>"),
+    "a long text that repeats the key": StatusAnswer(500, "x" * 280 + " " + KEY),
     "an error in band": ErrorEvent({"message": ECHO, "code": 500}),
     "an error after content": ErrorEvent({"message": ECHO, "code": 500}, after=1),
-    "a header that repeats the key": Status(
+    "a header that repeats the key": StatusAnswer(
         429, {}, {"x-echo": KEY, "retry-after": KEY, "x-request-id": KEY}
     ),
     "a broken chunk": Raw((f"data: {KEY}\n\n".encode(),)),
-    "a redirect": Status(307, {}, {"location": f"/v1/models?key={KEY}"}),
-    "closed": Closed(),
-    "reset": Reset(),
+    "a redirect": StatusAnswer(307, {}, {"location": f"/v1/models?key={KEY}"}),
+    "closed": ConnectionClosed(),
+    "reset": ConnectionReset(),
     "cut": Cut(1),
     "silent": Silence(),
-    "no HTTP": Wire((f"{KEY}\r\n\r\n".encode(),)),
-    "bad chunks": Wire(
+    "no HTTP": Delivery((f"{KEY}\r\n\r\n".encode(),)),
+    "bad chunks": Delivery(
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + KEY.encode(),)
     ),
 }
@@ -204,7 +204,7 @@ def test_no_plugin_sees_a_key(make: Make, alpha: Model) -> None:
             seen.append((answer.headers, answer.body))
             return super().failure(answer, now)
 
-    alpha.default = Status(500, {"error": {"message": ECHO}}, {"x-echo": KEY})
+    alpha.default = StatusAnswer(500, {"error": {"message": ECHO}}, {"x-echo": KEY})
     multiplexer = make("alpha", key=KEY, max_wait_ms=0)
     multiplexer._members["alpha"].backend = Curious()
     with pytest.raises(MultiplexerError):
@@ -412,7 +412,7 @@ def test_a_redirect_is_never_followed(
 ) -> None:
     with StandInServer([Model("model-a", provider="elsewhere")]) as other:
         target = f"{other.url_of('elsewhere')}/chat/completions"
-        alpha.default = Status(status, {}, {"location": target})
+        alpha.default = StatusAnswer(status, {}, {"location": target})
         for streams in (False, True):
             multiplexer = make("alpha", key=KEY, max_wait_ms=0)
             ask: Any = multiplexer.complete
@@ -497,7 +497,7 @@ def test_one_that_is_seen_to_be_closed_is_not_used(make: Make, alpha: Model) -> 
 
 
 def test_a_new_connection_that_is_closed_is_a_failure(make: Make, alpha: Model) -> None:
-    alpha.default = Closed()
+    alpha.default = ConnectionClosed()
     multiplexer = make("alpha", max_wait_ms=0)
     with pytest.raises(MultiplexerError):
         multiplexer.complete(PING)

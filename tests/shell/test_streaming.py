@@ -20,15 +20,18 @@ from muxcore import (
     StreamInterruptedError,
 )
 from muxcore.chat import Chunk, Usage
-from muxcore.shell import attempts, events
-from muxcore.shell.multiplexer import Multiplexer
-from muxcore.shell.streaming import Stream
+from muxcore.shell.call import attempts
+from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.call.stream import Stream
+from muxcore.shell.http import events
 from muxcore.standin import (
     Answer,
     Behaviour,
     Break,
-    Closed,
+    ConnectionClosed,
+    ConnectionReset,
     Cut,
+    Delivery,
     Drip,
     Dripping,
     EndWithoutFinish,
@@ -37,12 +40,10 @@ from muxcore.standin import (
     HeadersOnly,
     Model,
     Raw,
-    Reset,
     Stall,
     StandInServer,
-    Status,
+    StatusAnswer,
     ToolCall,
-    Wire,
     dead_port,
 )
 
@@ -221,8 +222,8 @@ ENDLESS = b"data: " + b"x" * 200_000
 def before(answer: Answer) -> dict[str, Behaviour]:
     """Give all that can go wrong before the first content."""
     return {
-        "closed": Closed(),
-        "reset": Reset(),
+        "closed": ConnectionClosed(),
+        "reset": ConnectionReset(),
         "headers only": HeadersOnly(),
         "begun, then silent": Stall(0, answer),
         "header drip": Drip(Dripping.HEADERS, COMMENTS, answer=answer),
@@ -247,13 +248,13 @@ def before(answer: Answer) -> dict[str, Behaviour]:
             headers={"content-type": "application/json"},
         ),
         "JSON by another name": Raw((b'{"error": {"message": "no"}}',)),
-        "endless line": Wire((SSE, *[ENDLESS] * 20)),
-        "giant event": Wire((SSE, *[b"data: " + b"x" * 50_000 + b"\n"] * 80)),
-        "endless empty chunks": Wire((SSE, ROLE * 400)),
-        "broken chunked encoding": Wire(
+        "endless line": Delivery((SSE, *[ENDLESS] * 20)),
+        "giant event": Delivery((SSE, *[b"data: " + b"x" * 50_000 + b"\n"] * 80)),
+        "endless empty chunks": Delivery((SSE, ROLE * 400)),
+        "broken chunked encoding": Delivery(
             (SSE[:-2] + b"transfer-encoding: chunked\r\n\r\nzz\r\n",)
         ),
-        "no HTTP at all": Wire((b"hello\r\n\r\n",)),
+        "no HTTP at all": Delivery((b"hello\r\n\r\n",)),
         "not gzip": Raw((b"not gzip",), headers={"content-encoding": "gzip"}),
     }
 
@@ -374,19 +375,19 @@ def after(kind: str) -> dict[str, tuple[Behaviour, str]]:
             "the stream ended without a finish_reason",
         ),
         "closed, not chunked": (
-            Wire((SSE, ROLE, content)),
+            Delivery((SSE, ROLE, content)),
             "the stream ended without a finish_reason",
         ),
         "endless line": (
-            Wire((SSE, ROLE, content, *[ENDLESS] * 20)),
+            Delivery((SSE, ROLE, content, *[ENDLESS] * 20)),
             "an event of more than 1000000 bytes",
         ),
         "giant event": (
-            Wire((SSE, ROLE, content, *[b"data: " + b"x" * 50_000 + b"\n"] * 80)),
+            Delivery((SSE, ROLE, content, *[b"data: " + b"x" * 50_000 + b"\n"] * 80)),
             "an event of more than 1000000 bytes",
         ),
         "broken chunked encoding": (
-            Wire(
+            Delivery(
                 (
                     SSE[:-2] + b"transfer-encoding: chunked\r\n\r\n",
                     b"%x\r\n%b\r\n" % (len(content + PAD), content + PAD),
@@ -473,8 +474,8 @@ def test_a_break_after_the_finish_reason_takes_nothing_away(
     whole = event({"content": "all"}) + event({}, "stop")
     announced = SSE[:-2] + b"content-length: 5000\r\n\r\n"
     for behaviour, text in (
-        (Wire((announced, ROLE, whole)), "all"),
-        (Wire((announced, ROLE, event({}, "stop"))), ""),
+        (Delivery((announced, ROLE, whole)), "all"),
+        (Delivery((announced, ROLE, event({}, "stop"))), ""),
         (Raw((ROLE, whole, b"data: {oops\n\n"), timedelta(milliseconds=5)), "all"),
     ):
         alpha.then(behaviour)
@@ -654,7 +655,7 @@ def test_a_server_that_keeps_the_stream_open_after_done_costs_no_time(
 def test_what_follows_done_is_not_read(make: Make, alpha: Model) -> None:
     done = event({"content": "all"}) + event({}, "stop") + b"data: [DONE]\n\n"
     alpha.then(Raw((done + event({"content": "more"}),)))
-    alpha.then(Wire((SSE + done, b": more\n\n" * 50_000)))
+    alpha.then(Delivery((SSE + done, b": more\n\n" * 50_000)))
     multiplexer = make("alpha")
     for _ in range(2):
         with multiplexer.stream(PING) as stream:
@@ -664,7 +665,7 @@ def test_what_follows_done_is_not_read(make: Make, alpha: Model) -> None:
 def test_every_model_failing_raises_on_entering(
     make: Make, alpha: Model, beta: Model
 ) -> None:
-    alpha.default, beta.default = Cut(0), Status(503)
+    alpha.default, beta.default = Cut(0), StatusAnswer(503)
     multiplexer = make("alpha", FALLBACK, max_wait_ms=0)
     with pytest.raises(PoolExhaustedError) as caught, multiplexer.stream(PING):
         pass

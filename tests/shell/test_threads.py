@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from muxcore import PoolExhaustedError
-from muxcore.core.calling import Granted, Pause
 from muxcore.core.outcomes import Failed, Reset, Succeeded
+from muxcore.core.protocol import Sleep, Slot
 from muxcore.core.records import Call, Endpoint, Exhausted, Policy, PoolState, Wait
 from muxcore.shell import clock
-from muxcore.shell.bell import Bell
-from muxcore.shell.multiplexer import Multiplexer
-from muxcore.shell.pool import Pool, Ticket
-from muxcore.shell.store import MemoryStore
-from muxcore.standin import Answer, Closed, Delayed, Model, Stall, rate_limited
+from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.pool.parker import Parker
+from muxcore.shell.pool.pool import Pool, Waiter
+from muxcore.shell.pool.store import MemoryStore
+from muxcore.standin import Answer, ConnectionClosed, Delayed, Model, Stall, rate_limited
 from muxcore_strategies.failover import Failover
 
 Make = Callable[..., Multiplexer]
@@ -74,7 +74,12 @@ def test_caps_are_never_exceeded_and_no_slot_is_lost(
 def test_no_slot_is_lost_among_failures_and_leavers(
     make: Make, start: Start, alpha: Model, beta: Model
 ) -> None:
-    plays = (Closed(), rate_limited(timedelta(milliseconds=5)), Answer(), Stall(1))
+    plays = (
+        ConnectionClosed(),
+        rate_limited(timedelta(milliseconds=5)),
+        Answer(),
+        Stall(1),
+    )
     alpha.then(*plays * 20)
     multiplexer = make(
         {"model": "alpha", "max_concurrent": 2},
@@ -138,14 +143,14 @@ def test_a_waiting_call_sleeps(
     make: Make, start: Start, alpha: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    original = Bell.wait
+    original = Parker.park
 
-    def counted(self: Bell, seconds: float) -> bool:
+    def counted(self: Parker, seconds: float) -> bool:
         if threading.current_thread().name.startswith("of the test"):
             waits.append(seconds)
         return original(self, seconds)
 
-    monkeypatch.setattr(Bell, "wait", counted)
+    monkeypatch.setattr(Parker, "park", counted)
     multiplexer = make({"model": "alpha", "max_concurrent": 1})
     alpha.hold()
     first = start(multiplexer.complete, PING)
@@ -198,28 +203,28 @@ def in_flight(pool: Pool) -> int:
     return sum(candidate.health.in_flight for candidate in pool.state.candidates)
 
 
-def granted(pool: Pool) -> Ticket:
-    ticket = Ticket()
-    assert isinstance(pool.choose(Call(), ticket), Granted)
-    return ticket
+def slot(pool: Pool) -> Waiter:
+    waiter = Waiter()
+    assert isinstance(pool.choose(Call(), waiter), Slot)
+    return waiter
 
 
-def waiting(pool: Pool) -> tuple[Ticket, Pause]:
-    ticket = Ticket()
-    choice = pool.choose(Call(), ticket)
+def waiting(pool: Pool) -> tuple[Waiter, Sleep]:
+    waiter = Waiter()
+    choice = pool.choose(Call(), waiter)
     assert isinstance(choice, Wait)
-    return ticket, Pause(Call(), choice)
+    return waiter, Sleep(Call(), choice)
 
 
 def test_settling_is_safe_at_any_time_and_any_number_of_times() -> None:
     pool = one_pool()
-    pool.settle(Ticket())
-    ticket = granted(pool)
+    pool.settle(Waiter())
+    waiter = slot(pool)
     for _ in range(2):
-        pool.settle(ticket)
+        pool.settle(waiter)
         assert in_flight(pool) == 0
     assert pool.state["one"].tally.cancelled == 1
-    holder = granted(pool)
+    holder = slot(pool)
     late, _ = waiting(pool)
     pool.settle(late)
     assert pool._line == ()
@@ -230,13 +235,13 @@ def test_settling_is_safe_at_any_time_and_any_number_of_times() -> None:
 
 def test_a_slot_that_was_given_to_a_leaver_goes_on_to_the_next() -> None:
     pool = one_pool()
-    holder = granted(pool)
+    holder = slot(pool)
     (first, _), (second, pause) = waiting(pool), waiting(pool)
     pool.settle(holder)
-    assert first.granted is not None
+    assert first.slot is not None
     pool.settle(first)
     woken = pool.pause(pause, second)
-    assert isinstance(woken.choice, Granted)
+    assert isinstance(woken.choice, Slot)
     pool.settle(second)
     assert in_flight(pool) == 0
 
@@ -253,21 +258,21 @@ def test_what_was_left_undelivered_is_delivered_by_the_next_change() -> None:
         deliver()
 
     pool._deliver = interrupted_once  # type: ignore[method-assign]
-    ticket = Ticket()
+    waiter = Waiter()
     with pytest.raises(KeyboardInterrupt):
-        pool.choose(Call(), ticket)
-    assert ticket.granted is None
+        pool.choose(Call(), waiter)
+    assert waiter.slot is None
     assert in_flight(pool) == 1
-    pool.settle(ticket)
+    pool.settle(waiter)
     assert in_flight(pool) == 0
 
 
 def test_an_abandoned_call_is_settled_even_where_the_guard_is_held() -> None:
     pool = one_pool()
-    ticket = granted(pool)
+    waiter = slot(pool)
     with pool._guard:
         # As the garbage collector may do in the very thread that holds it.
-        pool.abandon(ticket)
+        pool.abandon(waiter)
         assert in_flight(pool) == 1
     pool.record(Reset())
     assert in_flight(pool) == 0
@@ -276,9 +281,9 @@ def test_an_abandoned_call_is_settled_even_where_the_guard_is_held() -> None:
 
 def test_an_abandoned_call_is_settled_at_once_where_it_can_be() -> None:
     pool = one_pool()
-    pool.abandon(granted(pool))
+    pool.abandon(slot(pool))
     assert in_flight(pool) == 0
-    ended = granted(pool)
+    ended = slot(pool)
     pool.settle(ended)
     pool.abandon(ended)
     assert not pool._abandoned
@@ -287,19 +292,19 @@ def test_an_abandoned_call_is_settled_at_once_where_it_can_be() -> None:
 
 def test_a_wait_tells_how_long_it_was_and_what_was_chosen_since() -> None:
     pool = one_pool(max_wait=timedelta(milliseconds=30))
-    holder = granted(pool)
-    ticket, pause = waiting(pool)
-    woken = pool.pause(pause, ticket)
+    holder = slot(pool)
+    waiter, pause = waiting(pool)
+    woken = pool.pause(pause, waiter)
     waited = woken.waited
     while isinstance(woken.choice, Wait):
         # One clock may say that it was not quite long enough, when the other did.
         assert waited < timedelta(milliseconds=30)
-        woken = pool.pause(Pause(Call(waited=waited), woken.choice), ticket)
+        woken = pool.pause(Sleep(Call(waited=waited), woken.choice), waiter)
         waited += woken.waited
     assert timedelta(milliseconds=29) < waited < timedelta(seconds=5)
     assert isinstance(woken.choice, Exhausted)
     assert pool._line == ()
-    pool.settle(ticket)
+    pool.settle(waiter)
     pool.settle(holder)
 
 
@@ -307,18 +312,18 @@ def test_who_waits_for_a_moment_is_served_before_who_comes_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = one_pool()
-    holder = granted(pool)
-    assert holder.granted is not None
-    pool.record(Failed("one", holder.granted.attempt))
-    holder.granted = None
-    ticket, pause = waiting(pool)
+    holder = slot(pool)
+    assert holder.slot is not None
+    pool.record(Failed("one", holder.slot.attempt))
+    holder.slot = None
+    waiter, pause = waiting(pool)
     # It has not woken yet, but its time has come.
     monkeypatch.setattr(clock, "now", lambda: pause.wait.until)
-    newcomer = Ticket()
+    newcomer = Waiter()
     assert isinstance(pool.choose(Call(), newcomer), Wait)
-    assert isinstance(ticket.news, Granted)
+    assert isinstance(waiter.decision, Slot)
     pool.settle(newcomer)
-    pool.settle(ticket)
+    pool.settle(waiter)
     assert in_flight(pool) == 0
 
 
@@ -327,22 +332,22 @@ def test_a_waiting_call_hears_of_an_earlier_moment_and_of_nothing_else() -> None
         PoolState.of(Endpoint("one", max_concurrent=1), Endpoint("two", max_concurrent=1)),
         Failover(),
     )
-    holder, other = granted(pool), granted(pool)
-    ticket, _ = waiting(pool)
-    first = ticket.news
+    holder, other = slot(pool), slot(pool)
+    waiter, _ = waiting(pool)
+    first = waiter.decision
     # Nothing that concerns it.
     pool.record(Succeeded("one", 99))
-    assert ticket.news is first
+    assert waiter.decision is first
     # Both fail: it will be served earlier than it thought.
     for held in (holder, other):
-        assert held.granted is not None
-        pool.record(Failed(held.granted.endpoint.alias, held.granted.attempt))
-        held.granted = None
-    news = ticket.news
-    assert isinstance(news, Wait)
+        assert held.slot is not None
+        pool.record(Failed(held.slot.endpoint.alias, held.slot.attempt))
+        held.slot = None
+    decision = waiter.decision
+    assert isinstance(decision, Wait)
     assert isinstance(first, Wait)
-    assert news.until < first.until
-    pool.settle(ticket)
+    assert decision.until < first.until
+    pool.settle(waiter)
 
 
 def test_a_closed_or_cancelled_wait_raises(make: Make) -> None:
@@ -350,16 +355,16 @@ def test_a_closed_or_cancelled_wait_raises(make: Make) -> None:
 
     for end in ("cancel", "close"):
         pool = one_pool()
-        holder = granted(pool)
-        ticket, pause = waiting(pool)
+        holder = slot(pool)
+        waiter, pause = waiting(pool)
         if end == "cancel":
             pool.cancel(holder)
-            pool.cancel(ticket)
+            pool.cancel(waiter)
         else:
             pool.close()
         with pytest.raises(MultiplexerError):
-            pool.pause(pause, ticket)
-        pool.settle(ticket)
+            pool.pause(pause, waiter)
+        pool.settle(waiter)
         pool.settle(holder)
         assert in_flight(pool) == 0
 

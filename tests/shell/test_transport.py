@@ -18,12 +18,13 @@ from muxcore import PoolExhaustedError, RequestRejectedError
 from muxcore.chat import Chunk, Usage
 from muxcore.core.outcomes import Fault, Refusal
 from muxcore.core.records import Endpoint
-from muxcore.plugins.backend import Answer as Answered
 from muxcore.plugins.backend import BadReplyError, Failure, ServerEvent
-from muxcore.shell import kept, transport
-from muxcore.shell.cutting import Cut, CutReason
-from muxcore.shell.multiplexer import Multiplexer
-from muxcore.standin import Answer, Model, Raw, Status
+from muxcore.plugins.backend import HttpResponse as Answered
+from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.http import fast_path as kept
+from muxcore.shell.http import transport
+from muxcore.shell.http.cancel_scope import CancelReason, CancelScope
+from muxcore.standin import Answer, Model, Raw, StatusAnswer
 from muxcore_backends.generic import Generic
 
 Make = Callable[..., Multiplexer]
@@ -33,8 +34,8 @@ POOL: Any = None
 NEVER = 9e9
 
 
-def fresh() -> Cut:
-    return Cut(NEVER, NEVER)
+def fresh() -> CancelScope:
+    return CancelScope(NEVER, NEVER)
 
 
 def wrapped(error: Exception) -> Exception:
@@ -94,19 +95,22 @@ ERRORS: list[tuple[Exception, str]] = [
 
 @pytest.mark.parametrize(("error", "text"), ERRORS, ids=[text for _, text in ERRORS])
 def test_an_error_is_told_in_plain_words(error: Exception, text: str) -> None:
-    assert transport._told(error, fresh()) == text
+    assert transport._describe_failure(error, fresh()) == text
 
 
 def test_a_cut_is_told_as_what_it_was() -> None:
-    cut = fresh()
-    cut.now(CutReason.CALL_TIME)
-    assert transport._told(ConnectionResetError(), cut) == "the call's time is over"
+    scope = fresh()
+    scope.cancel(CancelReason.CALL_TIME)
+    assert (
+        transport._describe_failure(ConnectionResetError(), scope)
+        == "the call's time is over"
+    )
 
 
 def test_errors_that_go_round_in_a_circle_are_told_too() -> None:
     one, other = OSError(), OSError()
     one.__cause__, other.__cause__ = other, one
-    assert transport._told(one, fresh()) == "no answer (OSError)"
+    assert transport._describe_failure(one, fresh()) == "no answer (OSError)"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,7 @@ def test_headers_are_read_by_lower_case_names(make: Make, alpha: Model) -> None:
             seen.append(answer)
             return super().failure(answer, now)
 
-    alpha.default = Status(503, {}, {"X-Odd-Case": "Yes"})
+    alpha.default = StatusAnswer(503, {}, {"X-Odd-Case": "Yes"})
     multiplexer = make("alpha", max_wait_ms=0)
     multiplexer._members["alpha"].backend = Looking()
     with pytest.raises(PoolExhaustedError):
@@ -230,7 +234,7 @@ def test_a_backend_that_raises_is_named_and_passed_over(
     make: Make, alpha: Model, where: str
 ) -> None:
     if where == "failure":
-        alpha.default = Status(503)
+        alpha.default = StatusAnswer(503)
     multiplexer = make("alpha", {"model": "beta", "is_fallback": True})
     multiplexer._members["alpha"].backend = Broken(where, LookupError("oops"))
     if where in {"feed", "stream"}:
@@ -300,7 +304,7 @@ def test_a_prompt_that_was_read_by_half_is_remarked_on(
 
 
 def test_who_refuses_a_key_of_mistrals_may_mean_the_plan(make: Make, alpha: Model) -> None:
-    alpha.default = Status(401, {"detail": "Unauthorized"})
+    alpha.default = StatusAnswer(401, {"detail": "Unauthorized"})
     multiplexer = make("alpha", key="sk-1", provider={"backend": "mistral"}, max_wait_ms=0)
     with pytest.raises(PoolExhaustedError) as caught:
         multiplexer.complete(PING)
@@ -317,7 +321,7 @@ def test_a_failure_without_words_is_told_without(make: Make, alpha: Model) -> No
 
     multiplexer = make("alpha", max_wait_ms=0)
     multiplexer._members["alpha"].backend = Terse()
-    alpha.then(Status(400), Status(500))
+    alpha.then(StatusAnswer(400), StatusAnswer(500))
     with pytest.raises(RequestRejectedError) as refused:
         multiplexer.complete(PING)
     assert str(refused.value) == "alpha refused the request (request refused)"

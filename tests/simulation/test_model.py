@@ -67,7 +67,7 @@ class Model:
 
     def __init__(self) -> None:
         self.running: list[int] = []
-        self.spells: dict[str, dict[str, Any]] = {}
+        self.cooldowns: dict[str, dict[str, Any]] = {}
         self.counts = dict.fromkeys(
             ("succeeded", "rate_limited", "failed", "rejected", "cancelled"), 0
         )
@@ -84,43 +84,43 @@ class Model:
     ) -> None:
         limits = {"rate limited", "quota spent", "budget in use", "payment required"}
         kind = "limited" if cause in limits else "broken"
-        old, grave = self.spells.get(kind), cause in GRAVE
+        old, permanent = self.cooldowns.get(kind), cause in GRAVE
         failures = 1
-        if old and old["grave"] == grave:
+        if old and old["grave"] == permanent:
             # Only a later attempt is another failure: parallel ones are one.
             failures = old["failures"] + (1 if attempt > old["newest"] else 0)
         until = now + length(cause, hint, failures, rate, error)
         lasting = old is not None and old["since"] <= now < old["until"]
-        spell = {
+        cooldown = {
             "since": now,
             "until": until,
-            "grave": grave,
+            "grave": permanent,
             "failures": failures,
             "newest": newest,
             "proven": False,
         }
         if lasting and old is not None:
-            spell["since"], spell["until"] = old["since"], max(old["until"], until)
-            if old["grave"] and not grave:
+            cooldown["since"], cooldown["until"] = old["since"], max(old["until"], until)
+            if old["grave"] and not permanent:
                 # What is grave stays so while it lasts.
-                spell["grave"], spell["failures"] = True, old["failures"]
-        self.spells[kind] = spell
+                cooldown["grave"], cooldown["failures"] = True, old["failures"]
+        self.cooldowns[kind] = cooldown
 
     def respond(self, attempt: int) -> None:
-        for spell in self.spells.values():
-            if attempt > spell["newest"]:
-                spell["proven"] = True
+        for cooldown in self.cooldowns.values():
+            if attempt > cooldown["newest"]:
+                cooldown["proven"] = True
 
     def succeed(self, attempt: int) -> None:
-        kept = {k: s for k, s in self.spells.items() if attempt <= s["newest"]}
-        self.spells = kept
+        kept = {k: s for k, s in self.cooldowns.items() if attempt <= s["newest"]}
+        self.cooldowns = kept
 
     def standing(self, now: float) -> Standing:
-        spells = self.spells.values()
-        if any(s["since"] <= now < s["until"] for s in spells):
+        cooldowns = self.cooldowns.values()
+        if any(s["since"] <= now < s["until"] for s in cooldowns):
             return Standing.DISABLED
-        for spell in spells:
-            if not spell["proven"] and any(n > spell["newest"] for n in self.running):
+        for cooldown in cooldowns:
+            if not cooldown["proven"] and any(n > cooldown["newest"] for n in self.running):
                 return Standing.PROBED
         return Standing.OPEN
 
@@ -194,7 +194,7 @@ class Comparison(RuleBasedStateMachine):
     def reset(self, alias: str | None) -> None:
         for name, model in self.models.items():
             if alias in {None, name}:
-                model.spells = {}
+                model.cooldowns = {}
         self.tell(Reset(alias))
 
     @invariant()
@@ -213,8 +213,8 @@ class Comparison(RuleBasedStateMachine):
                 if getattr(candidate.health, kind) is not None
             }
             expected = {
-                kind: NOON + timedelta(seconds=spell["until"])
-                for kind, spell in model.spells.items()
+                kind: NOON + timedelta(seconds=cooldown["until"])
+                for kind, cooldown in model.cooldowns.items()
             }
             assert ends == expected
 

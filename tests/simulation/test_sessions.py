@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muxcore.core.outcomes import Fault, Limit
+from muxcore.testing.simulation.reports import is_kept, told_sessions, told_storms
 from muxcore.testing.simulation.sessions import (
     Retries,
     Storm,
@@ -14,7 +15,6 @@ from muxcore.testing.simulation.sessions import (
     session_results,
     storm,
 )
-from muxcore.testing.simulation.telling import is_kept, told_sessions, told_storms
 from muxcore.testing.simulation.worlds import SECOND
 
 

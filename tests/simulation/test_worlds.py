@@ -14,9 +14,9 @@ from attrs import evolve
 from muxcore.core import selection, updating
 from muxcore.core.records import Call, Candidate, Health, PoolState
 from muxcore.testing.simulate import main
-from muxcore.testing.simulation.members import compared
-from muxcore.testing.simulation.running import BrokenWorldError, Run, run
+from muxcore.testing.simulation.comparison import compared
 from muxcore.testing.simulation.shrinking import Smallest, shrunk
+from muxcore.testing.simulation.world_run import BrokenWorldError, Run, run
 from muxcore.testing.simulation.worlds import MODES, SECOND, ClockSet, World, world_of
 
 
@@ -76,7 +76,7 @@ def test_rule_13_one_seed_makes_one_trace_byte_for_byte() -> None:
 def test_rule_13_another_process_makes_the_same_trace() -> None:
     """Whatever the seed of its hashes."""
     code = (
-        "from muxcore.testing.simulation.running import run\n"
+        "from muxcore.testing.simulation.world_run import run\n"
         "from muxcore.testing.simulation.worlds import world_of\n"
         "print(run(world_of(5)).digest)"
     )
@@ -132,23 +132,23 @@ def test_a_spell_that_a_rejection_ends_is_found(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_lost_slot_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from muxcore.shell.pool import Pool
+    from muxcore.shell.pool.pool import Pool
 
-    monkeypatch.setattr(Pool, "abandon", lambda pool, ticket: None)
+    monkeypatch.setattr(Pool, "abandon", lambda pool, waiter: None)
     broken_world(rule=2)
 
 
 def test_a_wait_that_a_clock_set_back_lengthens_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from muxcore.shell.pool import Ticket
+    from muxcore.shell.pool.pool import Waiter
 
-    def trusting(ticket: Ticket, call: Call, *more: object) -> Call:
+    def trusting(waiter: Waiter, call: Call, *more: object) -> Call:
         waited = more[3] if len(more) > 3 else timedelta()
         assert isinstance(waited, timedelta)
         return evolve(call, waited=call.waited + waited)
 
-    monkeypatch.setattr(Ticket, "timely", trusting)
+    monkeypatch.setattr(Waiter, "timely", trusting)
     _, smallest = broken_world(rule=1, first=110)
     assert len(smallest.world.arrivals) == 1
     assert len(smallest.error.trace) < 15
@@ -190,9 +190,9 @@ def test_the_command_tells_of_one_world(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_command_tells_the_seed_of_a_broken_world(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from muxcore.shell.pool import Pool
+    from muxcore.shell.pool.pool import Pool
 
-    monkeypatch.setattr(Pool, "abandon", lambda pool, ticket: None)
+    monkeypatch.setattr(Pool, "abandon", lambda pool, waiter: None)
     assert main(["--worlds", "20", "--processes", "1"]) == 1
     told = capsys.readouterr().out
     assert "the shortest that was found: rule 2" in told

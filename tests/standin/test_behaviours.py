@@ -17,9 +17,11 @@ from muxcore.standin import (
     Answer,
     Behaviour,
     Break,
-    Closed,
+    ConnectionClosed,
+    ConnectionReset,
     Cut,
     Delayed,
+    Delivery,
     Drip,
     Dripping,
     Ending,
@@ -31,13 +33,11 @@ from muxcore.standin import (
     HeadersOnly,
     Model,
     Raw,
-    Reset,
     Silence,
     Stall,
     StandInServer,
-    Status,
+    StatusAnswer,
     ToolCall,
-    Wire,
     rate_limited,
     refusal,
     server_error,
@@ -263,7 +263,7 @@ def test_an_old_client_is_never_sent_chunks(dial: Dial) -> None:
     ],
 )
 def test_any_status_with_any_body(ask: Ask, body: object, wire: bytes) -> None:
-    behaviour = Status(529, body, {"Content-Type": "text/odd", "X-Own": "1"})
+    behaviour = StatusAnswer(529, body, {"Content-Type": "text/odd", "X-Own": "1"})
     with StandInServer([Model("alpha", behaviour)]) as server:
         response = ask(server)
 
@@ -295,7 +295,7 @@ def test_the_usual_refusals(
 
 
 def test_closed_without_a_byte(dial: Dial) -> None:
-    model = Model("alpha", Closed())
+    model = Model("alpha", ConnectionClosed())
     with StandInServer([model]) as server, dial(server) as client:
         assert received(client) == b""
         # Counted out before the client can know.
@@ -304,7 +304,7 @@ def test_closed_without_a_byte(dial: Dial) -> None:
 
 
 def test_reset_without_a_byte(dial: Dial) -> None:
-    model = Model("alpha", Reset())
+    model = Model("alpha", ConnectionReset())
     with (
         StandInServer([model]) as server,
         dial(server) as client,
@@ -389,7 +389,7 @@ def test_a_raw_body_in_these_pieces(ask: Ask, session: requests.Session) -> None
 
 
 def test_bytes_that_are_not_http(dial: Dial) -> None:
-    behaviour = Wire((b"HTTP/9 ", b"what?"), A_MOMENT)
+    behaviour = Delivery((b"HTTP/9 ", b"what?"), A_MOMENT)
     with StandInServer([Model("alpha", behaviour)]) as server, dial(server) as client:
         assert received(client) == b"HTTP/9 what?"
 
@@ -469,7 +469,7 @@ def test_an_end_that_gives_no_reason(ask: Ask, says_done: bool, end: bytes) -> N
 
 def test_hanging_until_a_gate_opens(dial: Dial) -> None:
     gate = Gate()
-    model = Model("alpha", Hang(gate, Status(204, b"")))
+    model = Model("alpha", Hang(gate, StatusAnswer(204, b"")))
     with StandInServer([model]) as server, dial(server) as client:
         model.wait_for(lambda m: m.in_flight == 1)
         gate.open()

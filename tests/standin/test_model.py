@@ -20,7 +20,7 @@ from muxcore.standin import (
     Received,
     Silence,
     StandInServer,
-    Status,
+    StatusAnswer,
 )
 
 Ask = Callable[..., requests.Response]
@@ -187,6 +187,6 @@ def test_the_release_of_one_silence_leaves_the_next_one(dial: Dial) -> None:
 
 def test_a_status_can_be_queued_before_the_answer(ask: Ask) -> None:
     model = Model("alpha")
-    model.then(Status(500))
+    model.then(StatusAnswer(500))
     with StandInServer([model]) as server:
         assert [ask(server).status_code for _ in range(2)] == [500, 200]

@@ -9,8 +9,8 @@ from attrs import evolve
 
 from muxcore import Multiplexer
 from muxcore.config import load
-from muxcore.core.calling import Granted, choose
 from muxcore.core.outcomes import Succeeded
+from muxcore.core.protocol import Slot, choose
 from muxcore.core.records import (
     Call,
     Candidate,
@@ -110,15 +110,15 @@ def test_select_tells_where_the_conversation_is() -> None:
     call = Call(conversation="talk", prompt_tokens=20_000)
     answer = Succeeded("dear", 0, tokens_in=20_000, conversation="talk")
     state, first = choose(state, mode, NOW, evolve(call, only="dear"))
-    assert isinstance(first, Granted)
+    assert isinstance(first, Slot)
     state = update(state, evolve(answer, attempt=first.attempt), NOW)
     assert state.pins == (Pin("talk", "dear", NOW, 20_000),)
     _, again = choose(state, mode, NOW, call)
-    assert isinstance(again, Granted)
+    assert isinstance(again, Slot)
     assert again.endpoint is DEAR
     # After five minutes nothing is warm any more.
     _, late = choose(state, mode, NOW + timedelta(minutes=5), call)
-    assert isinstance(late, Granted)
+    assert isinstance(late, Slot)
     assert late.endpoint is CHEAP
 
 

@@ -8,11 +8,11 @@ from typing import cast
 import pytest
 from attrs import evolve
 
-from muxcore.core.calling import Granted, choose
 from muxcore.core.outcomes import Cancelled, Responding, Succeeded
+from muxcore.core.protocol import Slot, choose
 from muxcore.core.records import Call, Candidate, Endpoint, Health, PoolState, Tally
 from muxcore.core.updating import update
-from muxcore_strategies.lowest_latency import LowestLatency, Memory
+from muxcore_strategies.lowest_latency import LatencyMemory, LowestLatency
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -33,12 +33,12 @@ def measured(
 
 def pick(
     *candidates: Candidate, memory: object = None, mode: LowestLatency = USUAL
-) -> tuple[str, Memory]:
+) -> tuple[str, LatencyMemory]:
     endpoint, kept = mode.pick(candidates, memory, Call(), NOW)
-    return endpoint.alias, cast("Memory", kept)
+    return endpoint.alias, cast("LatencyMemory", kept)
 
 
-def level(memory: Memory, alias: str) -> float:
+def level(memory: LatencyMemory, alias: str) -> float:
     return memory["levels"][alias][0] / 1_000_000
 
 
@@ -102,7 +102,7 @@ def test_a_time_counts_once() -> None:
 def test_what_was_measured_too_long_ago_is_measured_anew() -> None:
     old = measured(B, 5, ago=301)
     for picks in (0, 18):
-        memory: Memory = {"picks": picks, "levels": {}}
+        memory: LatencyMemory = {"picks": picks, "levels": {}}
         assert pick(measured(A, 1), old, memory=memory)[0] == "a"
     alias, kept = pick(measured(A, 1), old, memory={"picks": 19, "levels": {}})
     assert (alias, kept["picks"]) == ("b", 0)
@@ -135,7 +135,7 @@ def test_recovery_is_noticed_in_a_pool() -> None:
     for number in range(700):
         now = NOW + 2 * number * SECOND
         state, choice = choose(state, mode, now, Call())
-        assert isinstance(choice, Granted)
+        assert isinstance(choice, Slot)
         alias = choice.endpoint.alias
         served.append(alias)
         bad = 200 <= number < 500

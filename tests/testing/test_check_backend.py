@@ -16,11 +16,11 @@ from muxcore.chat import Chat, Chunk, Reply
 from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import (
-    Answer,
     BadReplyError,
     Decoder,
     Failure,
     HttpRequest,
+    HttpResponse,
     ServerEvent,
 )
 from muxcore.plugins.catalogue import built_in
@@ -185,19 +185,19 @@ def test_a_count_of_ones_own() -> None:
 # --- answers -------------------------------------------------------------------------------
 
 
-def failing(change: Callable[[Answer, Failure], Any]) -> Callable[[], Any]:
+def failing(change: Callable[[HttpResponse, Failure], Any]) -> Callable[[], Any]:
     class Planted(Generic):
-        def failure(self, answer: Answer, now: datetime) -> Any:
+        def failure(self, answer: HttpResponse, now: datetime) -> Any:
             return change(answer, super().failure(answer, now))
 
     return Planted
 
 
-def junk_raises(answer: Answer, failure: Failure) -> Failure:
+def junk_raises(answer: HttpResponse, failure: Failure) -> Failure:
     return json.loads(answer.body)["error"] if answer.status == 599 else failure
 
 
-FAILURES: dict[str, tuple[Callable[[Answer, Failure], Any], str]] = {
+FAILURES: dict[str, tuple[Callable[[HttpResponse, Failure], Any], str]] = {
     "a quota for a rate": (
         lambda a, f: evolve(f, kind=Limit.RATE) if f.kind is Limit.QUOTA else f,
         'it is taken for "rate limited", expected "quota spent"',
@@ -226,16 +226,18 @@ def test_a_faulty_failure(change: Any, fault: str) -> None:
     assert fault in told(failing(change), runs=100)
 
 
-def replying(change: Callable[[Answer, Callable[[], Reply]], Any]) -> Callable[[], Any]:
+def replying(
+    change: Callable[[HttpResponse, Callable[[], Reply]], Any],
+) -> Callable[[], Any]:
     class Planted(Generic):
-        def reply(self, endpoint: Endpoint, answer: Answer) -> Any:
+        def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Any:
             whole = super().reply
             return change(answer, lambda: whole(endpoint, answer))
 
     return Planted
 
 
-def half(answer: Answer, reply: Callable[[], Reply]) -> Reply:
+def half(answer: HttpResponse, reply: Callable[[], Reply]) -> Reply:
     try:
         return reply()
     except BadReplyError:
@@ -244,14 +246,14 @@ def half(answer: Answer, reply: Callable[[], Reply]) -> Reply:
         raise
 
 
-def without_failure(answer: Answer, reply: Callable[[], Reply]) -> Reply:
+def without_failure(answer: HttpResponse, reply: Callable[[], Reply]) -> Reply:
     try:
         return reply()
     except BadReplyError as error:
         raise BadReplyError(str(error)) from None
 
 
-REPLIES: dict[str, tuple[Callable[[Answer, Callable[[], Reply]], Any], str]] = {
+REPLIES: dict[str, tuple[Callable[[HttpResponse, Callable[[], Reply]], Any], str]] = {
     "no error": (
         lambda a, r: Reply({"role": "assistant"}),
         "it is taken for an answer: Reply(",
@@ -427,7 +429,7 @@ def test_the_failure_table_is_as_large_as_the_recorded_one() -> None:
         answer = rows[example["id"]].answer
         body = example["body"]
         raw = body if isinstance(body, str) else json.dumps(body)
-        assert answer == Answer(example["status"], example["headers"], raw.encode())
+        assert answer == HttpResponse(example["status"], example["headers"], raw.encode())
     assert len(rows) > 50
     assert all(row.kinds for row in rows.values())
 

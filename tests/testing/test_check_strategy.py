@@ -12,7 +12,7 @@ import pytest
 
 from muxcore.core.records import Endpoint
 from muxcore.testing import FaultyPluginError, check_strategy
-from muxcore.testing.modes import unplain
+from muxcore.testing.check_strategies import unplain
 
 Pick = Callable[..., Any]
 COUNTED = [0]

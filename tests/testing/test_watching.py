@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from muxcore.testing.watching import watch
+from muxcore.testing.purity import watch
 
 now, monotonic = datetime.now, time.monotonic
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from muxcore import ConfigError, Multiplexer, load_config
-from muxcore.core.transition import PRESENT, Phase, Said, Use, advice, new_section, use
+from muxcore.core.phases import PRESENT, Phase, Section, Use, advice, new_section, use
 
 OPT_IN, SOFT, HARD, LEGACY = Phase
 
@@ -211,7 +211,7 @@ def test_a_phase_may_be_named() -> None:
 
 
 def test_the_rules_by_themselves() -> None:
-    assert use(Said(), OPT_IN) is Use.DIRECT
-    assert use(Said(enabled=True, mode="failover"), OPT_IN) is Use.POOL
-    assert use(Said(enabled=False, mode="failover"), LEGACY) is Use.ALONE
-    assert advice(Said(enabled=False), HARD) == ""
+    assert use(Section(), OPT_IN) is Use.DIRECT
+    assert use(Section(enabled=True, mode="failover"), OPT_IN) is Use.POOL
+    assert use(Section(enabled=False, mode="failover"), LEGACY) is Use.ALONE
+    assert advice(Section(enabled=False), HARD) == ""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from muxcore import config as configuration
-from muxcore.vibe.launching import Access, own_active_model, settings
+from muxcore.vibe.environment import Access, own_active_model, settings
 
 ACCESS = Access("http://127.0.0.1:4000", "a-token", "run1")
 SKILLS = Path("skills")

@@ -14,11 +14,11 @@ from threading import Barrier
 import pytest
 from attrs import evolve
 
+from muxcore.agents import leasing as module
+from muxcore.agents.leasing import NotStartedError, leasing
 from muxcore.errors import MultiplexerError
-from muxcore.gateway import joining
-from muxcore.gateway.joining import Server, ask, find
-from muxcore.vibe import leasing as module
-from muxcore.vibe.leasing import NotStartedError, leasing
+from muxcore.gateway import discovery as joining
+from muxcore.gateway.discovery import Server, ask, find
 from tests.gateway.conftest import as_toml, config, wait_until
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="descriptors are inherited by POSIX")
@@ -153,7 +153,7 @@ def test_one_whose_claim_is_held_by_nobody_who_serves_goes_alone(
     file: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOKS", 2)
-    with joining.claiming(file, env) as claim, leasing(file, env) as lease:
+    with joining.lock(file, env) as claim, leasing(file, env) as lease:
         assert claim is not None
         assert not lease.joined
         assert ask(lease.server, "/healthz")

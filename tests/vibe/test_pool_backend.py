@@ -134,7 +134,7 @@ def test_what_a_model_is_sent(
     tool = vibe.Loose(type="function", function={"name": "read"})
     asked = make(messages=messages, tools=[tool], tool_choice="auto", max_tokens=7)
     # A server may refuse images that its config does not promise, so ask for the chat itself.
-    from muxcore.vibe.translating import chat_of
+    from muxcore.vibe.messages import chat_of
 
     chat = chat_of(temperature=0.2, **asked)
     assert chat.messages == [
@@ -176,7 +176,7 @@ def test_the_member_that_serves_brings_its_own_temperature(
     backend.complete_sync(**make(temperature=0.0))
     sent = [request.body.get("temperature") for request in models["large"].requests]
     assert sent == [0.2, 0.0]
-    from muxcore.vibe.translating import chat_of
+    from muxcore.vibe.messages import chat_of
 
     asked = make(tools=None, max_tokens=None, tool_choice=None)
     assert chat_of(temperature=0.2, **asked).temperature is None

@@ -12,7 +12,7 @@ from attrs import frozen
 from muxcore.assembling import usage_of
 from muxcore.chat import Chat, Json, Reply
 from muxcore.core.records import Endpoint
-from muxcore.plugins.backend import Answer, Decoder, Failure, HttpRequest, KeyHeader
+from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
 from muxcore_backends import capabilities
 from muxcore_backends.anthropic.settings import settings_of
 from muxcore_backends.anthropic.stream import AnthropicDecoder
@@ -69,7 +69,7 @@ class Anthropic:
             (*rewrites, *told, *limited),
         )
 
-    def reply(self, endpoint: Endpoint, answer: Answer) -> Reply:
+    def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
         try:
             raw = json.loads(answer.body)
         except (ValueError, RecursionError):
@@ -103,7 +103,7 @@ class Anthropic:
     def stream(self, endpoint: Endpoint) -> Decoder:
         return AnthropicDecoder(endpoint.model, origin_of(endpoint))
 
-    def failure(self, answer: Answer, now: datetime) -> Failure:
+    def failure(self, answer: HttpResponse, now: datetime) -> Failure:
         return classify(answer, now)
 
 

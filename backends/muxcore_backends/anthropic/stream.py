@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from muxcore.chat import Chunk, Json
-from muxcore.plugins.backend import Answer, BadReplyError, ServerEvent
+from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore_backends.anthropic.turns import ORIGIN, THINKING_BLOCKS
 from muxcore_backends.anthropic.usage import openai_usage
 from muxcore_backends.failures import bad_reply
@@ -166,4 +166,4 @@ def _text(value: Any) -> str:
 
 
 def _bad(data: str, otherwise: str) -> BadReplyError:
-    return bad_reply(Answer(OK, {}, data.encode("utf-8", "replace")), otherwise)
+    return bad_reply(HttpResponse(OK, {}, data.encode("utf-8", "replace")), otherwise)

@@ -17,7 +17,7 @@ from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.contents import parts_of
 from muxcore_backends.history.ids import UP_TO_64, ids
 from muxcore_backends.history.pairs import PAIRS, calls_of
-from muxcore_backends.history.steps import Message, Messages, Step, each, without
+from muxcore_backends.history.steps import Message, Messages, Rewrite, each, without
 from muxcore_backends.shapes import REASONING
 
 Block: TypeAlias = dict[str, Any]
@@ -38,7 +38,7 @@ def origin_of(endpoint: Endpoint) -> str:
 
 
 @lru_cache(maxsize=256)
-def steps(endpoint: Endpoint) -> tuple[Step, ...]:
+def steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     """Return what a history needs before it can be said in turns."""
     always = (
         PAIRS,
@@ -52,7 +52,7 @@ def steps(endpoint: Endpoint) -> tuple[Step, ...]:
     return always if endpoint.wire.supports_images else (*always, contents.BLIND)
 
 
-def _foreign_reasoning_dropped(endpoint: Endpoint) -> Step:
+def _foreign_reasoning_dropped(endpoint: Endpoint) -> Rewrite:
     """Make the step that leaves out thoughts which this endpoint has not signed."""
     origin, thinks = origin_of(endpoint), endpoint.wire.thinking != "off"
 
@@ -66,7 +66,7 @@ def _foreign_reasoning_dropped(endpoint: Endpoint) -> Step:
         rest = without(message, REASONING, THINKING_BLOCKS)
         return {**rest, THINKING_BLOCKS: own} if own else rest
 
-    return Step(reasoning.DROPPED.words, each(change))
+    return Rewrite(reasoning.DROPPED.words, each(change))
 
 
 @frozen

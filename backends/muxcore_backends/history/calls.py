@@ -10,7 +10,7 @@ import json
 import re
 
 from muxcore_backends.history import phrases
-from muxcore_backends.history.steps import Message, Step, each
+from muxcore_backends.history.steps import Message, Rewrite, each
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What OpenAI, Mistral and Anthropic take as the name of a function."""
@@ -47,7 +47,7 @@ def _readable(message: Message) -> Message:
         name = message.get("name")
         if name is None or _is_name(name):
             return message
-        return {**message, "name": _named(name)}
+        return {**message, "name": _named_call(name)}
     calls = message.get("tool_calls")
     if role != "assistant" or not calls:
         return message
@@ -70,7 +70,11 @@ def _is_readable(call: Message) -> bool:
 def _readable_call(call: Message) -> Message:
     function = call.get("function") or {}
     name, arguments = function.get("name"), function.get("arguments")
-    repaired = {**function, "name": _named(name), "arguments": _told(arguments)}
+    repaired = {
+        **function,
+        "name": _named_call(name),
+        "arguments": _normalized_arguments(arguments),
+    }
     return {**call, "type": "function", "function": repaired}
 
 
@@ -78,13 +82,13 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
-def _named(name: object) -> str:
+def _named_call(name: object) -> str:
     """Make a name that all take, of one that somebody would refuse."""
     fit = UNFIT.sub("_", name) if isinstance(name, str) else ""
     return fit[:LONGEST_NAME] or phrases.UNNAMED
 
 
-def _told(arguments: object) -> str:
+def _normalized_arguments(arguments: object) -> str:
     if arguments is None:
         return "{}"
     if not isinstance(arguments, str):
@@ -96,4 +100,4 @@ def _told(arguments: object) -> str:
     return json.dumps({phrases.UNREADABLE: arguments})
 
 
-CALLS = Step("broken tool calls mended", each(_readable))
+CALLS = Rewrite("broken tool calls mended", each(_readable))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from muxcore_backends.history import phrases
-from muxcore_backends.history.steps import Message, Messages, Step, each, without
+from muxcore_backends.history.steps import Message, Messages, Rewrite, each, without
 
 PARTS = (list, tuple)
 """What parts may come in."""
@@ -63,14 +63,14 @@ def _settled(message: Message) -> Message:
     return message if content == "" else {**message, "content": ""}
 
 
-SETTLED = Step("", each(_settled))
+SETTLED = Rewrite("", each(_settled))
 
 
 def _completed(message: Message) -> Message:
     return message if message.get("content") is not None else {**message, "content": ""}
 
 
-COMPLETED = Step("", each(_completed))
+COMPLETED = Rewrite("", each(_completed))
 """For servers that demand the member even beside calls."""
 
 
@@ -80,7 +80,7 @@ def _flat(message: Message) -> Message:
     return message if flat is content else {**message, "content": flat}
 
 
-FLAT = Step("text parts joined", each(_flat))
+FLAT = Rewrite("text parts joined", each(_flat))
 
 
 def _blind(message: Message) -> Message:
@@ -91,7 +91,7 @@ def _blind(message: Message) -> Message:
     return {**message, "content": plain_text(seen)}
 
 
-BLIND = Step("images left out", each(_blind))
+BLIND = Rewrite("images left out", each(_blind))
 
 
 def is_image(part: Any) -> bool:
@@ -126,7 +126,7 @@ def _lift(messages: Messages) -> Messages:
     return out if changed else messages
 
 
-LIFTED = Step("images of tool results shown by the user", _lift)
+LIFTED = Rewrite("images of tool results shown by the user", _lift)
 
 
 def _drop_empty(messages: Messages) -> Messages:
@@ -150,4 +150,4 @@ def _is_speech(part: Any) -> bool:
     return not isinstance(part, Mapping) or part.get("type") != "thinking"
 
 
-SPOKEN = Step("empty answers left out", _drop_empty)
+SPOKEN = Rewrite("empty answers left out", _drop_empty)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from muxcore_backends.history.pairs import calls_of
-from muxcore_backends.history.steps import Message, Messages, Step
+from muxcore_backends.history.steps import Message, Messages, Rewrite
 
 NINE = re.compile(r"[A-Za-z0-9]{9}")
 """Mistral's, and those of its chat templates."""
@@ -30,9 +30,9 @@ LENGTH = 9
 """A hash is as long as the strictest server wants it: then it fits all of them."""
 
 
-def ids(form: re.Pattern[str]) -> Step:
+def ids(form: re.Pattern[str]) -> Rewrite:
     """Make the step that brings every id into this form."""
-    return Step("tool-call ids changed", lambda messages: _renamed(messages, form))
+    return Rewrite("tool-call ids changed", lambda messages: _renamed(messages, form))
 
 
 def _renamed(messages: Messages, form: re.Pattern[str]) -> Messages:

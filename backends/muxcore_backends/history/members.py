@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from muxcore_backends.history.contents import PARTS
 from muxcore_backends.history.pairs import calls_of
-from muxcore_backends.history.steps import Message, Step, each
+from muxcore_backends.history.steps import Message, Rewrite, each
 
 Known: TypeAlias = Mapping[str, frozenset[str]]
 """The members that a server knows: of messages by role, of parts by type."""
@@ -54,7 +54,7 @@ MISTRAL: Known = {
 FOREIGN = "members of other servers left out"
 
 
-def own(field: str) -> Step:
+def own(field: str) -> Rewrite:
     """Make the step that takes out what is known to be another server's.
 
     `field` is this server's own name for reasoning, which stays.
@@ -66,10 +66,10 @@ def own(field: str) -> Step:
             return message
         return {name: value for name, value in message.items() if name not in minted}
 
-    return Step(FOREIGN, each(change))
+    return Rewrite(FOREIGN, each(change))
 
 
-def known(names: Known, field: str = "", *, signed: bool = False) -> Step:
+def known(names: Known, field: str = "", *, signed: bool = False) -> Rewrite:
     """Make the step that takes out all that this server does not know.
 
     `field` is its own name for reasoning, if it takes any; `signed` keeps a call's signature.
@@ -93,7 +93,7 @@ def known(names: Known, field: str = "", *, signed: bool = False) -> Step:
             kept = {**kept, "tool_calls": [_call(call, of_call) for call in calls]}
         return kept
 
-    return Step(FOREIGN, each(change))
+    return Rewrite(FOREIGN, each(change))
 
 
 def _type_of(part: Any) -> str:
@@ -124,7 +124,7 @@ def _signed(message: Message) -> Message:
     return {**message, "tool_calls": [{**calls[0], SIGNED: PLACEHOLDER}, *calls[1:]]}
 
 
-ALL_SIGNED = Step("calls of other models marked as such", each(_signed))
+ALL_SIGNED = Rewrite("calls of other models marked as such", each(_signed))
 
 
 def _unsigned(message: Message) -> Message:
@@ -135,4 +135,4 @@ def _unsigned(message: Message) -> Message:
     return {**message, "tool_calls": bare}
 
 
-UNSIGNED = Step(FOREIGN, each(_unsigned))
+UNSIGNED = Rewrite(FOREIGN, each(_unsigned))

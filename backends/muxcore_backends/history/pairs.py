@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from attrs import define, field
 
 from muxcore_backends.history import phrases
-from muxcore_backends.history.steps import Message, Messages, Step
+from muxcore_backends.history.steps import Message, Messages, Rewrite
 
 Call: TypeAlias = dict[str, Any]
 
@@ -34,7 +34,7 @@ def repair(messages: Messages) -> Messages:
     return messages if _are_paired(messages) else _paired(messages)
 
 
-PAIRS = Step("calls and results paired", repair)
+PAIRS = Rewrite("calls and results paired", repair)
 
 
 def _are_paired(messages: Messages) -> bool:

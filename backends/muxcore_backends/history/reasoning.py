@@ -7,7 +7,7 @@ from typing import Any
 
 from muxcore_backends.history import phrases
 from muxcore_backends.history.contents import PARTS, parts_of, text_part
-from muxcore_backends.history.steps import Message, Step, each, without
+from muxcore_backends.history.steps import Message, Rewrite, each, without
 from muxcore_backends.shapes import REASONING
 
 THINKING = "thinking"
@@ -33,7 +33,7 @@ def _gathered(message: Message) -> Message:
     return taken
 
 
-GATHERED = Step("thoughts told apart from words", each(_gathered))
+GATHERED = Rewrite("thoughts told apart from words", each(_gathered))
 
 
 def _type_of(part: Any) -> Any:
@@ -52,10 +52,10 @@ def _dropped(message: Message) -> Message:
     return without(message, REASONING) if REASONING in message else message
 
 
-DROPPED = Step("reasoning left out", each(_dropped))
+DROPPED = Rewrite("reasoning left out", each(_dropped))
 
 
-def named(field: str) -> Step:
+def named(field: str) -> Rewrite:
     """Make the step that gives reasoning the name that this provider has for it."""
 
     def rename(message: Message) -> Message:
@@ -64,7 +64,7 @@ def named(field: str) -> Step:
         return {field if name == REASONING else name: v for name, v in message.items()}
 
     # Not worth telling: the same words.
-    return Step("", each(rename))
+    return Rewrite("", each(rename))
 
 
 def _filled(message: Message) -> Message:
@@ -73,7 +73,7 @@ def _filled(message: Message) -> Message:
     return {**message, REASONING: phrases.BLANK}
 
 
-FILLED = Step("blank reasoning where there was none", each(_filled))
+FILLED = Rewrite("blank reasoning where there was none", each(_filled))
 
 
 def _in_parts(message: Message) -> Message:
@@ -87,7 +87,7 @@ def _in_parts(message: Message) -> Message:
     return {**without(message, REASONING), "content": content}
 
 
-IN_PARTS = Step("reasoning as parts of the content", each(_in_parts))
+IN_PARTS = Rewrite("reasoning as parts of the content", each(_in_parts))
 
 
 def _holds_thoughts(content: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from muxcore_backends.history import phrases
 from muxcore_backends.history.contents import joined
 from muxcore_backends.history.pairs import calls_of
-from muxcore_backends.history.steps import Message, Messages, Step, each
+from muxcore_backends.history.steps import Message, Messages, Rewrite, each
 from muxcore_backends.shapes import REASONING
 
 
@@ -15,7 +15,7 @@ def _as_system(message: Message) -> Message:
     return {**message, "role": "system"} if message.get("role") == "developer" else message
 
 
-SYSTEM = Step("", each(_as_system))
+SYSTEM = Rewrite("", each(_as_system))
 """OpenAI alone knows developers; for all others theirs are the system's words."""
 
 
@@ -24,14 +24,14 @@ def _with_early_system(messages: Messages) -> Messages:
     return _demoted(messages, lambda before: before not in {None, "system"})
 
 
-EARLY_SYSTEM = Step("late system messages said by the user", _with_early_system)
+EARLY_SYSTEM = Rewrite("late system messages said by the user", _with_early_system)
 
 
 def _with_system_after_user(messages: Messages) -> Messages:
     return _demoted(messages, lambda before: before in {"assistant", "tool"})
 
 
-SYSTEM_AFTER_USER = Step(EARLY_SYSTEM.words, _with_system_after_user)
+SYSTEM_AFTER_USER = Rewrite(EARLY_SYSTEM.words, _with_system_after_user)
 
 
 def _demoted(messages: Messages, is_late: Callable[[str | None], bool]) -> Messages:
@@ -60,7 +60,7 @@ def _with_bridges(messages: Messages) -> Messages:
     return messages if len(out) == len(messages) else out
 
 
-BRIDGED = Step("an answer put between a tool's result and the user", _with_bridges)
+BRIDGED = Rewrite("an answer put between a tool's result and the user", _with_bridges)
 
 
 def _merged(messages: Messages) -> Messages:
@@ -73,7 +73,7 @@ def _merged(messages: Messages) -> Messages:
     return messages if len(out) == len(messages) else out
 
 
-MERGED = Step("messages of one speaker joined", _merged)
+MERGED = Rewrite("messages of one speaker joined", _merged)
 
 
 def _may_merge(first: Message, second: Message) -> bool:
@@ -108,7 +108,7 @@ def _with_an_opening(messages: Messages) -> Messages:
     return messages
 
 
-OPENED = Step("a beginning put before the first answer", _with_an_opening)
+OPENED = Rewrite("a beginning put before the first answer", _with_an_opening)
 
 
 def _with_an_end(messages: Messages) -> Messages:
@@ -118,4 +118,4 @@ def _with_an_end(messages: Messages) -> Messages:
     return [*messages, {"role": "user", "content": phrases.GO_ON}]
 
 
-ENDED = Step("the user's word put after the last answer", _with_an_end)
+ENDED = Rewrite("the user's word put after the last answer", _with_an_end)

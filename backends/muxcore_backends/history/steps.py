@@ -12,7 +12,7 @@ Messages: TypeAlias = Sequence[Message]
 
 
 @frozen
-class Step:
+class Rewrite:
     """One change that a history may need.
 
     `words` tells people what was done; without any it is not worth telling.
@@ -23,7 +23,7 @@ class Step:
 
 
 def rewritten(
-    messages: Messages, steps: Iterable[Step]
+    messages: Messages, steps: Iterable[Rewrite]
 ) -> tuple[Messages, tuple[str, ...]]:
     """Take all steps, and say in words which of them changed anything."""
     told: list[str] = []

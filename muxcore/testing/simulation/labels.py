@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from muxcore.core.calling import Abandoned, Ending, GaveUp, Refused, Served
 from muxcore.core.outcomes import (
     Cancelled,
     End,
@@ -22,14 +21,21 @@ from muxcore.core.outcomes import (
     Responding,
     Succeeded,
 )
-from muxcore.core.records import Reason, Why
+from muxcore.core.protocol import (
+    CallCancelled,
+    CallEnding,
+    CallExhausted,
+    CallRejected,
+    CallServed,
+)
+from muxcore.core.records import PickReason, WaitReason
 from muxcore.testing.simulation.worlds import (
     ClockSet,
-    Closed,
     ConfigChanged,
     Happening,
     Leaving,
     ModelReset,
+    PoolClosed,
 )
 
 SERVED = "served"
@@ -39,17 +45,17 @@ GAVE_UP = "gave up"
 ABANDONED = "abandoned"
 
 PICKED_FOR = {
-    Why.MODE: "mode",
-    Why.FALLBACK: "fallback",
-    Why.STICKY: "sticky",
-    Why.LAST_RESORT: "last resort",
+    PickReason.MODE: "mode",
+    PickReason.FALLBACK: "fallback",
+    PickReason.STICKY: "sticky",
+    PickReason.LAST_RESORT: "last resort",
 }
 WAITS_FOR = {
-    Reason.BUSY: "busy",
-    Reason.DISABLED: "disabled",
-    Reason.TRIED: "tried",
-    Reason.UNFIT: "unfit",
-    Reason.DEADLINE: "deadline",
+    WaitReason.BUSY: "busy",
+    WaitReason.DISABLED: "disabled",
+    WaitReason.TRIED: "tried",
+    WaitReason.UNFIT: "unfit",
+    WaitReason.DEADLINE: "deadline",
 }
 KINDS: dict[Kind, str] = {
     Limit.RATE: "rate",
@@ -87,15 +93,15 @@ def label_of_outcome(outcome: Responding | End) -> str:
             assert_never(never)
 
 
-def label_of_ending(ending: Ending) -> str:
+def label_of_ending(ending: CallEnding) -> str:
     match ending:
-        case Served():
+        case CallServed():
             return SERVED
-        case Refused():
+        case CallRejected():
             return "rejected"
-        case GaveUp(exhausted=exhausted):
+        case CallExhausted(exhausted=exhausted):
             return f"{GAVE_UP}: {WAITS_FOR[exhausted.reason]}"
-        case Abandoned():
+        case CallCancelled():
             return ABANDONED
         case _ as never:
             assert_never(never)
@@ -109,7 +115,7 @@ def label_of_happening(happening: Happening) -> str:
             return f"reset {alias}"
         case ConfigChanged(weights=weights):
             return f"config changed to weights {weights}"
-        case Closed():
+        case PoolClosed():
             return "closed"
         case _ as never:
             assert_never(never)

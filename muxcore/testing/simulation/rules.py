@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from muxcore.core.calling import Granted
 from muxcore.core.outcomes import (
     Cancelled,
     End,
@@ -26,20 +25,21 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
+from muxcore.core.protocol import Slot
 from muxcore.core.records import (
     Call,
     Candidate,
+    Cooldown,
     Endpoint,
     Exhausted,
+    PickReason,
     PoolState,
-    Spell,
     Wait,
-    Why,
 )
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
-from muxcore.shell.pool import Ticket
-from muxcore.shell.store import Holder
+from muxcore.shell.pool.pool import Waiter
+from muxcore.shell.pool.store import Holder
 from muxcore.testing.simulation.labels import PICKED_FOR, WAITS_FOR
 
 T = TypeVar("T")
@@ -68,20 +68,20 @@ class Caller:
 
     number: int
     deadline: int
-    ticket: Ticket
+    waiter: Waiter
     asked: Call = field(factory=Call)
     """As it asked last, before it had waited."""
-    granted: list[Granted] = field(factory=list)
+    slot: list[Slot] = field(factory=list)
     outcomes: list[Responding | End] = field(factory=list)
     ended: str = ""
 
     @property
     def repeats(self) -> int:
-        return len(self.granted) - len({one.endpoint.alias for one in self.granted})
+        return len(self.slot) - len({one.endpoint.alias for one in self.slot})
 
 
 @frozen
-class Step:
+class Cause:
     """What the pool was just asked to do, and when that is."""
 
     name: str
@@ -94,7 +94,7 @@ class Step:
     """What a change of the config makes of the state."""
 
 
-class Watched:
+class ObservedStrategy:
     """A mode that is looked at: what it was shown, what it picked, and its memory."""
 
     def __init__(self, mode: Strategy, *, by_weight: bool) -> None:
@@ -149,18 +149,18 @@ class Shares:
             demand(abs(lag) < most, 10, f"{alias} is off its share by {lag}/{total}")
 
 
-class Watcher:
+class RuleChecker:
     """A store that checks every change of the state against the rules."""
 
     def __init__(
         self,
         state: PoolState,
-        mode: Watched,
+        mode: ObservedStrategy,
         tell: Callable[[str, str], None],
     ) -> None:
         self.mode = mode
-        self.step = Step("", BEFORE, BEFORE)
-        self.callers: dict[Ticket, Caller] = {}
+        self.step = Cause("", BEFORE, BEFORE)
+        self.callers: dict[Waiter, Caller] = {}
         self.is_over = False
         self._tell = tell
         self._state = state
@@ -198,19 +198,21 @@ class Watcher:
             if outcome is not None:
                 self._replay(outcome, step.now)
                 self._rules_4_and_6(before, self._replayed, outcome, step.now)
-        for ticket, news in turn.news:
-            caller = self.callers[ticket]
-            match news:
-                case Granted():
-                    self._granted(caller, news)
+        for waiter, decision in turn.decision:
+            caller = self.callers[waiter]
+            match decision:
+                case Slot():
+                    self._granted(caller, decision)
                 case Wait() | Exhausted():
                     self._tell(
-                        f"{caller.number} told {_told(news)}",
-                        f"{caller.number} {_label(news)}",
+                        f"{caller.number} told {_describe_decision(decision)}",
+                        f"{caller.number} {_label(decision)}",
                     )
-                    self._not_granted(caller, news)
+                    self._not_granted(caller, decision)
                 case _:
-                    self._tell(f"{caller.number} told {news}", f"{caller.number} raises")
+                    self._tell(
+                        f"{caller.number} told {decision}", f"{caller.number} raises"
+                    )
         demand(self._replayed == state, 13, "the replayed state is another")
         if turn.line:
             self._nobody_is_forgotten(self.callers[turn.line[0]])
@@ -242,7 +244,7 @@ class Watcher:
                 self._rule_4(was, after_it, outcome, now)
 
     def _rule_4(
-        self, was: Spell | None, after: Spell | None, outcome: Outcome, now: datetime
+        self, was: Cooldown | None, after: Cooldown | None, outcome: Outcome, now: datetime
     ) -> None:
         # One that the clock has ended may be followed by any other.
         if was is None or not _is_active(was, now):
@@ -268,34 +270,36 @@ class Watcher:
 
     # -- Rules 3, 5, 6, 7, for each choice ----------------------------------------------------
 
-    def _granted(self, caller: Caller, granted: Granted) -> None:
+    def _granted(self, caller: Caller, slot: Slot) -> None:
         now, state, call = self.step.now, self._replayed, self._call(caller)
-        alias = granted.endpoint.alias
+        alias = slot.endpoint.alias
         self._tell(
-            f"{caller.number} gets {alias} #{granted.attempt}: {granted.reason}",
-            f"{caller.number} gets {alias} #{granted.attempt} {PICKED_FOR[granted.reason]}",
+            f"{caller.number} gets {alias} #{slot.attempt}: {slot.reason}",
+            f"{caller.number} gets {alias} #{slot.attempt} {PICKED_FOR[slot.reason]}",
         )
         standings = self._standings(state, call, now)
-        self._rule_3(granted, state, call, standings)
-        if granted.endpoint.is_fallback and granted.reason is not Why.STICKY:
+        self._rule_3(slot, state, call, standings)
+        if slot.endpoint.is_fallback and slot.reason is not PickReason.STICKY:
             self._rule_5(state, call, standings, now)
-        self._rule_6(caller, granted)
-        caller.granted.append(granted)
+        self._rule_6(caller, slot)
+        caller.slot.append(slot)
         most = len(state.candidates) + 2
-        demand(len(caller.granted) <= most, 7, f"more than {most} attempts")
+        demand(len(caller.slot) <= most, 7, f"more than {most} attempts")
         demand(caller.repeats <= 2, 7, "more than two repeats")  # noqa: PLR2004 - the rule's number
         memory = state.memory
-        if granted.reason in {Why.MODE, Why.FALLBACK}:
+        if slot.reason in {PickReason.MODE, PickReason.FALLBACK}:
             memory = self.mode.memory_of(alias)
         self._replay(Started(alias, memory), now)
-        demand(self._replayed.attempts == granted.attempt, 13, "a wrong number")
+        demand(self._replayed.attempts == slot.attempt, 13, "a wrong number")
 
-    def _not_granted(self, caller: Caller, news: Wait | Exhausted) -> None:
+    def _not_granted(self, caller: Caller, decision: Wait | Exhausted) -> None:
         now, call = self.step.now, self._call(caller)
         standings = self._standings(self._replayed, call, now)
-        if isinstance(news, Exhausted):
+        if isinstance(decision, Exhausted):
             demand("open" not in standings.values(), 11, "given up beside an open model")
-            demand(news.retry_at is None or news.retry_at >= now, 1, "retry_at is past")
+            demand(
+                decision.retry_at is None or decision.retry_at >= now, 1, "retry_at is past"
+            )
             return
         primaries = [
             standing
@@ -310,9 +314,9 @@ class Watcher:
             5,
             "a call waits beside an open fallback, and no primary is busy",
         )
-        demand(now < news.until, 1, "a wait without a length")
+        demand(now < decision.until, 1, "a wait without a length")
         left = self._replayed.policy.max_wait - call.waited
-        demand(news.until - now <= left, 1, "a wait beyond the call's patience")
+        demand(decision.until - now <= left, 1, "a wait beyond the call's patience")
 
     def _nobody_is_forgotten(self, first: Caller) -> None:
         """Check that the first of the line would have been served, if anybody could be."""
@@ -329,7 +333,7 @@ class Watcher:
         """Return the call as it stands now: how long it has waited, and what is left."""
         call, moment, waited = caller.asked, self.moment(), NEVER
         if self.step.caller is not caller or self.step.name != "choose":
-            waiting = caller.ticket.waiting
+            waiting = caller.waiter.waiting
             assert waiting is not None  # noqa: S101 - nobody else is told anything
             call, waited = waiting.call, waiting.length(moment)
         left = caller.deadline / 1_000_000 - moment
@@ -361,7 +365,7 @@ class Watcher:
                 standing = "unfit"
             elif endpoint.alias in call.tried:
                 standing = "tried"
-            elif any(_is_active(spell, now) for spell in health.spells):
+            elif any(_is_active(cooldown, now) for cooldown in health.cooldowns):
                 standing = "disabled"
             elif _is_probed(candidate, now):
                 standing = "probed"
@@ -373,23 +377,27 @@ class Watcher:
         return standings
 
     def _rule_3(
-        self, granted: Granted, state: PoolState, call: Call, standings: dict[str, str]
+        self, slot: Slot, state: PoolState, call: Call, standings: dict[str, str]
     ) -> None:
-        now, alias = self.step.now, granted.endpoint.alias
+        now, alias = self.step.now, slot.endpoint.alias
         standing = standings[alias]
-        if granted.reason is not Why.LAST_RESORT:
+        if slot.reason is not PickReason.LAST_RESORT:
             demand(standing == "open", 3, f"{alias} is {standing} and was picked")
             return
         candidate = state[alias]
         demand("open" not in standings.values(), 3, "a last resort beside an open model")
         demand(standing in {"disabled", "tried"}, 3, f"a last resort that is {standing}")
         demand(not _is_probed(candidate, now), 3, f"a second probe of {alias}")
-        demand(alias not in call.barred, 3, f"{alias} had refused this call for good")
-        for spell in candidate.health.spells:
-            if _is_active(spell, now):
-                cause = str(spell.cause)
+        demand(alias not in call.excluded, 3, f"{alias} had refused this call for good")
+        for cooldown in candidate.health.cooldowns:
+            if _is_active(cooldown, now):
+                cause = str(cooldown.cause)
                 demand(cause in PATIENT, 3, f"a last resort after {cause!r}")
-                demand(now >= spell.failed_at + _pause(spell), 3, "a last resort too soon")
+                demand(
+                    now >= cooldown.failed_at + _pause(cooldown),
+                    3,
+                    "a last resort too soon",
+                )
 
     def _rule_5(
         self, state: PoolState, call: Call, standings: dict[str, str], now: datetime
@@ -406,18 +414,18 @@ class Watcher:
                 patience = min(patience, (call.deadline - now - call.waited) / 2)
             demand(patience <= NEVER, 5, "a fallback beside a busy primary, too soon")
 
-    def _rule_6(self, caller: Caller, granted: Granted) -> None:
+    def _rule_6(self, caller: Caller, slot: Slot) -> None:
         if not caller.outcomes:
             return
-        for before, outcome in zip(caller.granted, caller.outcomes, strict=True):
+        for before, outcome in zip(caller.slot, caller.outcomes, strict=True):
             if not isinstance(outcome, Rejected):
                 continue
             if outcome.kind is Refusal.TOO_LONG:
                 known = before.endpoint.context_window or 0
-                window = granted.endpoint.context_window or 0
+                window = slot.endpoint.context_window or 0
                 demand(window > known, 6, "not a larger model, after a prompt too long")
             elif outcome.kind is Refusal.TEMPLATE:
-                other = granted.endpoint.dialect != before.endpoint.dialect
+                other = slot.endpoint.dialect != before.endpoint.dialect
                 demand(other, 6, "the same dialect, after its template refused")
             else:
                 demand(False, 6, "another attempt after a refused request")  # noqa: FBT003
@@ -441,33 +449,34 @@ def _suits(endpoint: Endpoint, call: Call) -> bool:
     return (endpoint.context_window or 0) > call.larger_than
 
 
-def _is_active(spell: Spell, now: datetime) -> bool:
-    return spell.since <= now < spell.until
+def _is_active(cooldown: Cooldown, now: datetime) -> bool:
+    return cooldown.since <= now < cooldown.until
 
 
 def _is_probed(candidate: Candidate, now: datetime) -> bool:
     under_way = candidate.health.under_way
     return bool(under_way) and any(
-        under_way[-1] > spell.newest and (not spell.proven or _is_active(spell, now))
-        for spell in candidate.health.spells
+        under_way[-1] > cooldown.newest
+        and (not cooldown.proven or _is_active(cooldown, now))
+        for cooldown in candidate.health.cooldowns
     )
 
 
-def _pause(spell: Spell) -> timedelta:
+def _pause(cooldown: Cooldown) -> timedelta:
     """Say how long after a failure nobody may be sent there: the schedule of §3."""
-    if isinstance(spell.cause, Fault):
-        seconds = 12 if spell.failures > 9 else min(2 ** (spell.failures - 1), 4)  # noqa: PLR2004
-        return max(timedelta(seconds=seconds), spell.hint or NEVER)
-    return spell.hint or timedelta(seconds=2 ** min(spell.failures, 13))
+    if isinstance(cooldown.cause, Fault):
+        seconds = 12 if cooldown.failures > 9 else min(2 ** (cooldown.failures - 1), 4)  # noqa: PLR2004
+        return max(timedelta(seconds=seconds), cooldown.hint or NEVER)
+    return cooldown.hint or timedelta(seconds=2 ** min(cooldown.failures, 13))
 
 
-def _told(news: Wait | Exhausted) -> str:
-    if isinstance(news, Wait):
-        return f"to wait until {news.until:%H:%M:%S.%f}: {news.reason}"
-    return f"that it is over: {news.reason}"
+def _describe_decision(decision: Wait | Exhausted) -> str:
+    if isinstance(decision, Wait):
+        return f"to wait until {decision.until:%H:%M:%S.%f}: {decision.reason}"
+    return f"that it is over: {decision.reason}"
 
 
-def _label(news: Wait | Exhausted) -> str:
-    if isinstance(news, Wait):
-        return f"waits until {news.until.isoformat()} {WAITS_FOR[news.reason]}"
-    return f"exhausted {WAITS_FOR[news.reason]}"
+def _label(decision: Wait | Exhausted) -> str:
+    if isinstance(decision, Wait):
+        return f"waits until {decision.until.isoformat()} {WAITS_FOR[decision.reason]}"
+    return f"exhausted {WAITS_FOR[decision.reason]}"

@@ -16,15 +16,15 @@ from attrs import define, frozen
 from muxcore.core.outcomes import Fault, Kind, Limit
 from muxcore.core.records import Call, Endpoint
 from muxcore.testing.simulation.labels import INTERRUPTED
-from muxcore.testing.simulation.running import Ended, Simulation
+from muxcore.testing.simulation.world_run import Ended, Simulation
 from muxcore.testing.simulation.worlds import (
     SECOND,
     UNTIL_ITS_END,
     Arrival,
     Course,
     Manner,
-    Model,
     Period,
+    SimulatedModel,
     World,
 )
 
@@ -45,7 +45,7 @@ class Script:
     """One session: the faults of its models, and the pauses between its calls."""
 
     seed: int
-    models: tuple[Model, ...]
+    models: tuple[SimulatedModel, ...]
     pauses: tuple[int, ...]
     new_turns: tuple[bool, ...]
 
@@ -69,7 +69,7 @@ class Session:
 
 
 @frozen
-class Result:
+class SessionResult:
     """One script, through the pool and bare on each of its models.
 
     Nobody knows the best model before the end: here it is the one that was.
@@ -98,7 +98,8 @@ def script_of(seed: int) -> Script:
     """Make the script of this seed."""
     dice = random.Random(f"session {seed}")  # noqa: S311 - the same every time
     models = tuple(
-        Model(Endpoint(f"m{number}"), USUAL, _recorded(dice)) for number in range(MODELS)
+        SimulatedModel(Endpoint(f"m{number}"), USUAL, _recorded(dice))
+        for number in range(MODELS)
     )
     new_turns = tuple(n == 0 or dice.random() < 0.12 for n in range(CALLS))  # noqa: PLR2004
     pauses = tuple(
@@ -160,7 +161,7 @@ class Retries:
 # -- Without the pool -----------------------------------------------------------------------
 
 
-def bare(script: Script, model: Model) -> Session:
+def bare(script: Script, model: SimulatedModel) -> Session:
     """Go through the session on this one model, without the pool."""
     requests: Counter[str] = Counter()
     now = 0
@@ -233,7 +234,7 @@ class _Vibe:
             self.ask(again)
 
 
-def session_results(seeds: Iterable[int]) -> list[Result]:
+def session_results(seeds: Iterable[int]) -> list[SessionResult]:
     """Go through the sessions of these seeds."""
     results = []
     for seed in seeds:
@@ -241,7 +242,7 @@ def session_results(seeds: Iterable[int]) -> list[Result]:
         alone = tuple(bare(script, model) for model in script.models)
         through = pooled(script)
         blackout = _has_blackout(script, through.finished or BUDGET)
-        results.append(Result(seed, through, alone, blackout))
+        results.append(SessionResult(seed, through, alone, blackout))
     return results
 
 
@@ -280,7 +281,7 @@ def storm(
 ) -> Storm:
     """Let every model be down for good while some vibes call, each until it gives up."""
     manner = Manner(kind, 50_000, hint)
-    down = tuple(Model(Endpoint(f"m{n}"), manner) for n in range(models))
+    down = tuple(SimulatedModel(Endpoint(f"m{n}"), manner) for n in range(models))
     scripts = [Script(n, down, (n * 10_000,), (True,)) for n in range(callers)]
     alone = 0
     for script in scripts:

@@ -8,8 +8,8 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from muxcore.core.records import Call, Policy
-from muxcore.testing.simulation.running import BrokenWorldError, run
-from muxcore.testing.simulation.worlds import Arrival, Manner, Model, World
+from muxcore.testing.simulation.world_run import BrokenWorldError, run
+from muxcore.testing.simulation.worlds import Arrival, Manner, SimulatedModel, World
 
 T = TypeVar("T")
 MOST_RUNS = 3000
@@ -84,7 +84,7 @@ _PLAIN_ARRIVAL: tuple[Callable[[Arrival], Arrival], ...] = (
 )
 
 
-def _simpler_models(model: Model) -> Iterator[Model]:
+def _simpler_models(model: SimulatedModel) -> Iterator[SimulatedModel]:
     for periods in _without(model.periods):
         yield evolve(model, periods=periods)
     endpoint = model.endpoint

@@ -62,7 +62,7 @@ class Period:
 
 
 @frozen
-class Model:
+class SimulatedModel:
     """A model as the world makes it: `usual` is its manner outside of all periods."""
 
     endpoint: Endpoint
@@ -128,13 +128,13 @@ class ConfigChanged:
 
 
 @frozen
-class Closed:
+class PoolClosed:
     """The multiplexer is closed."""
 
     at: int
 
 
-Happening: TypeAlias = ClockSet | ModelReset | ConfigChanged | Closed
+Happening: TypeAlias = ClockSet | ModelReset | ConfigChanged | PoolClosed
 
 
 @frozen
@@ -142,7 +142,7 @@ class World:
     """All that a run depends on. `seed` decides what `order` threads run in, nothing else."""
 
     seed: int
-    models: tuple[Model, ...]
+    models: tuple[SimulatedModel, ...]
     mode: str = "failover"
     policy: Policy = DEFAULTS
     arrivals: tuple[Arrival, ...] = ()
@@ -248,7 +248,7 @@ def _policy(dice: random.Random) -> Policy:
     )
 
 
-def _model(dice: random.Random, number: int, *, calm: bool) -> Model:
+def _model(dice: random.Random, number: int, *, calm: bool) -> SimulatedModel:
     endpoint = Endpoint(
         f"m{number}",
         weight=dice.randint(1, 9),
@@ -263,7 +263,7 @@ def _model(dice: random.Random, number: int, *, calm: bool) -> Model:
         delay=dice.choice([1, 2, 10, 60]) * SECOND // 10,
         lasts=dice.choice([1, 10, 60]) * SECOND // 10,
     )
-    return Model(endpoint, usual, () if calm else _periods(dice))
+    return SimulatedModel(endpoint, usual, () if calm else _periods(dice))
 
 
 def _periods(dice: random.Random) -> tuple[Period, ...]:
@@ -319,5 +319,5 @@ def _happenings(dice: random.Random, models: int, span: int) -> tuple[Happening,
         weights = tuple(dice.randint(1, 9) for _ in range(models))
         happenings.append(ConfigChanged(dice.randrange(span), weights, _policy(dice)))
     if dice.random() < 0.05:  # noqa: PLR2004 - one in twenty
-        happenings.append(Closed(dice.randrange(span)))
+        happenings.append(PoolClosed(dice.randrange(span)))
     return tuple(happenings)

@@ -1,6 +1,0 @@
-"""Text from outside, made fit to be shown."""
-
-
-def clean(text: str) -> str:
-    """Strip control characters: text from outside must not steer a terminal."""
-    return "".join(character for character in text if character.isprintable())

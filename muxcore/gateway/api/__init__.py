@@ -1,0 +1,1 @@
+"""What the gateway answers: chat completions, models, status, receipts."""

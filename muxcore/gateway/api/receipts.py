@@ -1,0 +1,140 @@
+"""What the calls of one client came to, and what the pool has spared it. Pure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from muxcore.chat import AttemptReport, Usage
+from muxcore.core.records import Candidate, PoolState, Tally
+
+MOST_LABELS = 256
+
+PASSED_OVER = frozenset({"cancelled", "responding", "succeeded"})
+"""Outcomes of an attempt that would have interrupted nobody."""
+
+
+@frozen
+class ServedCall:
+    """A call that was answered. `began` and `ended` are moments, `alias` who answered."""
+
+    alias: str
+    attempts: tuple[AttemptReport, ...]
+    usage: Usage
+    began: datetime
+    ended: datetime
+
+
+@frozen
+class Receipt:
+    """The sum of a client's calls.
+
+    `interruptions_avoided` counts the failed attempts that it never saw. `waiting_saved` is
+    for how long its own model could not have been used, while others answered: each moment
+    once, however many calls went elsewhere in it.
+    """
+
+    calls: Mapping[str, int] = field(factory=dict[str, int])
+    interruptions_avoided: int = 0
+    failed: int = 0
+    waiting_saved: timedelta = timedelta()
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    counted_until: datetime | None = None
+
+    @property
+    def cached_share(self) -> float:
+        """Between 0 and 1; 0.0 when nothing was sent."""
+        return self.tokens_cached / self.tokens_in if self.tokens_in else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "calls": dict(self.calls),
+            "failed_calls": self.failed,
+            "interruptions_avoided": self.interruptions_avoided,
+            "waiting_saved_ms": self.waiting_saved // timedelta(milliseconds=1),
+            "tokens_in": self.tokens_in,
+            "tokens_cached": self.tokens_cached,
+            "tokens_out": self.tokens_out,
+            "cached_share": self.cached_share,
+            "cost": self.cost,
+        }
+
+
+def with_served(receipt: Receipt, call: ServedCall, state: PoolState, own: str) -> Receipt:
+    """Return the receipt with one more answer; `own` is the model used without a pool."""
+    usage = call.usage
+    spared = [attempt for attempt in call.attempts if attempt.outcome not in PASSED_OVER]
+    saved, until = _waiting_saved(receipt, call, state, own)
+    return evolve(
+        receipt,
+        calls={**receipt.calls, call.alias: receipt.calls.get(call.alias, 0) + 1},
+        interruptions_avoided=receipt.interruptions_avoided + len(spared),
+        waiting_saved=receipt.waiting_saved + saved,
+        counted_until=until,
+        tokens_in=receipt.tokens_in + usage.prompt_tokens,
+        tokens_cached=receipt.tokens_cached + usage.cached_tokens,
+        tokens_out=receipt.tokens_out + usage.completion_tokens,
+        cost=receipt.cost + _cost(call, state),
+    )
+
+
+def with_failed(receipt: Receipt) -> Receipt:
+    return evolve(receipt, failed=receipt.failed + 1)
+
+
+def _waiting_saved(
+    receipt: Receipt, call: ServedCall, state: PoolState, own: str
+) -> tuple[timedelta, datetime | None]:
+    candidate = _candidate(state, own)
+    cooldown = None if candidate is None else candidate.health.active_cooldown(call.ended)
+    if cooldown is None or call.alias == own:
+        return timedelta(), receipt.counted_until
+    since = max(call.began, cooldown.since, receipt.counted_until or call.began)
+    return max(timedelta(), cooldown.until - since), max(since, cooldown.until)
+
+
+def _cost(call: ServedCall, state: PoolState) -> float:
+    candidate = _candidate(state, call.alias)
+    if candidate is None:
+        return 0.0
+    usage = call.usage
+    tally = Tally(
+        tokens_in=usage.prompt_tokens,
+        tokens_cached=usage.cached_tokens,
+        tokens_out=usage.completion_tokens,
+    )
+    return Candidate(candidate.endpoint, tally=tally).cost
+
+
+def _candidate(state: PoolState, alias: str) -> Candidate | None:
+    return next((c for c in state.candidates if c.endpoint.alias == alias), None)
+
+
+class Ledger:
+    """The receipts of all clients, by label, and their sum. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sum = Receipt()
+        self._receipts: dict[str, Receipt] = {}
+
+    def add(self, label: str, change: Callable[[Receipt], Receipt]) -> None:
+        with self._lock:
+            self._sum = change(self._sum)
+            if label:
+                # The newest is last, so that the oldest can be forgotten.
+                self._receipts[label] = change(self._receipts.pop(label, Receipt()))
+                while len(self._receipts) > MOST_LABELS:
+                    del self._receipts[next(iter(self._receipts))]
+
+    def receipt(self, label: str = "") -> Receipt:
+        """Return the receipt of one client, or of all."""
+        with self._lock:
+            return self._receipts.get(label, Receipt()) if label else self._sum

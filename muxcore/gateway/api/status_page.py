@@ -1,0 +1,89 @@
+"""What `/mux` and `/status` say. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import frozen
+
+from muxcore.core.status import Status
+from muxcore.core.text import printable
+
+
+@frozen
+class SwitchOnHint:
+    """The multiplexer is off: who is called, and the lines that would switch it on.
+
+    `has_section` says that the file has them but for `enabled`.
+    """
+
+    active_model: str
+    file: Path | None
+    lines: str
+    has_section: bool
+
+    @classmethod
+    def of(cls, active_model: str, file: Path | None, data: Mapping[str, Any]) -> Self:
+        section = data.get("multiplexer")
+        has_pool = isinstance(section, Mapping) and bool(section.get("pool"))
+        others = [alias for alias in _aliases(data.get("models")) if alias != active_model]
+        lines = _switch() if has_pool else _pool(active_model, others)
+        return cls(active_model, file, lines, isinstance(section, Mapping))
+
+    def __str__(self) -> str:
+        where = "your config" if self.file is None else f"`{printable(str(self.file))}`"
+        # TOML knows a section once.
+        how = (
+            f"change `[multiplexer]` in {where} to"
+            if self.has_section
+            else f"add to {where}"
+        )
+        return (
+            f"**The multiplexer is off:** `{printable(self.active_model)}` alone is called, as"
+            f" without it.\n\nTo switch it on, {how}\n\n```toml\n{self.lines}```\n"
+        )
+
+
+def status_text(status: Status, off: SwitchOnHint | None) -> str:
+    """Write the status for people, as Markdown."""
+    text = str(status)
+    if off is None:
+        return text
+    title, _, rest = text.partition("\n\n")
+    return f"{title}\n\n{off}\n{rest}"
+
+
+def status_json(status: Status, off: SwitchOnHint | None) -> dict[str, Any]:
+    """Write the status for programs."""
+    told = status.to_json()
+    return told if off is None else {**told, "to_switch_on": off.lines}
+
+
+def _switch() -> str:
+    return "[multiplexer]\nenabled = true\n"
+
+
+def _pool(active_model: str, others: list[str]) -> str:
+    lines = [_switch(), 'mode = "failover"\n', _entry(active_model)]
+    # A comment where no other model is known, so that the lines are right as they stand.
+    lines += [_entry(alias) + "is_fallback = true\n" for alias in others] or [
+        "\n# and one more [[multiplexer.pool]] for each further model\n"
+    ]
+    return "".join(lines)
+
+
+def _entry(alias: str) -> str:
+    return f"\n[[multiplexer.pool]]\nmodel = {json.dumps(printable(alias), ensure_ascii=False)}\n"
+
+
+def _aliases(models: object) -> list[str]:
+    """Name the models of a config, whether they are a list or a table of tables."""
+    if isinstance(models, Mapping):
+        return [str(alias) for alias in models]
+    if not isinstance(models, list):
+        return []
+    found = [m.get("alias") or m.get("name") for m in models if isinstance(m, Mapping)]
+    return [alias for alias in found if isinstance(alias, str)]

@@ -1,0 +1,220 @@
+"""`Gateway`: the OpenAI-compatible server, a thread for each connection.
+
+A fixed number of threads would queue `/status` behind streams. One more thread accepts, and
+watches the clients of all calls: who leaves frees its slot, however silent the model is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Generator, Mapping
+from types import TracebackType
+from typing import Self
+
+from muxcore.gateway.api.authorization import is_loopback
+from muxcore.gateway.api.handlers import Context, answer_one
+from muxcore.gateway.api.receipts import Ledger, Receipt
+from muxcore.gateway.api.routing import base_path
+from muxcore.gateway.http.connection import ClientLeftError, Connection, Patience
+from muxcore.gateway.http.listening import LOOPBACK, listening
+from muxcore.gateway.http.selector import SelectorThread
+from muxcore.gateway.http.wire import head
+from muxcore.gateway.reload import ReloadingPool
+
+MOST_CONNECTIONS = 1000
+PAUSE_SECONDS = 0.05
+TOO_MANY = head(503, {"Content-Length": "0", "Connection": "close"})
+NO_NAMES: Mapping[str, str] = {}
+
+
+class Gateway:
+    """Serves a pool from `start` to `stop`, or as a context manager.
+
+    `names` are further names for a request's `model`, each for "mux" (the pool) or an alias.
+    `listener` is a socket that listens already, at `host`.
+    `on_unleased` is called when the last of the leases (`GET /lease`) has ended. Any address
+    but a loopback one must be meant: `exposed`. The pool is the caller's to close.
+    """
+
+    def __init__(  # noqa: PLR0913 - all there is to set
+        self,
+        pool: ReloadingPool,
+        token: str,
+        *,
+        host: str = LOOPBACK,
+        port: int = 0,
+        listener: socket.socket | None = None,
+        exposed: bool = False,
+        names: Mapping[str, str] = NO_NAMES,
+        patience: Patience = Patience(),  # noqa: B008 - an immutable record
+        on_unleased: Callable[[], None] | None = None,
+    ) -> None:
+        if not (exposed or is_loopback(host)):
+            raise ValueError(f"{host} can be reached from other machines")
+        if not (token and token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("a token is one word of ASCII characters")
+        self._listener = listening(host, port) if listener is None else listener
+        self._listener.settimeout(0)
+        self.host = host
+        self.port: int = self._listener.getsockname()[1]
+        self.token = token
+        self.pool = pool
+        self._patience = patience
+        self._on_unleased = on_unleased
+        self._ledger = Ledger()
+        self._watcher = SelectorThread("vibe-mux gateway")
+        self._changed = threading.Condition()
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._busy: set[Connection] = set()
+        self._leases = 0
+        self._draining = False
+        self._desk = Context(
+            pool,
+            token,
+            self.port,
+            names,
+            self._ledger,
+            self._watcher,
+            self._lease,
+            lambda: self._draining,
+        )
+
+    @property
+    def url(self) -> str:
+        literal = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{literal}:{self.port}"
+
+    @property
+    def leases(self) -> int:
+        """How many clients hold a lease now."""
+        return self._leases
+
+    def api_base(self, label: str = "", only: str | None = None) -> str:
+        """Return the `api_base` for a vibe of `run`: of the pool, or of one alias alone.
+
+        What is asked there is counted under `label`, whatever `model` says; see `routing`.
+        """
+        return self.url + base_path(label, only)
+
+    def receipt(self, label: str = "") -> Receipt:
+        """Return what the calls under `label` came to, or all calls."""
+        return self._ledger.receipt(label)
+
+    def start(self) -> None:
+        self._watcher.start()
+        self._watcher.watch(self._listener, self._accept)
+
+    def drain(self, seconds: float) -> bool:
+        """Take nothing new, and wait for what runs; return whether all of it has ended."""
+        with self._changed:
+            self._draining = True
+            self._watcher.forget(self._listener)
+            self._listener.close()
+            for connection in self._connections:
+                if connection not in self._busy:
+                    connection.wake()
+            return self._changed.wait_for(lambda: not self._busy, seconds)
+
+    def stop(self) -> None:
+        """End everything; comes back when every thread and socket is gone.
+
+        A call through the pool is ended as if its client had left.
+        """
+        self.drain(0)
+        with self._changed:
+            serving = dict(self._connections)
+        for connection in serving:
+            connection.wake()
+        for thread in serving.values():
+            thread.join()
+        self._watcher.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _accept(self) -> bool:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return True
+        except OSError:
+            # Closed by `drain`; or out of descriptors, which only time can mend.
+            if not self._draining:
+                threading.Event().wait(PAUSE_SECONDS)
+            return not self._draining
+        connection = Connection(sock, self._patience)
+        thread = threading.Thread(
+            target=self._serve, args=(connection,), name="vibe-mux client", daemon=True
+        )
+        if not self._started(connection, thread):
+            with contextlib.suppress(OSError):
+                sock.settimeout(0)
+                sock.send(TOO_MANY)
+            connection.close()
+        return True
+
+    def _started(self, connection: Connection, thread: threading.Thread) -> bool:
+        with self._changed:
+            if self._draining or len(self._connections) >= MOST_CONNECTIONS:
+                return False
+            try:
+                thread.start()
+            except RuntimeError:
+                # The system has no more threads to give.
+                return False
+            # It cannot take itself out before this, as that needs the lock.
+            self._connections[connection] = thread
+            return True
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            with contextlib.suppress(ClientLeftError):
+                going_on = True
+                while going_on and not self._draining:
+                    connection.wait()
+                    with self._being_busy(connection):
+                        going_on = answer_one(connection, self._desk)
+        finally:
+            connection.close()
+            with self._changed:
+                del self._connections[connection]
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _being_busy(self, connection: Connection) -> Generator[None]:
+        with self._changed:
+            self._busy.add(connection)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.discard(connection)
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _lease(self, connection: Connection) -> Generator[None]:
+        """Count a lease while the block runs; nothing waits for one to end."""
+        with self._changed:
+            self._busy.discard(connection)
+            if self._draining:
+                raise ClientLeftError
+            self._leases += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._leases -= 1
+                last = not self._leases
+            if last and self._on_unleased is not None:
+                self._on_unleased()

@@ -1,0 +1,321 @@
+"""Probing the models of a pool with tiny calls, each by itself, all at once.
+
+Every call is made as vibe's are, by the very code that serves them, but with one attempt
+each, so that a fault is seen and not gone round.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import requests
+from attrs import evolve, field, frozen
+
+from muxcore.chat import Json
+from muxcore.config import Config
+from muxcore.config.addresses import is_loopback
+from muxcore.core.outcomes import Fault, Limit
+from muxcore.core.records import Endpoint
+from muxcore.core.text import printable
+from muxcore.errors import CallError
+from muxcore.shell.call.factory import parts_of
+from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.http.cancel_scope import CancelScope
+from muxcore.shell.http.connections import Connections
+from muxcore.shell.http.fast_path import Response
+
+LONGEST = 90.0
+"""Seconds for one call: a local model may have to be loaded first."""
+
+PAUSES = (2.0, 5.0)
+"""Seconds before asking again after a rate limit: some accounts allow one call a second."""
+
+TOOL: Json = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Look a word up in the dictionary.",
+        "parameters": {
+            "type": "object",
+            "properties": {"word": {"type": "string"}},
+            "required": ["word"],
+        },
+    },
+}
+PING: Json = {"role": "user", "content": "Reply with this one word: pong"}
+ASK: Json = {
+    "role": "user",
+    "content": "Use the tool to look up the word pong. Then reply with one word.",
+}
+
+_LIMIT_HEADER = re.compile(
+    r"(?:x-)?(?:[a-z]+-)?ratelimit(?P<size>bysize)?-(?P<kind>limit|remaining)-?(?P<what>.*)"
+    r"|(?:x-)?(?:[a-z]+-)?ratelimit-(?P<what_first>.+)-(?P<kind_last>limit|remaining)"
+)
+
+Pause: TypeAlias = Callable[[float], object]
+Progress: TypeAlias = Callable[[], None]
+Look: TypeAlias = Callable[[Mapping[str, str]], None]
+
+
+class Check(StrEnum):
+    """What is looked at, in this order."""
+
+    KEY = "key"
+    NAME = "name"
+    ANSWER = "answer"
+    STREAM = "stream"
+    TOOLS = "tools"
+
+
+class ProbeResult(StrEnum):
+    OK = "ok"
+    FAILED = "FAILED"
+    LIMITED = "LIMITED"
+    UNTRIED = "-"
+    NOT_NEEDED = "none"
+
+
+@frozen
+class Report:
+    """What came of one model. `faults` tells of each check that failed, with what to do."""
+
+    endpoint: Endpoint
+    results: Mapping[Check, ProbeResult]
+    faults: tuple[str, ...] = ()
+    limits: Mapping[str, str] = field(factory=dict[str, str])
+
+    @property
+    def is_well(self) -> bool:
+        return not self.faults
+
+
+def probe_all(
+    config: Config,
+    environment: Mapping[str, str] | None,
+    progress: Progress,
+    pause: Pause | None = None,
+) -> tuple[Report, ...]:
+    """Probe every model of the pool, in parallel. `progress` is called after each call."""
+    pause = pause or threading.Event().wait
+    with ThreadPoolExecutor(len(config.endpoints)) as threads:
+        running = [
+            threads.submit(_Probe(config, endpoint, environment, progress, pause).run)
+            for endpoint in config.endpoints
+        ]
+        return tuple(probe.result() for probe in running)
+
+
+class _FoundError(Exception):
+    """Leaves a probe at the check that failed."""
+
+    def __init__(self, check: Check, result: ProbeResult, told: str) -> None:
+        self.check, self.result, self.told = check, result, told
+        super().__init__(told)
+
+
+class _Probe:
+    """One model, asked by itself."""
+
+    def __init__(
+        self,
+        config: Config,
+        endpoint: Endpoint,
+        environment: Mapping[str, str] | None,
+        progress: Progress,
+        pause: Pause,
+    ) -> None:
+        self._endpoint = endpoint
+        self._progress = progress
+        self._pause = pause
+        self._limits: dict[str, str] = {}
+        alone = evolve(
+            config,
+            endpoints=(endpoint,),
+            policy=evolve(config.policy, direct=True),
+        )
+        wrapping = {endpoint.alias: lambda inner: _Looking(inner, self._look)}
+        parts = parts_of(alone, environment, wrapping)
+        self._multiplexer = Multiplexer(**parts)
+
+    def run(self) -> Report:
+        results = dict.fromkeys(Check, ProbeResult.UNTRIED)
+        if not self._endpoint.wire.key_variable:
+            results[Check.KEY] = ProbeResult.NOT_NEEDED
+        faults: list[str] = []
+        with self._multiplexer:
+            try:
+                self._answer()
+                _pass(results, Check.KEY, Check.NAME, Check.ANSWER)
+            except _FoundError as found:
+                if found.check in {Check.NAME, Check.ANSWER} and found.result is not (
+                    ProbeResult.UNTRIED
+                ):
+                    _pass(results, *_proven_by(found))
+                results[found.check] = found.result
+                faults.append(found.told)
+                return Report(self._endpoint, results, tuple(faults), self._limits)
+            for check, probe in ((Check.STREAM, self._stream), (Check.TOOLS, self._tools)):
+                try:
+                    probe()
+                    _pass(results, check)
+                except _FoundError as found:
+                    results[check] = found.result
+                    faults.append(found.told)
+        return Report(self._endpoint, results, tuple(faults), self._limits)
+
+    def _answer(self) -> None:
+        self._ask(Check.ANSWER, [PING])
+
+    def _stream(self) -> None:
+        self._asked(Check.STREAM, self._read_stream)
+
+    def _tools(self) -> None:
+        reply = self._ask(Check.TOOLS, [ASK], tools=[TOOL])
+        if not reply.tool_calls:
+            raise self._found(
+                Check.TOOLS,
+                "it answered without calling the tool",
+                "an agent needs a model that calls tools; on a server of your own, check"
+                " that it was started with its tool parser or chat template",
+            )
+        results = [
+            {
+                "role": "tool",
+                "tool_call_id": call["id"],
+                "name": call["function"]["name"],
+                "content": "a game",
+            }
+            for call in reply.tool_calls
+        ]
+        said = {"role": "assistant", **reply.message}
+        self._ask(Check.TOOLS, [ASK, said, *results], tools=[TOOL])
+
+    def _ask(self, check: Check, messages: list[Json], **options: Any) -> Any:
+        return self._asked(
+            check,
+            lambda: self._multiplexer.complete(messages, timeout=LONGEST, **options),
+        )
+
+    def _read_stream(self) -> None:
+        with self._multiplexer.stream([PING], timeout=LONGEST) as stream:
+            for _ in stream:
+                pass
+
+    def _asked(self, check: Check, call: Callable[[], Any]) -> Any:
+        pauses = iter(PAUSES)
+        while True:
+            try:
+                return call()
+            except CallError as error:
+                limited = bool(error.attempts) and error.attempts[-1].outcome == Limit.RATE
+                pause = next(pauses, None) if limited else None
+                if pause is None:
+                    raise self._judged(check, error) from None
+            finally:
+                self._progress()
+            self._pause(pause)
+
+    def _judged(self, check: Check, error: CallError) -> _FoundError:
+        """Say which check it was that failed, and what to do."""
+        last = error.attempts[-1] if error.attempts else None
+        outcome = last.outcome if last is not None else ""
+        told = (last.message if last is not None else "") or str(error)
+        provider, variable = self._endpoint.provider, self._endpoint.wire.key_variable
+        match outcome:
+            case Fault.AUTH:
+                advice = f"get a new key from {provider}"
+                advice += f" and set {variable}" if variable else " and name its variable"
+                return self._found(Check.KEY, told, advice)
+            case Fault.NOT_FOUND:
+                name, base = self._endpoint.model, self._endpoint.wire.api_base
+                advice = f'correct name = "{name}" of this model; {base}/models lists them'
+                return self._found(Check.NAME, told, advice)
+            case Fault.UNPAID | Limit.QUOTA | Limit.BUDGET:
+                return self._found(
+                    check, told, f"look at your plan with {provider}", ProbeResult.LIMITED
+                )
+            case Limit.RATE:
+                advice = "it is limited now: try again later; in a pool, others take over"
+                return self._found(check, told, advice, ProbeResult.LIMITED)
+            case _:
+                return self._found(check, told, self._advice(check))
+
+    def _advice(self, check: Check) -> str:
+        base = self._endpoint.wire.api_base
+        if check is Check.STREAM:
+            return "vibe only streams: this server cannot serve it as it is"
+        if check is Check.TOOLS:
+            return "vibe needs tools: see this server's documents for how to enable them"
+        if is_loopback(base):
+            return f"start the server at {base}, or correct its api_base"
+        return f"check {base} in the config, your network, and the provider's status page"
+
+    def _found(
+        self, check: Check, told: str, advice: str, result: ProbeResult = ProbeResult.FAILED
+    ) -> _FoundError:
+        text = f"{check}: {told}; {advice}" if advice else f"{check}: {told}"
+        return _FoundError(check, result, printable(text))
+
+    def _look(self, headers: Mapping[str, str]) -> None:
+        self._limits.update(announced(headers))
+
+
+def announced(headers: Mapping[str, str]) -> dict[str, str]:
+    """Read what limits an answer's headers announce: what is counted, to how much of it."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in headers.items():
+        if match := _LIMIT_HEADER.fullmatch(name.lower()):
+            what = (
+                match["what"]
+                or match["what_first"]
+                or ("size" if match["size"] else "calls")
+            )
+            kind = match["kind"] or match["kind_last"]
+            found.setdefault(what.replace("-", " "), {})[kind] = printable(value)
+    return {
+        what: f"{kinds.get('remaining', '?')} of {kinds.get('limit', '?')} left"
+        for what, kinds in sorted(found.items())
+    }
+
+
+def _proven_by(found: _FoundError) -> tuple[Check, ...]:
+    """Name what a failure shows to be well: who says what is wrong has looked that far."""
+    if found.check is Check.NAME:
+        return (Check.KEY,)
+    if found.result is ProbeResult.LIMITED:
+        return (Check.KEY, Check.NAME)
+    return ()
+
+
+def _pass(results: dict[Check, ProbeResult], *checks: Check) -> None:
+    for check in checks:
+        if results[check] is not ProbeResult.NOT_NEEDED:
+            results[check] = ProbeResult.OK
+
+
+class _Looking(Connections):
+    """The connections of an endpoint, with a look at the head of each answer."""
+
+    def __init__(self, inner: Connections, look: Look) -> None:
+        # Not the base's own: nothing is sent but by the inner one.
+        self._inner = inner
+        self._look = look
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        timeout: tuple[float, float],
+        cut: CancelScope,
+    ) -> Response:
+        response = self._inner.send(request, timeout, cut)
+        self._look(response.headers)
+        return response
+
+    def close(self) -> None:
+        self._inner.close()

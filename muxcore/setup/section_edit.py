@@ -1,0 +1,186 @@
+"""The `[multiplexer]` section of a config's text, changed; everything else left as it is.
+
+Texts in, texts out: nothing is read or written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tomli
+from attrs import frozen
+
+from muxcore.errors import MultiplexerError
+
+SECTION = "multiplexer"
+
+
+class EditError(MultiplexerError):
+    """The text cannot be changed safely. Nothing has been done."""
+
+
+@frozen
+class ProposedEntry:
+    """One model of the pool that is wanted."""
+
+    alias: str
+    is_fallback: bool = False
+
+
+@frozen
+class Wanted:
+    """The section that is wanted: what is not named here stays as it is."""
+
+    mode: str
+    pool: tuple[ProposedEntry, ...]
+
+
+def present(text: str) -> Wanted | None:
+    """Read what the text has by now; None when it names no pool."""
+    section = tomli.loads(text).get(SECTION)
+    if not isinstance(section, Mapping) or not isinstance(section.get("pool"), list):
+        return None
+    found = [raw for raw in section["pool"] if isinstance(raw, Mapping)]
+    entries = tuple(
+        ProposedEntry(str(raw.get("model", "")), raw.get("is_fallback") is True)
+        for raw in found
+    )
+    return Wanted(str(section.get("mode", "")), entries) if entries else None
+
+
+def edited(text: str, wanted: Wanted) -> str:
+    """Return the text with the section as it is wanted; the same text if it is so already."""
+    before = _parsed(text)
+    changed = _changed(text, wanted) if SECTION in before else _extended(text, wanted)
+    _expect_same_rest(before, changed)
+    section = _parsed(changed)[SECTION]
+    if not section.get("enabled") or present(changed) != wanted:
+        raise EditError(_by_hand(wanted))
+    return changed
+
+
+def restored(text: str, original: str) -> str:
+    """Return the text with the section as the original has it, or without any."""
+    tomlkit = _library()
+    former = tomlkit.parse(original)
+    document = _document(text)
+    if SECTION in former:
+        document[SECTION] = former[SECTION]
+    else:
+        document.pop(SECTION, None)
+    changed = _with_newlines_of(text, tomlkit.dumps(document))
+    _expect_same_rest(_parsed(text), changed)
+    return changed
+
+
+def section_text(wanted: Wanted) -> str:
+    """Write the section by itself, as it is added to a file without one."""
+    lines = [f"[{SECTION}]", "enabled = true", f"mode = {quoted(wanted.mode)}"]
+    for entry in wanted.pool:
+        lines += ["", f"[[{SECTION}.pool]]", f"model = {quoted(entry.alias)}"]
+        if entry.is_fallback:
+            lines.append("is_fallback = true")
+    return "\n".join(lines) + "\n"
+
+
+def _extended(text: str, wanted: Wanted) -> str:
+    """Add the section at the end, where a new one may always stand."""
+    gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+    if text.endswith(("\n\n", "\r\n\r\n")):
+        gap = ""
+    return text + _with_newlines_of(text, gap + section_text(wanted))
+
+
+def _changed(text: str, wanted: Wanted) -> str:
+    tomlkit = _library()
+    document = _document(text)
+    said: Any = document[SECTION]
+    if not hasattr(said, "items"):
+        raise EditError(f"{SECTION} is no table; {_by_hand(wanted)}")
+    if said.get("enabled") is not True:
+        said["enabled"] = True
+    if said.get("mode") != wanted.mode:
+        said["mode"] = wanted.mode
+    now = present(text)
+    if now is None or now.pool != wanted.pool:
+        said["pool"] = _pool(tomlkit, said, wanted.pool)
+    return _with_newlines_of(text, tomlkit.dumps(document))
+
+
+def _pool(tomlkit: Any, section: Any, entries: Sequence[ProposedEntry]) -> Any:
+    """Make the pool in the form that the file has, keeping the entries that stay."""
+    former = section.get("pool", ())
+    stays = {raw.get("model"): raw for raw in former if isinstance(raw, Mapping)}
+    inline = isinstance(section, tomlkit.items.InlineTable) or (
+        isinstance(former, tomlkit.items.Array) and len(former) > 0
+    )
+    pool = tomlkit.array() if inline else tomlkit.aot()
+    if inline:
+        pool.multiline(
+            len(entries) > 1 and not isinstance(section, tomlkit.items.InlineTable)
+        )
+    for entry in entries:
+        table: Any = stays.get(entry.alias)
+        if table is None:
+            table = tomlkit.inline_table() if inline else tomlkit.table()
+            table["model"] = entry.alias
+        if entry.is_fallback:
+            table["is_fallback"] = True
+        else:
+            table.pop("is_fallback", None)
+        pool.append(table)
+    return pool
+
+
+def _library() -> Any:
+    try:
+        import tomlkit  # noqa: PLC0415 - an extra
+        import tomlkit.items  # noqa: PLC0415
+    except ImportError:
+        raise EditError(
+            "changing a config needs tomlkit, which keeps its comments:"
+            " pip install 'vibe-mux[init]'"
+        ) from None
+    return tomlkit
+
+
+def _document(text: str) -> Any:
+    tomlkit = _library()
+    document = tomlkit.parse(text)
+    if tomlkit.dumps(document) != text:
+        raise EditError("this file cannot be changed without changing the form of the rest")
+    return document
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise EditError(f"not valid TOML: {error}") from None
+
+
+def _expect_same_rest(before: Mapping[str, Any], changed: str) -> None:
+    after = _parsed(changed)
+    rest = [{k: v for k, v in data.items() if k != SECTION} for data in (before, after)]
+    if rest[0] != rest[1]:
+        raise EditError("this file cannot be changed without changing the rest of it")
+
+
+def _with_newlines_of(text: str, changed: str) -> str:
+    if "\r\n" in text and text.count("\r\n") == text.count("\n"):
+        return changed.replace("\r\n", "\n").replace("\n", "\r\n")
+    return changed
+
+
+def _by_hand(wanted: Wanted) -> str:
+    return f"write the section by hand:\n{section_text(wanted)}"
+
+
+def quoted(text: str) -> str:
+    """Write a text as TOML does."""
+    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    shown = "".join(
+        escapes.get(c, c if c.isprintable() else f"\\U{ord(c):08x}") for c in text
+    )
+    return f'"{shown}"'

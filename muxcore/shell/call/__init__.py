@@ -1,0 +1,1 @@
+"""One call through the pool: the public `Multiplexer`, its attempts and its streams."""

@@ -1,0 +1,89 @@
+"""How a call that brought no answer is told: the reports of its attempts, and its error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import assert_never
+
+from muxcore.chat import AttemptReport
+from muxcore.core.outcomes import (
+    Cancelled,
+    Failed,
+    RateLimited,
+    Rejected,
+    Responding,
+    Succeeded,
+)
+from muxcore.core.protocol import CallCancelled, CallExhausted, CallRejected, EndedAttempt
+from muxcore.core.records import WaitReason
+from muxcore.core.text import printable
+from muxcore.errors import (
+    CallError,
+    MultiplexerError,
+    PoolExhaustedError,
+    RequestRejectedError,
+)
+from muxcore.shell.http.cancel_scope import CancelReason
+
+
+def report(tried: EndedAttempt, rewrites: tuple[str, ...] = ()) -> AttemptReport:
+    """Tell of one attempt."""
+    alias = tried.slot.endpoint.alias
+    match tried.outcome:
+        case Succeeded():
+            return AttemptReport(alias, "succeeded", rewrites=rewrites)
+        case Responding():
+            return AttemptReport(alias, "responding", rewrites=rewrites)
+        case Cancelled(message=message):
+            return AttemptReport(alias, "cancelled", printable(message), rewrites)
+        case RateLimited() | Failed() | Rejected() as outcome:
+            return AttemptReport(
+                alias, str(outcome.kind), printable(outcome.message), rewrites
+            )
+        case _ as never:
+            assert_never(never)
+
+
+def error_of(
+    ending: CallRejected | CallExhausted | CallCancelled,
+    attempts: Sequence[AttemptReport],
+    statuses: Sequence[int | None],
+) -> MultiplexerError:
+    """Return the error that this ending is raised as. `statuses` are those of the attempts."""
+    match ending:
+        case CallRejected(trail=trail, refusal=refusal):
+            # Others may have been tried after the one that refused, and failed.
+            place = next(i for i, tried in enumerate(trail) if tried.outcome is refusal)
+            refused = attempts[place]
+            text = f"{printable(refused.alias)} refused the request ({refused.outcome})"
+            if refused.message:
+                text += f": {refused.message}"
+            return RequestRejectedError(text, attempts, statuses[place])
+        case CallExhausted(exhausted=exhausted):
+            return _exhausted(exhausted.reason, attempts, exhausted.retry_at)
+        case CallCancelled(cancelled=cancelled):
+            if cancelled.message == CancelReason.CLOSED:
+                return MultiplexerError("closed")
+            if cancelled.message == CancelReason.LEFT:
+                return MultiplexerError("cancelled")
+            if cancelled.message == CancelReason.FORKED:
+                return MultiplexerError(f"the call cannot go on: {cancelled.message}")
+            return _exhausted(WaitReason.DEADLINE, attempts, None)
+        case _ as never:
+            assert_never(never)
+
+
+def _exhausted(
+    reason: WaitReason, attempts: Sequence[AttemptReport], retry_at: datetime | None
+) -> CallError:
+    text = f"no model could serve the call: {reason}"
+    if reason is WaitReason.DEADLINE:
+        text += " (its deadline, call_timeout_ms or timeout)"
+    if retry_at is not None:
+        text += f"; the next may be tried at {retry_at.astimezone():%H:%M:%S}"
+    for attempt in attempts:
+        text += f"\n  {printable(attempt.alias)}: {attempt.outcome}"
+        if attempt.message:
+            text += f": {attempt.message}"
+    return PoolExhaustedError(text, attempts, retry_at)

@@ -1,0 +1,1 @@
+"""HTTP under a call: requests, connections, server-sent events, cancellation."""

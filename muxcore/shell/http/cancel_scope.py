@@ -1,0 +1,183 @@
+"""Ending a call from outside: its time is over, or the multiplexer is closed.
+
+A timeout given to `requests` bounds each silence, not a drip, so the total is held here: one
+thread sleeps until the earliest limit of all attempts under way and shuts that socket down,
+which ends a silent read at once. A cut inside the headers, or in a body without a length,
+looks like a clean end to the reader, so a `Cut` remembers that it was made, and why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+from enum import StrEnum
+
+from muxcore.shell import clock
+from muxcore.shell.pool.parker import Parker
+
+LONGEST_SLEEP = 1_000_000.0
+
+
+class CancelReason(StrEnum):
+    ATTEMPT_TIME = "the time for one attempt is over"
+    CALL_TIME = "the call's time is over"
+    CLOSED = "closed"
+    LEFT = "the caller left"
+    FORKED = "it belongs to the process that this one was forked from"
+
+
+class CancelScope:
+    """The one attempt that may be cut: its limits, its socket, and whether it was.
+
+    Limits are on `clock.elapsed`'s scale. `reused` tells whether its connection had served
+    before, so that the server may have closed it meanwhile.
+    """
+
+    __slots__ = ("_lock", "_sock", "attempt_limit", "call_limit", "reason", "reused")
+
+    def __init__(self, attempt_limit: float, call_limit: float) -> None:
+        self.attempt_limit = attempt_limit
+        self.call_limit = call_limit
+        self.reason: CancelReason | None = None
+        self.reused = False
+        self._sock: socket.socket | None = None
+        # One that its holder may take again: the garbage collector may end a stream inside.
+        self._lock = threading.RLock()
+
+    @property
+    def limit(self) -> float:
+        return min(self.attempt_limit, self.call_limit)
+
+    def attach(self, sock: socket.socket | None) -> None:
+        """Take the socket that this attempt reads from; shut it if the cut came before it."""
+        with self._lock:
+            self._sock = sock
+            if self.reason is not None:
+                _shut(sock)
+
+    def detach(self) -> None:
+        """Forget the socket: it is no longer this attempt's, and may serve another."""
+        with self._lock:
+            self._sock = None
+
+    def detach_if(self, sock: socket.socket) -> None:
+        """Forget this very socket: another attempt takes it over."""
+        with self._lock:
+            if self._sock is sock:
+                self._sock = None
+
+    def cancel(self, reason: CancelReason) -> None:
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+            _shut(self._sock)
+
+    def after_fork(self) -> None:
+        """In a forked child: the socket is the parent's, and shutting it would end its call."""
+        self._lock = threading.RLock()
+        self._sock = None
+        self.reason = CancelReason.FORKED
+
+    def timeout(self, longest: float) -> float:
+        """Return for how long one more step may take, `longest` at the most."""
+        return max(0.001, min(longest, self.limit - clock.elapsed()))
+
+
+def _shut(sock: socket.socket | None) -> None:
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+class Deadlines:
+    """Holds the limits of all attempts under way, with one thread that sleeps in between.
+
+    The thread starts with the first attempt and ends with `close`. Only its start takes a
+    lock: an interrupt or the garbage collector may come at any point.
+    """
+
+    def __init__(self) -> None:
+        self._scopes: set[CancelScope] = set()
+        self._parker = Parker()
+        self._wakes_at = math.inf
+        """When the thread looks again by itself; infinite while it is awake, so that
+        whoever adds something it may not have seen rings."""
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def add(self, scope: CancelScope) -> None:
+        self._scopes.add(scope)
+        if self._closed:
+            self._scopes.discard(scope)
+            scope.cancel(CancelReason.CLOSED)
+            return
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+        if scope.limit < self._wakes_at:
+            self._parker.unpark()
+
+    def remove(self, scope: CancelScope) -> None:
+        self._scopes.discard(scope)
+
+    def retire(self) -> None:
+        """End the thread soon. Safe at any point, in the garbage collector too."""
+        self._closed = True
+        self._parker.unpark()
+
+    def close(self) -> None:
+        """Cut all that is under way and end the thread."""
+        self.retire()
+        for scope in tuple(self._scopes):
+            scope.cancel(CancelReason.CLOSED)
+        with self._starting:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            # One whose start was interrupted never ran.
+            with contextlib.suppress(RuntimeError):
+                thread.join()
+
+    def after_fork(self) -> None:
+        """In a forked child: no thread runs here, and the attempts are the parent's."""
+        for scope in tuple(self._scopes):
+            scope.after_fork()
+        self._scopes.clear()
+        self._parker = Parker()
+        self._wakes_at = math.inf
+        self._starting = threading.Lock()
+        self._thread = None
+
+    def _start(self) -> None:
+        with self._starting:
+            # An interrupt may have left one that never started.
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._wakes_at = math.inf
+            self._thread = threading.Thread(
+                target=self._run, name="vibe-mux limits", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self) -> None:
+        # An interrupt of a start may look as if there had been none: then there are two for a
+        # time, and the newer one stays.
+        while not self._closed and self._thread is threading.current_thread():
+            self._wakes_at = math.inf
+            moment = clock.elapsed()
+            earliest = moment + LONGEST_SLEEP
+            for scope in tuple(self._scopes):
+                limit = scope.limit
+                if limit > moment:
+                    earliest = min(earliest, limit)
+                else:
+                    self._scopes.discard(scope)
+                    over = scope.call_limit <= moment
+                    scope.cancel(
+                        CancelReason.CALL_TIME if over else CancelReason.ATTEMPT_TIME
+                    )
+            self._wakes_at = earliest
+            self._parker.park(max(0.0, earliest - clock.elapsed()))
+        # It wakes one, and that may have been the wrong one.
+        self._parker.unpark()

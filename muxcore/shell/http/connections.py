@@ -1,0 +1,301 @@
+"""Connections to one provider: kept alive, cuttable, and with the environment read once.
+
+`requests` sends through its `HTTPAdapter`. Two things differ from a `Session`:
+
+- Proxy, CA and client-certificate settings of the environment are read when the endpoint is
+  first used, not at every call: a third of a plain `Session.post` goes into that. `.netrc`
+  is not read at all, as it would replace the key; redirects are not followed.
+- Each connection hands its socket to the `Cut` of the attempt that it serves, from before
+  it connects, so that another thread can end it.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+)
+from urllib3.util.connection import allowed_gai_family
+
+from muxcore.shell.http.cancel_scope import CancelScope
+from muxcore.shell.http.fast_path import (
+    Repeatable,
+    RequestHead,
+    Response,
+    SimpleResponse,
+    resend,
+)
+
+_SEND = HTTPAdapter.send
+"""A test may put its own in its place, as `responses` does: that is not to be passed by."""
+
+
+class _Current(threading.local):
+    """The attempt that this thread is sending, and its limits."""
+
+    scope: CancelScope
+    connect: float
+    silence: float
+
+
+_current = _Current()
+
+
+class _Cuttable(Repeatable):
+    """Mixed into a connection: hands its socket to the attempt at hand."""
+
+    host: str
+    port: int
+    timeout: Any
+    socket_options: Any
+    _dns_host: str
+    _lent: CancelScope | None = None
+    _unsent: list[bytes] | None = None
+
+    def _new_conn(self) -> socket.socket:
+        """Connect as urllib3 does, but within the attempt's time, and so that it can be cut."""
+        _current.scope.reused = False
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in self._addresses():
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                self._lend(sock)
+                sock.settimeout(_current.scope.timeout(_current.connect))
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                failure = error
+                if _current.scope.reason is not None:
+                    break
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                # For a TLS handshake, or what a proxy says, which could be drawn out too.
+                sock.settimeout(_current.scope.timeout(_current.connect))
+                sys.audit("http.client.connect", self, self.host, self.port)
+                return sock
+        # `raise failure from failure` would be a cycle that only the collector frees.
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(self, "not in time") from None
+        reason = type(failure).__name__
+        raise NewConnectionError(self, reason) from failure  # type: ignore[arg-type]
+
+    def _addresses(self) -> list[tuple[Any, ...]]:
+        host = self._dns_host.strip("[]")
+        try:
+            return list(
+                socket.getaddrinfo(
+                    host, self.port, allowed_gai_family(), socket.SOCK_STREAM
+                )
+            )
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]
+        except UnicodeError:
+            raise LocationParseError("a label of its name is empty or too long") from None
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self._lend(self.sock)
+        # What is sent may take as long as what is waited for.
+        self.sock.settimeout(_current.silence)
+
+    def request(
+        self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
+    ) -> None:
+        self.timeout = _current.silence
+        if self.sock is not None:
+            self._lend(self.sock)
+        # Headers and body leave together: one system call and one packet instead of two.
+        self._unsent = []
+        try:
+            super().request(method, url, body, headers, **options)  # type: ignore[misc]
+            unsent, self._unsent = self._unsent, None
+            self._written = RequestHead(url, headers, unsent[0])
+            self.send(b"".join(unsent))
+        finally:
+            self._unsent = None
+
+    def resend(self, request: bytes) -> SimpleResponse:
+        self._lend(self.sock)
+        self.sock.settimeout(_current.silence)
+        return super().resend(request)
+
+    def _lend(self, sock: Any) -> None:
+        """Give the attempt at hand the right to shut this socket, and take it from the last."""
+        if self._lent is not None and self._lent is not _current.scope:
+            self._lent.detach_if(sock)
+        self._lent = _current.scope
+        self._lent.attach(sock)
+
+    def send(self, data: Any) -> None:
+        if self._unsent is None or not isinstance(data, bytes):
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._unsent.append(data)
+
+
+class _HTTPConnection(_Cuttable, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Cuttable, HTTPSConnection):
+    pass
+
+
+class _Idle:
+    """The idle connections of a pool, in the place of urllib3's queue of them.
+
+    It takes no lock of Python's, so it is never left locked by an interrupt, or by the
+    garbage collector which ends a stream. One too many is closed without a word in the log.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._idle: deque[HTTPConnection] = deque()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> HTTPConnection:  # noqa: ARG002, FBT001, FBT002 - the queue's
+        connection = self.newest()
+        if connection is None:
+            raise queue.Empty
+        return connection
+
+    def newest(self) -> HTTPConnection | None:
+        """Take the one that served last, if there is any."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def put(self, connection: HTTPConnection | None, block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002
+        # urllib3 fills its queue with None, so as to block where this has `queue.Empty`.
+        if connection is not None:
+            self._idle.append(connection)
+            if len(self._idle) > self._most:
+                with suppress(IndexError):
+                    self._idle.popleft().close()
+
+
+class _HTTPConnectionPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+    QueueCls = _Idle  # type: ignore[assignment]
+
+
+class _HTTPSConnectionPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+    QueueCls = _Idle  # type: ignore[assignment]
+
+
+_POOLS = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
+
+
+class _Adapter(HTTPAdapter):
+    """`requests`' own adapter, less what it works out anew at every call.
+
+    It serves one host, with one set of settings: the connection pool and the target are
+    looked up once. Cookies are not kept, so answers are not searched for any.
+    """
+
+    _pool: Any = None
+    _target: tuple[str, str] | None = None
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **options)
+        return self._pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        url = request.url or ""
+        if self._target is None or self._target[0] != url:
+            self._target = (url, super().request_url(request, proxies))
+        return self._target[1]
+
+    def resend(self, request: requests.PreparedRequest) -> Response | None:
+        """Send it by the fast path, if there is a connection for that; else return None."""
+        pool = self._pool
+        if pool is None or pool.pool is None or pool.proxy or HTTPAdapter.send is not _SEND:
+            return None
+        connection = pool.pool.newest()
+        if connection is None:
+            return None
+        target = self.request_url(request, None)
+        message = connection.again(target, request.headers, request.body)
+        if message is None:
+            pool.pool.put(connection)
+            return None
+        return resend(pool, connection, message)
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = resp.headers
+        response.raw = resp
+        response.url = req.url or ""
+        response.request = req
+        return response
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+class Connections:
+    """The connections to one endpoint's host. Shared by threads."""
+
+    def __init__(self, url: str, size: int, *, loopback: bool) -> None:
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=size)
+        with requests.Session() as session:
+            settings = session.merge_environment_settings(
+                url, proxies={}, stream=True, verify=None, cert=None
+            )
+        self._settings: dict[str, Any] = {
+            # Traffic to this machine never leaves it: not through a proxy either.
+            "proxies": {} if loopback else settings["proxies"],
+            "verify": settings["verify"],
+            "cert": settings["cert"],
+        }
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        timeout: tuple[float, float],
+        scope: CancelScope,
+    ) -> Response:
+        """Send it and return the answer with its body unread.
+
+        Raise what requests raises, or urllib3.
+        """
+        _current.scope = scope
+        _current.connect, _current.silence = timeout
+        # Unless a new connection is made, it is one that has served before.
+        scope.reused = True
+        try:
+            return self._adapter.resend(request) or self._adapter.send(
+                request, stream=True, timeout=timeout, **self._settings
+            )
+        finally:
+            del _current.scope
+
+    def close(self) -> None:
+        self._adapter.close()

@@ -1,0 +1,221 @@
+"""The environment in which an unmodified vibe goes through the server. Pure.
+
+Nothing of the user's files changes. Vibe takes any setting from the environment as JSON, so
+its own models are told again with every field they have, and only their provider is another:
+the active one is the pool, and each further member of the pool is that model alone. A session
+begun so can go on without the pool, since the aliases are the user's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from muxcore.config import Config, defaults
+from muxcore.config.resolve import ACTIVE_MODEL_VARIABLE
+from muxcore.gateway.api.routing import base_path
+from muxcore.gateway.discovery import TOKEN_VARIABLE
+from muxcore.gateway.http.listening import LOOPBACK
+
+Raw: TypeAlias = dict[str, Any]
+
+SKILL_PATHS = "VIBE_SKILL_PATHS"
+PROVIDER = "vibe-mux"
+NO_PROXY = ("NO_PROXY", "no_proxy")
+THRESHOLD = "auto_compact_threshold"
+WINDOW = "max_context_length"
+
+LARGEST_THRESHOLD = 200_000
+"""At how many tokens vibe sums a conversation up, where nothing says otherwise."""
+
+SHARE_OF_WINDOW = 0.8
+"""At which part of its window vibe 3 does so, for a model that tells it."""
+
+
+@frozen
+class Access:
+    """Where the server is, and under which label it counts this vibe's calls."""
+
+    url: str
+    token: str
+    label: str
+
+
+def settings(
+    data: Mapping[str, Any],
+    config: Config,
+    access: Access,
+    skills: Path,
+    environment: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the variables that bring vibe to the server.
+
+    `data` is vibe's own config as it was read, `config` that of the pool, which may be of
+    another file. `skills` is the directory that holds the skill of `/mux`.
+    """
+    models = _models(data)
+    providers = _shadowing(models, data, config, environment)
+    window = _smallest_window(config)
+    pooled = [alias for alias, provider in providers.items() if provider == PROVIDER]
+    narrowed = [alias for alias in pooled if _is_narrower(window, models[alias], data)]
+    if window is not None and narrowed:
+        # Vibe 1 knows no limit but one for all; in later ones, a model's own goes before it.
+        for model in models.values():
+            model.setdefault(THRESHOLD, _threshold(model, data))
+        for alias in narrowed:
+            models[alias] |= {WINDOW: window, THRESHOLD: _within(window)}
+    for alias, provider in providers.items():
+        models[alias]["provider"] = provider
+    made: dict[str, object] = {
+        "VIBE_MODELS": list(models.values()),
+        "VIBE_PROVIDERS": [
+            *_providers(data, providers),
+            *_own_providers(providers, access),
+        ],
+        SKILL_PATHS: [*_skill_paths(data, environment), str(skills)],
+    }
+    if window is not None and narrowed:
+        made["VIBE_AUTO_COMPACT_THRESHOLD"] = _within(window)
+    if isinstance(compaction := data.get("compaction_model"), Mapping):
+        # Vibe takes none that is of another provider than the active model.
+        made["VIBE_COMPACTION_MODEL"] = {**compaction, "provider": PROVIDER}
+    return {
+        **{name: json.dumps(value, default=str) for name, value in made.items()},
+        TOKEN_VARIABLE: access.token,
+        **dict.fromkeys(NO_PROXY, _unproxied(environment)),
+    }
+
+
+def own_active_model(data: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the alias that vibe uses unless told otherwise, as it is written."""
+    named = environment.get(ACTIVE_MODEL_VARIABLE) or data.get("active_model")
+    return named if isinstance(named, str) and named else defaults.ACTIVE_MODEL
+
+
+def _shadowing(
+    models: dict[str, Raw],
+    data: Mapping[str, Any],
+    config: Config,
+    environment: Mapping[str, str],
+) -> dict[str, str]:
+    """Say which aliases get which provider: those that may be the active model, the pool's.
+
+    A vibe renames some aliases in its file as it starts, and one that is told no active model
+    has one of these; so the other name is the pool, too, where it is not the user's own. What
+    vibe has by itself and the file has not is added to `models`.
+    """
+    active = own_active_model(data, environment)
+    written = _written(data)
+    names = [active]
+    for old, new in defaults.RENAMED.items():
+        names += [name for name in _others(active, old, new) if name not in written]
+    for name in names:
+        if name in defaults.MODELS:
+            models.setdefault(name, dict(defaults.MODELS[name]))
+    members = [endpoint.alias for endpoint in config.endpoints]
+    providers = {alias: f"{PROVIDER}-{alias}" for alias in members if alias in models}
+    return providers | {name: PROVIDER for name in names if name in models}
+
+
+def _others(name: str, old: str, new: str) -> Sequence[str]:
+    return {old: (new,), new: (old,)}.get(name, ())
+
+
+def _models(data: Mapping[str, Any]) -> dict[str, Raw]:
+    """Return vibe's models by alias, each with all that the file says of it."""
+    found: dict[str, Raw] = {}
+    for alias, raw in _written(data).items():
+        # What a file leaves out, vibe has by itself for these.
+        whole = bool(raw.get("name") and raw.get("provider"))
+        below = defaults.MODELS.get(alias, {})
+        leaning = {} if whole and alias != defaults.ACTIVE_MODEL else below
+        found[alias] = {**leaning, **raw, "alias": alias}
+    return found or {alias: dict(raw) for alias, raw in defaults.MODELS.items()}
+
+
+def _written(data: Mapping[str, Any]) -> dict[str, Raw]:
+    """Return the models of the file by alias, whether they are a list or tables."""
+    found: dict[str, Raw] = {}
+    for table, raw in _tables(data.get("models")):
+        alias = table or raw.get("alias") or raw.get("name")
+        if isinstance(alias, str):
+            # Of two with the same, vibe takes the first.
+            found.setdefault(alias, raw)
+    return found
+
+
+def _tables(tables: object) -> Iterator[tuple[str, Raw]]:
+    """Give tables, with their names where they have one."""
+    if isinstance(tables, Mapping):
+        named = [(str(name), raw) for name, raw in tables.items()]
+    else:
+        named = [("", raw) for raw in tables] if isinstance(tables, list | tuple) else []
+    for name, raw in named:
+        if isinstance(raw, Mapping):
+            yield name, dict(raw)
+
+
+def _providers(data: Mapping[str, Any], ours: Mapping[str, str]) -> list[Raw]:
+    """Return vibe's own providers: a vibe before 3 knows no others than it is told here."""
+    found = {name: dict(raw) for name, raw in defaults.PROVIDERS.items()}
+    for table, raw in _tables(data.get("providers")):
+        name = table or raw.get("name")
+        if isinstance(name, str):
+            found[name] = {**found.get(name, {}), **raw, "name": name}
+    return [raw for name, raw in found.items() if name not in ours.values()]
+
+
+def _own_providers(providers: Mapping[str, str], access: Access) -> Iterator[Raw]:
+    alone = {name: alias for alias, name in providers.items() if name != PROVIDER}
+    for name, only in {PROVIDER: None, **alone}.items():
+        yield {
+            "name": name,
+            "api_base": access.url + base_path(access.label, only),
+            "api_key_env_var": TOKEN_VARIABLE,
+            "backend": "generic",
+        }
+
+
+def _smallest_window(config: Config) -> int | None:
+    """Return how much fits into every primary, as far as that is known."""
+    windows = [e.context_window for e in config.endpoints if not e.is_fallback]
+    return min((window for window in windows if window is not None), default=None)
+
+
+def _is_narrower(window: int | None, model: Raw, data: Mapping[str, Any]) -> bool:
+    """Whether a conversation that suits the model may be too long for that window."""
+    return window is not None and _within(window) < _threshold(model, data)
+
+
+def _threshold(model: Raw, data: Mapping[str, Any]) -> int:
+    """Return at how many tokens vibe would sum up a conversation with this model."""
+    window = model.get(WINDOW)
+    own = SHARE_OF_WINDOW * window if isinstance(window, int) else LARGEST_THRESHOLD
+    named = model.get(THRESHOLD, data.get(THRESHOLD))
+    # 0 is never.
+    return named if isinstance(named, int) and named >= 0 else int(own)
+
+
+def _within(window: int) -> int:
+    return int(SHARE_OF_WINDOW * window)
+
+
+def _skill_paths(data: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Return the user's own paths: what stands in the environment takes the file's place."""
+    try:
+        paths = json.loads(environment[SKILL_PATHS])
+    except (KeyError, ValueError):
+        paths = data.get("skill_paths")
+    return [str(path) for path in paths] if isinstance(paths, list) else []
+
+
+def _unproxied(environment: Mapping[str, str]) -> str:
+    """Return for which hosts no proxy is used: vibe would ask one for the loopback, too."""
+    # The small one comes first, as in what vibe is made of.
+    own = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    hosts = [host.strip() for host in own.split(",") if host.strip()]
+    return ",".join(hosts if {"*", LOOPBACK} & set(hosts) else [*hosts, LOOPBACK])
