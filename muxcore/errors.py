@@ -12,6 +12,20 @@ class MultiplexerError(Exception):
     """Any error of this package, also raised by calls on a closed multiplexer."""
 
 
+class ClosedError(MultiplexerError):
+    """The multiplexer is closed, or was closed during the call."""
+
+    def __init__(self, message: str = "closed") -> None:
+        super().__init__(message)
+
+
+class CallCancelledError(MultiplexerError):
+    """Another thread cancelled the call."""
+
+    def __init__(self, message: str = "cancelled") -> None:
+        super().__init__(message)
+
+
 class ConfigError(MultiplexerError):
     """The config cannot be used. `problems` holds each fault as one text; str() has all."""
 

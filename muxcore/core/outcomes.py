@@ -43,6 +43,15 @@ class Refusal(StrEnum):
     FILTERED = "content filtered"
 
 
+class CancelReason(StrEnum):
+    """Why an attempt was cancelled. The values are shown to users."""
+
+    LEFT = "the caller left"
+    CALL_TIME = "the call's time is over"
+    CLOSED = "closed"
+    FORKED = "it belongs to the process that this one was forked from"
+
+
 Kind: TypeAlias = Limit | Fault | Refusal
 
 TRANSIENT_KINDS = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
@@ -124,11 +133,11 @@ class Rejected:
 
 @frozen
 class Cancelled:
-    """The caller gave up: left, raised, closed, or ran out of its own time."""
+    """The caller gave up; this changes no model's availability."""
 
     alias: str
     attempt: int
-    message: str = ""
+    reason: CancelReason = CancelReason.LEFT
 
 
 @frozen

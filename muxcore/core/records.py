@@ -280,10 +280,11 @@ class PoolState:
 class Call:
     """What is known of the call at hand when a model is chosen for it.
 
-    `tried` holds the alias of each attempt so far, in order. `barred` are those whose answer
-    made another try pointless. `larger_than` is a window that was found too small, and
-    `refused_dialects` are dialects whose chat template refused the history. `pin` is for the
-    mode alone: `select` fills it in with where this conversation is, if that is still warm.
+    `tried` holds the alias of each attempt so far, in order. `excluded` are those whose
+    answer made another try pointless. `larger_than` is a window that was found too small, and
+    `refused_dialects` are dialects whose chat template refused the history. `max_wait` limits
+    the sum of its waits where it is less than the policy's. `pin` is for the mode alone:
+    `select` fills it in with where this conversation is, if that is still warm.
     """
 
     only: str | None = None
@@ -294,6 +295,7 @@ class Call:
     tried: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     waited: timedelta = timedelta()
+    max_wait: timedelta | None = None
     larger_than: int | None = None
     refused_dialects: tuple[str, ...] = ()
     pin: Pin | None = None

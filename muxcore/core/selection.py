@@ -252,12 +252,15 @@ def _patience(
 ) -> timedelta:
     """Return for how much longer this call may wait, be it for a busy primary or for anybody.
 
-    At most `max_wait` in all its waits. For a primary while a fallback could serve, at most
+    At most `max_wait` in all its waits: the policy's, or its own where that is less. For a primary while a fallback could serve, at most
     half of the time that was left when the waiting began.
     """
     if state.policy.direct:
         return timedelta()
-    patience = state.policy.max_wait - call.waited
+    longest = state.policy.max_wait
+    if call.max_wait is not None:
+        longest = min(longest, call.max_wait)
+    patience = longest - call.waited
     if call.deadline is None:
         return patience
     left = call.deadline - now

@@ -294,6 +294,16 @@ def test_a_busy_primary_is_waited_for(
     assert told(pool.after(waits / 2).select(over)) == ("f", PickReason.FALLBACK)
 
 
+@pytest.mark.parametrize(("own", "waits"), [(5, 5), (30, 30), (90, 30)])
+def test_a_call_waits_no_longer_than_its_own_max_wait_and_the_policys(
+    history: type[History], own: float, waits: float
+) -> None:
+    pool = history(CAPPED, FALLBACK, policy=Policy(max_wait=seconds(30)))
+    pool.start("a")
+    call = Call(max_wait=seconds(own), deadline=pool.now + seconds(1000))
+    assert pool.select(call) == Wait(pool.now + seconds(waits), WaitReason.BUSY)
+
+
 def test_a_slot_given_back_ends_the_wait_for_a_primary(history: type[History]) -> None:
     pool = history(CAPPED, FALLBACK)
     slot = pool.start("a")

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from muxcore import MultiplexerError
+from muxcore.core.outcomes import CancelReason
+from muxcore.errors import CallCancelledError, ClosedError
 from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.http import transport
-from muxcore.shell.http.cancel_scope import CancelReason, CancelScope, Deadlines
+from muxcore.shell.http.cancel_scope import CancelScope, Deadlines, StopReason
 from muxcore.standin import (
     Behaviour,
     Drip,
@@ -83,7 +85,7 @@ def test_a_call_can_be_cancelled_wherever_it_stands(
     cancellation.cancel()
     assert cancellation.cancelled
     error = call.exception(SOON)
-    assert type(error) is MultiplexerError
+    assert type(error) is CallCancelledError
     assert str(error) == "cancelled"
     expect_nothing_changed(multiplexer, cancelled=1)
     alpha.wait_for(lambda model: model.in_flight == 0)
@@ -216,7 +218,7 @@ def test_a_stream_ends_in_the_middle_of_its_words(
     assert begun.wait(SOON)
     (cancellation.cancel if end == "cancelled" else multiplexer.close)()
     error = call.exception(SOON)
-    assert type(error) is MultiplexerError
+    assert type(error) is (CallCancelledError if end == "cancelled" else ClosedError)
     assert str(error) == end
     expect_nothing_changed(multiplexer, cancelled=1)
 
@@ -233,7 +235,7 @@ def test_closing_cuts_running_calls(
     alpha.wait_for(lambda model: model.in_flight == 1)
     multiplexer.close()
     error = call.exception(SOON)
-    assert type(error) is MultiplexerError
+    assert type(error) is ClosedError
     assert str(error) == "closed"
     expect_nothing_changed(multiplexer, cancelled=1)
 
@@ -337,7 +339,7 @@ def test_a_watch_may_be_closed_by_its_own_thread() -> None:
     closed = threading.Event()
 
     class Closing(CancelScope):
-        def cancel(self, reason: CancelReason) -> None:
+        def cancel(self, reason: StopReason) -> None:
             super().cancel(reason)
             deadlines.close()
             closed.set()

@@ -12,7 +12,9 @@ import pytest
 
 from muxcore.chat import AttemptReport, Reply
 from muxcore.errors import (
+    CallCancelledError,
     CallError,
+    ClosedError,
     ConfigError,
     MultiplexerError,
     PoolExhaustedError,
@@ -37,7 +39,9 @@ def by_pickle(error: BaseException) -> BaseException:
 @pytest.mark.parametrize(
     "error",
     [
-        MultiplexerError("closed"),
+        MultiplexerError("it went wrong"),
+        ClosedError(),
+        CallCancelledError(),
         ConfigError(["config: pool[0]: one", "config: pool[1]: two"]),
         CallError("no answer", REPORTS),
         RequestRejectedError("refused", REPORTS, 422),
@@ -57,3 +61,8 @@ def test_an_error_arrives_as_it_was(error: BaseException, journey: Journey) -> N
     assert type(arrived) is type(error)
     assert str(arrived) == str(error)
     assert vars(arrived) == vars(error)
+
+
+def test_the_texts_of_a_closed_and_a_cancelled_call() -> None:
+    assert str(ClosedError()) == "closed"
+    assert str(CallCancelledError()) == "cancelled"

@@ -16,14 +16,14 @@ from attrs import evolve, frozen
 
 from muxcore import PoolExhaustedError, RequestRejectedError
 from muxcore.chat import Chunk, Usage
-from muxcore.core.outcomes import Fault, Refusal
+from muxcore.core.outcomes import CancelReason, Fault, Refusal
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import BadReplyError, Failure, ServerEvent
 from muxcore.plugins.backend import HttpResponse as Answered
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.http import fast_path as kept
 from muxcore.shell.http import transport
-from muxcore.shell.http.cancel_scope import CancelReason, CancelScope
+from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.standin import Answer, Model, Raw, StatusAnswer
 from muxcore_backends.generic import Generic
 

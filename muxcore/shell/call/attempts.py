@@ -12,6 +12,7 @@ from muxcore.assembling import Assembler
 from muxcore.chat import Chat, Chunk, Reply
 from muxcore.core.outcomes import (
     Cancelled,
+    CancelReason,
     End,
     Failed,
     Fault,
@@ -33,7 +34,7 @@ from muxcore.plugins.backend import (
 from muxcore.shell import clock
 from muxcore.shell.call.member import Member
 from muxcore.shell.call.warnings import truncated_prompt_warning
-from muxcore.shell.http.cancel_scope import CancelReason, CancelScope
+from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.events import EventParser, EventTooLongError
 from muxcore.shell.http.transport import Exchange, TransportError, send
 
@@ -320,8 +321,8 @@ def _failed(
 ) -> Attempted:
     rewrites = () if request is None else request.rewrites
     alias, attempt = slot.endpoint.alias, slot.attempt
-    if scope.reason is not None and scope.reason is not CancelReason.ATTEMPT_TIME:
-        return Attempted(Cancelled(alias, attempt, str(scope.reason)), rewrites)
+    if isinstance(scope.reason, CancelReason):
+        return Attempted(Cancelled(alias, attempt, scope.reason), rewrites)
     if isinstance(error, TransportError):
         failure, status = Failure(Fault.TRANSIENT, message=str(error)), None
     else:

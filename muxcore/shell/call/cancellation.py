@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from muxcore.shell.http.cancel_scope import CancelReason, CancelScope
+from muxcore.core.outcomes import CancelReason
+from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.pool.pool import Pool, Waiter
 
 

@@ -15,17 +15,17 @@ from attrs import evolve, frozen
 
 from muxcore.chat import AttemptReport, Chat, Reply
 from muxcore.core.migration import migrate
-from muxcore.core.outcomes import Failed, Fault, Reset, Responding
+from muxcore.core.outcomes import CancelReason, Failed, Fault, Reset, Responding
 from muxcore.core.protocol import Attempt, CallServed
 from muxcore.core.records import Call, PoolState
 from muxcore.core.status import Status, status_of
 from muxcore.core.strategy import Strategy
-from muxcore.errors import MultiplexerError, StrategyError
+from muxcore.errors import ClosedError, MultiplexerError, StrategyError
 from muxcore.shell import clock
 from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.facts import begins_turn, conversation_of, estimated_tokens
 from muxcore.shell.call.member import Member
-from muxcore.shell.http.cancel_scope import CancelReason, CancelScope, Deadlines
+from muxcore.shell.http.cancel_scope import CancelScope, Deadlines
 from muxcore.shell.pool.pool import Pool, Waiter
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ class Multiplexer:
     def _admitted(self, asked: CallOptions, waiter: Waiter) -> float:
         """Begin a call; return how long it may take, in seconds."""
         if self._closed:
-            raise MultiplexerError("closed")
+            raise ClosedError
         if asked.model is not None:
             self._expect_known(asked.model)
         if asked.cancellation is not None:
@@ -368,14 +368,8 @@ class Multiplexer:
             new_turn=begins_turn(chat.messages),
             prompt_tokens=estimated_tokens(chat) if self._measures else None,
             deadline=deadline,
-            waited=self._waited_before(asked.patience),
+            max_wait=asked.patience,
         )
-
-    def _waited_before(self, patience: timedelta | None) -> timedelta:
-        """Return which part of the longest wait a call is not to have."""
-        if patience is None:
-            return timedelta()
-        return max(timedelta(), self.state.policy.max_wait - patience)
 
     def _expect_known(self, alias: str) -> None:
         aliases = [candidate.endpoint.alias for candidate in self.state.candidates]

@@ -9,6 +9,7 @@ from typing import assert_never
 from muxcore.chat import AttemptReport
 from muxcore.core.outcomes import (
     Cancelled,
+    CancelReason,
     Failed,
     RateLimited,
     Rejected,
@@ -19,12 +20,13 @@ from muxcore.core.protocol import CallCancelled, CallExhausted, CallRejected, En
 from muxcore.core.records import WaitReason
 from muxcore.core.text import printable
 from muxcore.errors import (
+    CallCancelledError,
     CallError,
+    ClosedError,
     MultiplexerError,
     PoolExhaustedError,
     RequestRejectedError,
 )
-from muxcore.shell.http.cancel_scope import CancelReason
 
 
 def report(tried: EndedAttempt, rewrites: tuple[str, ...] = ()) -> AttemptReport:
@@ -35,8 +37,8 @@ def report(tried: EndedAttempt, rewrites: tuple[str, ...] = ()) -> AttemptReport
             return AttemptReport(alias, "succeeded", rewrites=rewrites)
         case Responding():
             return AttemptReport(alias, "responding", rewrites=rewrites)
-        case Cancelled(message=message):
-            return AttemptReport(alias, "cancelled", printable(message), rewrites)
+        case Cancelled(reason=reason):
+            return AttemptReport(alias, "cancelled", reason, rewrites)
         case RateLimited() | Failed() | Rejected() as outcome:
             return AttemptReport(
                 alias, str(outcome.kind), printable(outcome.message), rewrites
@@ -63,12 +65,23 @@ def error_of(
         case CallExhausted(exhausted=exhausted):
             return _exhausted(exhausted.reason, attempts, exhausted.retry_at)
         case CallCancelled(cancelled=cancelled):
-            if cancelled.message == CancelReason.CLOSED:
-                return MultiplexerError("closed")
-            if cancelled.message == CancelReason.LEFT:
-                return MultiplexerError("cancelled")
-            if cancelled.message == CancelReason.FORKED:
-                return MultiplexerError(f"the call cannot go on: {cancelled.message}")
+            return error_of_cancelled(cancelled.reason, attempts)
+        case _ as never:
+            assert_never(never)
+
+
+def error_of_cancelled(
+    reason: CancelReason, attempts: Sequence[AttemptReport]
+) -> MultiplexerError:
+    """Return the error that a cancelled call raises."""
+    match reason:
+        case CancelReason.CLOSED:
+            return ClosedError()
+        case CancelReason.LEFT:
+            return CallCancelledError()
+        case CancelReason.FORKED:
+            return MultiplexerError(f"the call cannot go on: {reason}")
+        case CancelReason.CALL_TIME:
             return _exhausted(WaitReason.DEADLINE, attempts, None)
         case _ as never:
             assert_never(never)

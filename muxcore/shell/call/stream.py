@@ -9,13 +9,18 @@ from typing import Self
 from attrs import evolve, frozen
 
 from muxcore.chat import AttemptReport, Chunk, Reply
-from muxcore.core.outcomes import Cancelled, End, Failed, Succeeded
+from muxcore.core.outcomes import Cancelled, CancelReason, End, Failed, Succeeded
 from muxcore.core.protocol import EndedAttempt, Slot
-from muxcore.errors import MultiplexerError, StreamInterruptedError
+from muxcore.errors import (
+    CallCancelledError,
+    ClosedError,
+    MultiplexerError,
+    StreamInterruptedError,
+)
 from muxcore.shell.call.attempts import OpenStream, succeeded
 from muxcore.shell.call.member import Member
 from muxcore.shell.call.reports import report
-from muxcore.shell.http.cancel_scope import CancelReason, CancelScope, Deadlines
+from muxcore.shell.http.cancel_scope import CancelScope, Deadlines
 from muxcore.shell.http.transport import TransportError
 from muxcore.shell.pool.pool import Pool, Waiter
 
@@ -63,8 +68,8 @@ class Running:
         outcome = succeeded(self.slot, self.source.assembler.reply())
         return evolve(outcome, conversation=self.conversation)
 
-    def cancelled(self, why: str) -> Cancelled:
-        return Cancelled(self.slot.endpoint.alias, self.slot.attempt, why)
+    def cancelled(self, reason: CancelReason) -> Cancelled:
+        return Cancelled(self.slot.endpoint.alias, self.slot.attempt, reason)
 
 
 class Stream:
@@ -158,14 +163,14 @@ class Stream:
     def _interrupted(self, running: Running, text: str) -> MultiplexerError:
         reason = running.scope.reason
         alias, attempt = running.slot.endpoint.alias, running.slot.attempt
-        if reason is None or reason is CancelReason.ATTEMPT_TIME:
-            self._end(running, Failed(alias, attempt, message=text))
+        if isinstance(reason, CancelReason):
+            self._end(running, running.cancelled(reason))
         else:
-            self._end(running, running.cancelled(str(reason)))
+            self._end(running, Failed(alias, attempt, message=text))
         if reason is CancelReason.CLOSED:
-            return MultiplexerError("closed")
+            return ClosedError()
         if reason is CancelReason.LEFT:
-            return MultiplexerError("cancelled")
+            return CallCancelledError()
         reply = running.reply(self._outcome)
         return StreamInterruptedError(
             f"{alias} broke off in the middle of its answer: {text}", reply, reply.attempts

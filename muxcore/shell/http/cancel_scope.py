@@ -13,19 +13,23 @@ import math
 import socket
 import threading
 from enum import StrEnum
+from typing import TypeAlias
 
+from muxcore.core.outcomes import CancelReason
 from muxcore.shell import clock
 from muxcore.shell.pool.parker import Parker
 
 LONGEST_SLEEP = 1_000_000.0
 
 
-class CancelReason(StrEnum):
-    ATTEMPT_TIME = "the time for one attempt is over"
-    CALL_TIME = "the call's time is over"
-    CLOSED = "closed"
-    LEFT = "the caller left"
-    FORKED = "it belongs to the process that this one was forked from"
+class TimeLimit(StrEnum):
+    """The time for one attempt is over: the model failed, and another may be asked."""
+
+    ATTEMPT = "the time for one attempt is over"
+
+
+StopReason: TypeAlias = CancelReason | TimeLimit
+"""Why an attempt was ended from outside. A `CancelReason` ends its call as well."""
 
 
 class CancelScope:
@@ -40,7 +44,7 @@ class CancelScope:
     def __init__(self, attempt_limit: float, call_limit: float) -> None:
         self.attempt_limit = attempt_limit
         self.call_limit = call_limit
-        self.reason: CancelReason | None = None
+        self.reason: StopReason | None = None
         self.reused = False
         self._sock: socket.socket | None = None
         # One that its holder may take again: the garbage collector may end a stream inside.
@@ -68,7 +72,7 @@ class CancelScope:
             if self._sock is sock:
                 self._sock = None
 
-    def cancel(self, reason: CancelReason) -> None:
+    def cancel(self, reason: StopReason) -> None:
         with self._lock:
             if self.reason is None:
                 self.reason = reason
@@ -174,9 +178,7 @@ class Deadlines:
                 else:
                     self._scopes.discard(scope)
                     over = scope.call_limit <= moment
-                    scope.cancel(
-                        CancelReason.CALL_TIME if over else CancelReason.ATTEMPT_TIME
-                    )
+                    scope.cancel(CancelReason.CALL_TIME if over else TimeLimit.ATTEMPT)
             self._wakes_at = earliest
             self._parker.park(max(0.0, earliest - clock.elapsed()))
         # It wakes one, and that may have been the wrong one.

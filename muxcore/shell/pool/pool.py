@@ -22,12 +22,12 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
-from muxcore.core.outcomes import Cancelled, Outcome
+from muxcore.core.outcomes import Cancelled, CancelReason, Outcome
 from muxcore.core.protocol import Sleep, Slept, Slot, choose, choose_all
 from muxcore.core.records import Call, Exhausted, PoolState, Wait
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
-from muxcore.errors import MultiplexerError
+from muxcore.errors import CallCancelledError, ClosedError, MultiplexerError
 from muxcore.shell import clock
 from muxcore.shell.pool.parker import Parker
 from muxcore.shell.pool.store import MemoryStore, Store
@@ -148,9 +148,9 @@ class Pool:
 
         def change(state: PoolState) -> tuple[PoolState, _Change]:
             if self._closed:
-                raise MultiplexerError("closed")
+                raise ClosedError
             if waiter.cancelled:
-                raise MultiplexerError("cancelled")
+                raise CallCancelledError
             state, turn = self._serve(state, now)
             state, choice = choose(state, self.strategy, now, timely)
             line = turn.line
@@ -205,7 +205,7 @@ class Pool:
 
         self._change(change)
 
-    def settle(self, waiter: Waiter, why: str = "") -> None:
+    def settle(self, waiter: Waiter) -> None:
         """Take a call out that is over, however it ended: it keeps no place and no slot."""
         if self._owners:
             self._owners.pop(waiter, None)
@@ -215,7 +215,7 @@ class Pool:
         with self._guard:
             # What an interrupt left undelivered may hold a slot for this very ticket.
             self._deliver()
-            self._take_out(waiter, why)
+            self._take_out(waiter)
         self._sweep()
 
     def own(self, owner: object, waiter: Waiter) -> None:
@@ -238,7 +238,7 @@ class Pool:
     def cancel(self, waiter: Waiter) -> None:
         """End the wait of this call, now or as soon as it would begin one."""
         waiter.cancelled = True
-        cancelled = MultiplexerError("cancelled")
+        cancelled = CallCancelledError()
 
         def change(state: PoolState) -> tuple[PoolState, _Change]:
             if waiter not in self._line:
@@ -254,7 +254,7 @@ class Pool:
 
         def change(state: PoolState) -> tuple[PoolState, _Change]:
             # An error for each: one that several threads raise mixes up their tracebacks.
-            decision = tuple((waiter, MultiplexerError("closed")) for waiter in self._line)
+            decision = tuple((waiter, ClosedError()) for waiter in self._line)
             return state, _Change((), decision)
 
         self._change(change)
@@ -273,7 +273,9 @@ class Pool:
         self.result = None
         for candidate in self.state.candidates:
             for attempt in candidate.health.under_way:
-                self.record(Cancelled(candidate.endpoint.alias, attempt, "forked"))
+                self.record(
+                    Cancelled(candidate.endpoint.alias, attempt, CancelReason.FORKED)
+                )
 
     def _serve(
         self,
@@ -331,18 +333,18 @@ class Pool:
                 while self._abandoned:
                     # Forgotten only when it is done, should an interrupt come between.
                     waiter = self._abandoned[0]
-                    self._take_out(waiter, "abandoned")
+                    self._take_out(waiter)
                     self._owners.pop(waiter, None)
                     self._abandoned.popleft()
 
-    def _take_out(self, waiter: Waiter, why: str) -> None:
+    def _take_out(self, waiter: Waiter) -> None:
         """Take a call out, with the guard held."""
 
         def change(state: PoolState) -> tuple[PoolState, _Change]:
             now = clock.now()
             if waiter.slot is not None:
                 alias = waiter.slot.endpoint.alias
-                state = update(state, Cancelled(alias, waiter.slot.attempt, why), now)
+                state = update(state, Cancelled(alias, waiter.slot.attempt), now)
             return self._serve(state, now, leaving=waiter)
 
         if waiter.slot is not None or waiter in self._line:

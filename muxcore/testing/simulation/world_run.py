@@ -26,6 +26,7 @@ from muxcore.chat import AttemptReport
 from muxcore.core.migration import migrate
 from muxcore.core.outcomes import (
     Cancelled,
+    CancelReason,
     End,
     Failed,
     Fault,
@@ -50,11 +51,17 @@ from muxcore.core.protocol import (
     call_steps,
 )
 from muxcore.core.records import Call, Exhausted, PoolState, WaitReason
-from muxcore.errors import MultiplexerError, StrategyError, StreamInterruptedError
+from muxcore.errors import (
+    CallCancelledError,
+    ClosedError,
+    MultiplexerError,
+    StrategyError,
+    StreamInterruptedError,
+)
 from muxcore.shell.call.attempts import OpenStream
 from muxcore.shell.call.member import Limits, Member
 from muxcore.shell.call.stream import Running, Stream
-from muxcore.shell.http.cancel_scope import CancelReason, CancelScope, Deadlines
+from muxcore.shell.http.cancel_scope import CancelScope, Deadlines, TimeLimit
 from muxcore.shell.http.transport import Exchange, TransportError
 from muxcore.shell.pool.pool import Decision, Pool, Waiter
 from muxcore.testing.simulation.labels import (
@@ -453,7 +460,7 @@ class Simulation:
             self._soon(partial(self._listen, calling))
         elif calling.attempt is not None:
             slot = calling.attempt
-            outcome = Cancelled(slot.endpoint.alias, slot.attempt, str(reason))
+            outcome = Cancelled(slot.endpoint.alias, slot.attempt, reason)
             self._soon(partial(self._attempted, calling, slot, outcome))
 
     # -- One call, as its thread goes through it ------------------------------------------------
@@ -512,8 +519,9 @@ class Simulation:
             demand(self.world.mode == "unsound", 1, "a sound mode was blamed")
             self._end(calling, "the mode is broken")
         except MultiplexerError as error:
-            closed = self._closed_at is not None and str(error) == "closed"
-            demand(closed or str(error) == "cancelled", 1, f"it raised {error}")
+            closed = self._closed_at is not None and isinstance(error, ClosedError)
+            expected = closed or isinstance(error, CallCancelledError)
+            demand(expected, 1, f"it raised {error}")
             self._end(calling, str(error))
         else:
             match request:
@@ -567,9 +575,9 @@ class Simulation:
         if over > limit:
             alias, number = slot.endpoint.alias, slot.attempt
             if calling.limit <= limit:
-                outcome = Cancelled(alias, number, str(CancelReason.CALL_TIME))
+                outcome = Cancelled(alias, number, CancelReason.CALL_TIME)
             else:
-                outcome = Failed(alias, number, message=str(CancelReason.ATTEMPT_TIME))
+                outcome = Failed(alias, number, message=TimeLimit.ATTEMPT)
             over = max(limit, calling.began)
         self._at(over, partial(self._attempted, calling, slot, outcome, manner))
 
@@ -682,7 +690,8 @@ class Simulation:
             demand(not streaming.whole or streaming.scope.reason, 8, "a whole stream broke")
             self._over(calling, streaming, INTERRUPTED)
         except MultiplexerError as error:
-            demand(str(error) in {"closed", "cancelled"}, 8, f"a stream raised {error}")
+            expected = isinstance(error, ClosedError | CallCancelledError)
+            demand(expected, 8, f"a stream raised {error}")
             self._over(calling, streaming, str(error))
 
     def _over(self, calling: _Calling, streaming: _Streaming, ended: str) -> None:
