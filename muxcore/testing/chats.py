@@ -1,4 +1,4 @@
-"""Made-up chats, as an agent has them: turns with tools, reasoning and any text."""
+"""Made-up chats of an agent: turns with tools, reasoning and any text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _assistant(facts: tuple[str, str | None]) -> list[Json]:
 
 
 def _tool_turn(facts: tuple[str, str, str]) -> list[Json]:
-    """Return a tool's call and its result, in the words of vibe: without any content."""
+    """Return a tool call and its result as vibe sends them: without content."""
     identity, arguments, result = facts
     function = {"name": "read_file", "arguments": arguments}
     call = {"id": identity, "index": 0, "type": "function", "function": function}

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import copy
-import json
-import unicodedata
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from http import HTTPStatus
 from itertools import product
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 from attrs import frozen
-from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from muxcore.assembling import Assembler
-from muxcore.chat import Chat, Chunk, Json, Reply
-from muxcore.core.outcomes import Fault, Limit, Refusal
+from muxcore.chat import Chat, Chunk, Reply
+from muxcore.core.outcomes import Fault
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import (
     Backend,
     BadReplyError,
-    Decoder,
     Failure,
-    HttpRequest,
     HttpResponse,
     ServerEvent,
 )
 from muxcore.shell.http.events import EventParser
+from muxcore.testing import junk
 from muxcore.testing.chats import CHATS
 from muxcore.testing.faults import FaultyPluginError, search
-from muxcore.testing.purity import watch
+from muxcore.testing.purity import Traced, run_untraced, trace
 from muxcore.testing.samples import OPENAI_SAMPLES, Row, Sample, failure_table
+from muxcore.testing.shapes import (
+    End,
+    fault_of_chunk,
+    fault_of_end,
+    fault_of_failure,
+    fault_of_request,
+)
 
 T = TypeVar("T")
 
@@ -47,49 +51,9 @@ ENDPOINTS = (
     Endpoint("near", "model-2", "local", wire=Wire("http://127.0.0.1:8080/v1/")),
 )
 CUT_EVENT = ServerEvent('{"id": "1", "choices": [{"index": 0, "del')
-
-STATUSES = (200, 302, 400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 503, 599)
-JUNK = (
-    b"",
-    b"{",
-    b"null",
-    b"7",
-    b'"text"',
-    b"[]",
-    b"[[{}]]",
-    b"{}",
-    b'{"error": null}',
-    b'{"error": [7]}',
-    b'{"error": {"message": 7, "code": {}}}',
-    b'{"choices": {"0": 7}}',
-    b"<html>\xff",
-    b"\x00\x1b[31m\r\n",
+ODD_EVENTS: SearchStrategy[str] = junk.ANSWERS.map(
+    lambda answer: answer.body.decode("utf-8", "replace")
 )
-ANSWERS = st.builds(
-    HttpResponse,
-    st.sampled_from(STATUSES),
-    st.dictionaries(
-        st.sampled_from(("retry-after", "retry-after-ms", "content-type", "x-odd")),
-        st.sampled_from(
-            ("", "3", "-1", "1e999", "nan", "Thu, 01 Jan 2026 00:00:09 GMT", "ÿ")
-        ),
-        max_size=2,
-    ),
-    st.binary(max_size=20)
-    | st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(("error", "message", "code", "choices", "delta", "detail")),
-                inner,
-                max_size=3,
-            )
-        ),
-        max_leaves=8,
-    ).map(lambda value: json.dumps(value).encode()),
-)
-"""Answers that no server ought to give; some do."""
 
 
 def check_backend(
@@ -103,30 +67,40 @@ def check_backend(
 
     `make` is its factory. A dialect whose answers have a shape of their own brings `samples`
     of them, and `failures` if even its refusals do. Raise a `FaultyPluginError`, with the
-    smallest case found, if it raises, is impure, classifies a refusal as something else,
-    takes half an answer for a whole one, or sends what it should not.
+    smallest case found, if the backend raises, is impure, misclassifies a refusal, accepts
+    half an answer as a whole one, or sends what it should not.
     """
     checked = _CheckedBackend(make)
     for endpoint in ENDPOINTS:
-        search(CHATS, lambda chat, at=endpoint: checked.request(at, chat), runs)  # type: ignore[misc]
+        search(CHATS, lambda chat, at=endpoint: checked.check_request(at, chat), runs)  # type: ignore[misc]
     for row in failure_table() if failures is None else failures:
-        checked.row(row)
-    for status, body in product(STATUSES, JUNK):
-        checked.junk(HttpResponse(status, {}, body))
-    search(ANSWERS, checked.junk, runs)
+        checked.check_row(row)
+    for status, body in product(junk.STATUSES, junk.BODIES):
+        checked.check_junk(HttpResponse(status, {}, body))
+    search(junk.ANSWERS, checked.check_junk, runs)
     for sample in samples:
-        checked.whole(sample)
-        checked.streamed(sample)
+        checked.check_reply(sample)
+        checked.check_stream(sample)
         search(
-            ANSWERS.map(lambda answer: answer.body.decode("utf-8", "replace")),
-            lambda data, after=sample: checked.odd_event(after, data),  # type: ignore[misc]
+            ODD_EVENTS,
+            lambda data, of=sample: checked.check_odd_event(of, data),  # type: ignore[misc]
             runs,
         )
 
 
 @frozen
-class _Outcome:
-    """What came of a stream: what had arrived, whether it is whole, and what was raised."""
+class _Fed:
+    """What a decoder made of one event. `error` is how it rejected the event, if it did."""
+
+    event: ServerEvent
+    chunks: list[Chunk]
+    end: End
+    error: BadReplyError | None = None
+
+
+@frozen
+class _Decoded:
+    """What came of a stream: the reply so far, whether it is whole, and what was raised."""
 
     reply: Reply
     done: bool
@@ -134,100 +108,97 @@ class _Outcome:
 
 
 class _CheckedBackend:
-    """A backend under test: each thing is asked of it twice, and each answer judged."""
+    """A backend under test. Two of it are asked everything, and each answer is judged."""
 
     def __init__(self, make: Callable[[], Backend]) -> None:
         self._backend = make()
         self._another = make()
         self._name = f"{type(self._backend).__module__}.{type(self._backend).__qualname__}"
 
-    def request(self, endpoint: Endpoint, chat: Chat) -> None:
+    def check_request(self, endpoint: Endpoint, chat: Chat) -> None:
         before = copy.deepcopy(chat)
         case = f"request({endpoint.alias}, {chat!r})"
-        # Only one is given the chat itself: the other must not suffer from what that does.
+        # Only one gets the chat itself: what it changes there must not reach the other.
         given = iter((chat, copy.deepcopy(chat)))
         request = self._ask(lambda one: one.request(endpoint, next(given)), case)
         if chat != before:
             raise self._fault(case, "it changes the chat it was given")
-        if not isinstance(request, HttpRequest):
-            raise self._fault(case, f"it returns {request!r}, expected an HttpRequest")
-        if fault := _fault_of_request(request, endpoint):
+        if fault := fault_of_request(request, endpoint):
             raise self._fault(case, fault)
 
-    def row(self, row: Row) -> None:
-        case = f"the failure table's {row.name}, {_describe_attempt(row.answer)}"
-        failure = self._failure(row.answer, case)
+    def check_row(self, row: Row) -> None:
+        case = f"the failure table's {row.name}, {_describe_answer(row.answer)}"
+        failure = self._classify(row.answer, case)
         if failure.kind not in row.kinds:
             expected = " or ".join(str(kind) for kind in row.kinds)
-            text = f'it is taken for "{failure.kind}", expected "{expected}"'
+            text = f'it is classified as "{failure.kind}", expected "{expected}"'
             raise self._fault(case, text)
 
-    def junk(self, answer: HttpResponse) -> None:
-        """See that no bytes make it raise what it should not."""
-        case = _describe_attempt(answer)
-        self._judged(self._ask(lambda one: one.failure(answer, NOW), case), case)
-        self._reply(HttpResponse(200, answer.headers, answer.body), case)
+    def check_junk(self, answer: HttpResponse) -> None:
+        """Check that it raises nothing but `BadReplyError`, whatever the bytes."""
+        case = _describe_answer(answer)
+        self._failure(answer, case)
+        self._reply(HttpResponse(HTTPStatus.OK, answer.headers, answer.body), case)
 
-    def whole(self, sample: Sample) -> None:
+    def check_reply(self, sample: Sample) -> None:
+        """Decode a whole answer, and reject it when it is cut after any of its bytes."""
         case = f"the reply of the sample {sample.name!r}"
-        reply = self._reply(HttpResponse(200, {}, sample.reply), case)
+        reply = self._reply(HttpResponse(HTTPStatus.OK, {}, sample.reply), case)
         if isinstance(reply, BadReplyError):
-            raise self._fault(case, f"it refuses it: {reply}")
-        self._expect(sample, reply, case)
+            raise self._fault(case, f"it rejects it: {reply}")
+        self._compare(sample, reply, case)
         for length in range(len(sample.reply)):
             part = sample.reply[:length]
-            if isinstance(self._reply(HttpResponse(200, {}, part), case), Reply):
-                text = f"cut after {length} bytes, it is taken for a whole answer"
+            answer = HttpResponse(HTTPStatus.OK, {}, part)
+            if isinstance(self._reply(answer, case), Reply):
+                text = f"cut after {length} bytes, it is accepted as a whole answer"
                 raise self._fault(f"{case}, {part[-60:]!r}", text)
 
-    def streamed(self, sample: Sample) -> None:
+    def check_stream(self, sample: Sample) -> None:
         """Cut a stream after every event, put an error there, and mix two streams.
 
-        One that is cut within an event comes to the same: the shell's parser keeps half ones.
+        A cut within an event is the same case: the shell's parser keeps half events back.
         """
         case = f"the stream of the sample {sample.name!r}"
-        whole = self._feed(self._events(sample.stream), case)
+        events = _events(sample.stream)
+        whole = self._decode(events, case)
         if whole.error is not None:
-            raise self._fault(case, f"it refuses it: {whole.error}")
+            raise self._fault(case, f"it rejects it: {whole.error}")
         if not whole.done:
             raise self._fault(case, "it is not `done` at its end")
-        self._expect(sample, whole.reply, case)
-        events = self._events(sample.stream)
-        self._never_whole_too_soon(sample, events, whole.reply)
-        self._told_of_errors(sample, events)
-        self._apart(sample, events, whole.reply)
+        self._compare(sample, whole.reply, case)
+        may_fail = True
+        for count in range(len(events)):
+            cut = self._decode(events[:count], f"{case}, cut after {count} events")
+            if cut.done and cut.reply.message != whole.reply.message:
+                text = f"it is `done` with {cut.reply.message!r}, but more was to come"
+                raise self._fault(f"{case}, cut after {count} events", text)
+            # A stream that is done may ignore what follows.
+            may_fail = may_fail and not cut.done
+            if may_fail:
+                self._check_error_events(sample, events[:count])
+        self._check_two_streams(sample, events, whole.reply)
 
-    def odd_event(self, sample: Sample, data: str) -> None:
-        """See that no event makes it raise what it should not."""
+    def check_odd_event(self, sample: Sample, data: str) -> None:
+        """Check that it raises nothing but `BadReplyError`, whatever the event."""
         case = f"the sample {sample.name!r} with the event {data!r} in the middle"
-        events = self._events(sample.stream)
+        events = _events(sample.stream)
         middle = len(events) // 2
-        self._feed([*events[:middle], ServerEvent(data), *events[middle:]], case)
+        self._decode([*events[:middle], ServerEvent(data), *events[middle:]], case)
 
-    def _never_whole_too_soon(
+    def _check_error_events(self, sample: Sample, before: Sequence[ServerEvent]) -> None:
+        (error,) = _events(sample.error)
+        for event, what in ((error, "error"), (CUT_EVENT, "cut")):
+            case = (
+                f"the sample {sample.name!r} with a {what} event after {len(before)} events"
+            )
+            if self._decode([*before, event], case).error is None:
+                raise self._fault(case, f"{event.data!r} raises no BadReplyError")
+
+    def _check_two_streams(
         self, sample: Sample, events: Sequence[ServerEvent], whole: Reply
     ) -> None:
-        for count in range(len(events)):
-            case = f"the stream of the sample {sample.name!r}, cut after {count} events"
-            cut = self._feed(events[:count], case)
-            if cut.done and cut.reply.message != whole.message:
-                text = f"it is `done` with {cut.reply.message!r}, but more was to come"
-                raise self._fault(case, text)
-
-    def _told_of_errors(self, sample: Sample, events: Sequence[ServerEvent]) -> None:
-        (error,) = self._events(sample.error)
-        for count in range(len(events)):
-            if self._feed(events[:count], "").done:
-                break
-            for event, what in ((error, "error"), (CUT_EVENT, "cut")):
-                case = (
-                    f"the sample {sample.name!r} with a {what} event after {count} events"
-                )
-                if self._feed([*events[:count], event], case).error is None:
-                    raise self._fault(case, f"{event.data!r} raises no BadReplyError")
-
-    def _apart(self, sample: Sample, events: Sequence[ServerEvent], whole: Reply) -> None:
-        """Decode two streams of one backend at once: neither may show in the other."""
+        """Decode two streams of one backend at once: neither may affect the other."""
         streams = [(self._backend.stream(ENDPOINTS[0]), Assembler()) for _ in range(2)]
         for event in events:
             for decoder, assembler in streams:
@@ -235,66 +206,55 @@ class _CheckedBackend:
                     assembler.add(chunk)
         if any(assembler.reply() != whole for _, assembler in streams):
             case = f"two streams of the sample {sample.name!r} at once"
-            raise self._fault(case, "what comes of one differs from what comes of it alone")
+            raise self._fault(case, "each differs from the same stream alone")
 
-    def _feed(self, events: Sequence[ServerEvent], case: str) -> _Outcome:
-        """Decode events, up to the first that raises; judge all that comes of them."""
-        outcome = self._ask(lambda one: self._decode(one, events, case), case)
-        if isinstance(outcome, BadReplyError):
-            # Cannot be: `_decode` catches it.
-            raise self._fault(case, f"making the decoder raises {outcome}")
-        return outcome
-
-    def _decode(
-        self, backend: Backend, events: Sequence[ServerEvent], case: str
-    ) -> _Outcome:
-        decoder = backend.stream(ENDPOINTS[0])
+    def _decode(self, events: Sequence[ServerEvent], case: str) -> _Decoded:
+        """Decode events up to the first that is rejected, and judge what comes of them."""
+        result = self._ask(lambda one: _feed(one, events), case)
+        if isinstance(result, BadReplyError):
+            raise self._fault(case, f"making the decoder raises {result}")
+        end, fed = result
+        error = None
         assembler = Assembler()
-        for event in events:
-            before = decoder.done, decoder.ended
-            try:
-                for chunk in decoder.feed(event):
-                    if fault := _fault_of_chunk(chunk):
-                        raise self._fault(f"{case}, {event!r}", fault)
-                    assembler.add(chunk)
-            except BadReplyError as error:
-                return _Outcome(assembler.reply(), decoder.done, error)
-            if fault := _fault_of_end(before, decoder):
-                raise self._fault(f"{case}, {event!r}", fault)
-        return _Outcome(assembler.reply(), decoder.done)
+        for each in fed:
+            before, end, error = end, each.end, each.error
+            for chunk in each.chunks:
+                if fault := fault_of_chunk(chunk):
+                    raise self._fault(f"{case}, {each.event!r}", fault)
+                assembler.add(chunk)
+            if error is None and (fault := fault_of_end(before, end)):
+                raise self._fault(f"{case}, {each.event!r}", fault)
+        return _Decoded(assembler.reply(), end[0] is True, error)
 
-    def _failure(self, answer: HttpResponse, case: str) -> Failure:
-        """Return what the shell would make of this answer, by the way that it would go."""
-        if answer.status != 200:  # noqa: PLR2004
-            return self._judged(self._ask(lambda one: one.failure(answer, NOW), case), case)
+    def _classify(self, answer: HttpResponse, case: str) -> Failure:
+        """Return the failure that the shell would get for this answer, and the way it does."""
+        if answer.status != HTTPStatus.OK:
+            return self._failure(answer, case)
         reply = self._reply(answer, case)
         if isinstance(reply, Reply):
-            raise self._fault(case, f"it is taken for an answer: {reply!r}")
+            raise self._fault(case, f"it is accepted as an answer: {reply!r}")
         return reply.failure or Failure(Fault.TRANSIENT, message=str(reply))
 
     def _reply(self, answer: HttpResponse, case: str) -> Reply | BadReplyError:
         reply = self._ask(lambda one: one.reply(ENDPOINTS[0], answer), case)
         if isinstance(reply, BadReplyError):
             if reply.failure is not None:
-                self._judged(reply.failure, case)
+                self._judge_failure(reply.failure, case)
         elif not isinstance(reply, Reply):
             raise self._fault(case, f"it returns {reply!r}, expected a Reply")
         return reply
 
-    def _judged(self, failure: object, case: str) -> Failure:
-        if not isinstance(failure, Failure):
-            raise self._fault(case, f"it returns {failure!r}, expected a Failure")
-        if not isinstance(failure.kind, Limit | Fault | Refusal):
-            raise self._fault(case, f"its kind is {failure.kind!r}, expected a Kind")
-        hint = failure.hint
-        if hint is not None and not (isinstance(hint, timedelta) and hint >= timedelta()):
-            raise self._fault(case, f"its hint is {hint!r}, expected a time from now on")
-        if _steers(failure.message):
-            text = f"its message is {failure.message!r}, which is not fit to be shown"
-            raise self._fault(case, text)
-        return failure
+    def _failure(self, answer: HttpResponse, case: str) -> Failure:
+        return self._judge_failure(
+            self._ask(lambda one: one.failure(answer, NOW), case), case
+        )
 
-    def _expect(self, sample: Sample, reply: Reply, case: str) -> None:
+    def _judge_failure(self, failure: object, case: str) -> Failure:
+        if fault := fault_of_failure(failure):
+            raise self._fault(case, fault)
+        return cast("Failure", failure)
+
+    def _compare(self, sample: Sample, reply: Reply, case: str) -> None:
         for name, value in sample.message.items():
             if reply.message.get(name) != value:
                 text = f"its {name} is {reply.message.get(name)!r}, expected {value!r}"
@@ -304,104 +264,56 @@ class _CheckedBackend:
             raise self._fault(case, f"{text}, expected {sample.finish_reason!r}")
 
     def _ask(self, ask: Callable[[Backend], T], case: str) -> T | BadReplyError:
-        """Ask twice, of two backends, and compare; return what it gave, or a bad reply."""
-        watched = watch(lambda: ask(self._backend))
-        again = watch(lambda: ask(self._another))
-        if isinstance(watched.error, FaultyPluginError):
-            raise watched.error
-        if watched.error is not None and not isinstance(watched.error, BadReplyError):
-            error = f"{type(watched.error).__name__}: {watched.error}"
-            raise self._fault(case, f"it raises {error}")
-        if watched.effect:
-            raise self._fault(case, f"it is impure: it {watched.effect}")
-        if _describe_outcome(watched) != _describe_outcome(again):
-            text = f"asked again, it gives {_describe_outcome(again)} instead of {_describe_outcome(watched)}"
-            raise self._fault(case, f"it is impure: {text}")
-        return watched.error or cast("T", watched.value)
+        """Ask two backends and compare; return what the first returned, or its bad reply.
 
-    def _events(self, stream: bytes) -> list[ServerEvent]:
-        return EventParser().feed(stream)
+        Only the first runs under the hook: the second is there to be compared with.
+        """
+        first = trace(lambda: ask(self._backend))
+        second = run_untraced(lambda: ask(self._another))
+        if first.error is not None and not isinstance(first.error, BadReplyError):
+            error = f"{type(first.error).__name__}: {first.error}"
+            raise self._fault(case, f"it raises {error}")
+        if first.effect:
+            raise self._fault(case, f"it is impure: it {first.effect}")
+        result, again = _describe_result(first), _describe_result(second)
+        if result != again:
+            text = f"asked again, it returns {again} instead of {result}"
+            raise self._fault(case, f"it is impure: {text}")
+        return first.error or cast("T", first.value)
 
     def _fault(self, case: str, text: str) -> FaultyPluginError:
         return FaultyPluginError(f"{self._name}: {text}\nwith {case}")
 
 
-def _describe_outcome(watched: Any) -> str:
-    error = watched.error
-    return repr(watched.value) if error is None else f"{type(error).__name__}: {error}"
+def _feed(backend: Backend, events: Sequence[ServerEvent]) -> tuple[End, list[_Fed]]:
+    """Return the state of a new decoder, and what it made of each event."""
+    decoder = backend.stream(ENDPOINTS[0])
+    start = decoder.done, decoder.ended
+    fed = []
+    for event in events:
+        chunks: list[Chunk] = []
+        error = None
+        try:
+            # One by one: a generator may yield some before it raises.
+            for chunk in decoder.feed(event):
+                chunks.append(chunk)  # noqa: PERF402
+        except BadReplyError as rejection:
+            error = rejection
+        fed.append(_Fed(event, chunks, (decoder.done, decoder.ended), error))
+        if error is not None:
+            break
+    return start, fed
 
 
-def _fault_of_request(request: HttpRequest, endpoint: Endpoint) -> str:
-    """Say what of a request must not be sent; "" if nothing."""
-    own, asked = urlsplit(endpoint.wire.api_base), urlsplit(request.url)
-    if (own.scheme, own.netloc) != (asked.scheme, asked.netloc):
-        return f"it goes to {request.url}, not to the endpoint's own host"
-    if not isinstance(request.body, bytes):
-        return f"its body is a {type(request.body).__name__}, expected bytes"
-    for name, value in request.headers.items():
-        if not (isinstance(name, str) and isinstance(value, str)):
-            return f"its header {name!r}: {value!r} is no text"
-        if _steers(name + value):
-            return f"its header {name!r}: {value!r} cannot be sent"
-    names = {name.lower() for name in request.headers}
-    key_header = request.key_header
-    if key_header is not None and key_header.name.lower() in names:
-        return f"it fills the header {key_header.name}, which is the shell's to fill"
-    return ""
+def _events(stream: bytes) -> list[ServerEvent]:
+    return EventParser().feed(stream)
 
 
-def _steers(text: str) -> bool:
-    """Whether it holds what ends lines, or steers terminals."""
-    return any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+def _describe_result(traced: Traced[Any]) -> str:
+    error = traced.error
+    return repr(traced.value) if error is None else f"{type(error).__name__}: {error}"
 
 
-def _fault_of_chunk(chunk: object) -> str:
-    """Say what is wrong with the shape of a chunk; "" if nothing."""
-    if not isinstance(chunk, Chunk):
-        return f"it gives {chunk!r}, expected a Chunk"
-    choices = chunk.raw.get("choices")
-    if not isinstance(choices, list):
-        return f"it gives a chunk without a list of choices: {chunk.raw!r}"
-    for choice in choices:
-        if not isinstance(choice, dict) or not isinstance(choice.get("delta"), dict):
-            return f"it gives a choice without a delta: {chunk.raw!r}"
-    return _fault_of_deltas(choices)
-
-
-def _fault_of_deltas(choices: Sequence[Json]) -> str:
-    for delta in (choice["delta"] for choice in choices):
-        for name in ("content", "reasoning_content"):
-            if not isinstance(delta.get(name), str | None):
-                return f"it gives a delta whose {name} is no text: {delta!r}"
-        if fault := _fault_of_calls(delta.get("tool_calls")):
-            return f"{fault}: {delta!r}"
-    return ""
-
-
-def _fault_of_calls(calls: object) -> str:
-    if calls is None:
-        return ""
-    if not isinstance(calls, list):
-        return "it gives tool calls that are no list"
-    for call in calls:
-        function = call.get("function")
-        if not isinstance(call.get("index"), int) or not isinstance(function, dict):
-            return "it gives a piece of a tool call without an index or a function"
-        if not isinstance(function.get("arguments"), str | None):
-            return "it gives a tool call whose arguments are no text"
-    return ""
-
-
-def _fault_of_end(before: tuple[object, object], decoder: Decoder) -> str:
-    after = decoder.done, decoder.ended
-    for name, earlier, later in zip(("done", "ended"), before, after, strict=True):
-        if type(later) is not bool:
-            return f"its `{name}` is {later!r}, expected True or False"
-        if earlier and not later:
-            return f"its `{name}` was True before, and is False again"
-    return ""
-
-
-def _describe_attempt(answer: HttpResponse) -> str:
+def _describe_answer(answer: HttpResponse) -> str:
     headers = f" {dict(answer.headers)}" if answer.headers else ""
     return f"HTTP {answer.status}{headers} {answer.body!r}"

@@ -1,4 +1,4 @@
-"""What is wrong with a plugin, and what is looked for with hypothesis."""
+"""Search made-up cases for a fault of a plugin, with hypothesis."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ T = TypeVar("T")
 
 
 class FaultyPluginError(AssertionError):
-    """A mode or backend does not keep what it must. The text holds the smallest case found."""
+    """A mode or backend breaks its contract. The text holds the smallest case found."""
 
 
 def search(cases: SearchStrategy[T], check: Callable[[T], None], runs: int) -> None:
     """Check many cases; raise the `FaultyPluginError` of the smallest one that fails.
 
-    The cases are the same every time for the same code, so what is found once is found again.
+    The same code gets the same cases each time, so a fault that is found once is found again.
     """
     found: list[FaultyPluginError] = []
 
-    def watched(case: T) -> None:
+    def run_case(case: T) -> None:
         try:
             check(case)
         except FaultyPluginError as fault:
             found.append(fault)
             raise
 
-    looked_for = settings(
+    run_all = settings(
         max_examples=runs,
         database=None,
         derandomize=True,
@@ -40,17 +40,17 @@ def search(cases: SearchStrategy[T], check: Callable[[T], None], runs: int) -> N
         phases=(Phase.generate, Phase.shrink),
         verbosity=Verbosity.quiet,
         print_blob=False,
-    )(given(cases)(watched))
+    )(given(cases)(run_case))
     fault = None
     try:
-        looked_for()
+        run_all()
     except FaultyPluginError as smallest:
         fault = str(smallest)
     except Flaky:
-        # It fails now and then for the same case: what was seen last is small enough.
+        # The same case fails only sometimes: the last fault seen is small enough.
         fault = (
             f"{found[-1]}\n(but not each time: it is not a function of what it is shown)"
         )
     if fault is not None:
-        # Raised out here, without the search in its traceback.
+        # Raised here, so that the traceback does not show the search.
         raise FaultyPluginError(fault)

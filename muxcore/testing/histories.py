@@ -1,4 +1,4 @@
-"""Made-up histories of a pool: who is in it, and what happens to it, step by step."""
+"""Made-up histories of a pool: its endpoints, and what happens to them, step by step."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ ALIASES = "abcdef"
 PASSED = tuple(
     timedelta(seconds=seconds) for seconds in (0, 0.001, 1, 10, 61, 400, 90_000, -5)
 )
-"""Seconds between two steps: none, a cooldown's worth, days; and a clock that is set back."""
+"""Time between two steps: none, a cooldown's length, a day, and a clock that is set back."""
 
-HAPPENINGS: tuple[Responding | End, ...] = (
+OUTCOMES: tuple[Responding | End, ...] = (
     Succeeded("", 0, 1200, 0, 300, timedelta(milliseconds=400)),
     Succeeded("", 0, 90_000, 80_000, 20, timedelta(seconds=9)),
     Succeeded("", 0),
@@ -42,12 +42,12 @@ HAPPENINGS: tuple[Responding | End, ...] = (
     RateLimited("", 0, hint=timedelta(seconds=7)),
     *(Rejected("", 0, kind) for kind in Refusal),
 )
-"""What may come of an attempt; its alias and number are filled in when it does."""
+"""What may come of an attempt. Its alias and number are filled in later."""
 
 
 @frozen
 class CallMade:
-    """A call comes. `tried` are places in the pool, not all of which there need to be."""
+    """A new call. `tried` are places in the pool; those beyond its end are ignored."""
 
     conversation: str | None = None
     new_turn: bool = True
@@ -65,30 +65,30 @@ class CallMade:
 
 
 @frozen
-class Happened:
-    """Something comes of an attempt under way: the `which`-th, counted round and round."""
+class AttemptEvent:
+    """An outcome of an attempt under way: the `which`-th, modulo their number."""
 
     which: int
-    what: Responding | End
+    outcome: Responding | End
 
 
 @frozen
 class HistoryStep:
     passed: timedelta
-    event: CallMade | Happened
+    event: CallMade | AttemptEvent
 
 
 @frozen
 class History:
-    """A pool and what happens to it."""
+    """A pool and its steps."""
 
     pool: tuple[Endpoint, ...]
     policy: Policy
     steps: tuple[HistoryStep, ...]
 
 
-def describe_history(endpoint: Endpoint) -> str:
-    """Name an endpoint with what sets it apart."""
+def describe_endpoint(endpoint: Endpoint) -> str:
+    """Return the alias of an endpoint, with its settings that are not the default."""
     facts = [
         f"{field} {value:g}"
         for field, value, usual in (
@@ -120,8 +120,8 @@ def _endpoint(facts: tuple[int, int | None, bool, int | None, float, float]) -> 
     )
 
 
-def _named(pool: list[Endpoint]) -> tuple[Endpoint, ...]:
-    # The first is a primary, as a config sees to.
+def _with_aliases(pool: list[Endpoint]) -> tuple[Endpoint, ...]:
+    # The first is a primary, as every config demands.
     return tuple(
         Endpoint(
             alias,
@@ -149,7 +149,7 @@ POOLS = st.lists(
     ).map(_endpoint),
     min_size=1,
     max_size=MOST_MODELS,
-).map(_named)
+).map(_with_aliases)
 
 POLICIES = st.sampled_from([Policy(sticky=sticky) for sticky in Sticky])
 
@@ -160,9 +160,12 @@ CALLS = st.builds(
     st.sampled_from((None, 10, 20_000, 500_000)),
     st.sampled_from(((), (), (0,), (1,), (0, 1))),
 )
-HAPPENED = st.builds(Happened, st.integers(0, MOST_STEPS - 1), st.sampled_from(HAPPENINGS))
+ATTEMPT_EVENTS = st.builds(
+    AttemptEvent, st.integers(0, MOST_STEPS - 1), st.sampled_from(OUTCOMES)
+)
 STEPS = st.lists(
-    st.builds(HistoryStep, st.sampled_from(PASSED), CALLS | HAPPENED), max_size=MOST_STEPS
+    st.builds(HistoryStep, st.sampled_from(PASSED), CALLS | ATTEMPT_EVENTS),
+    max_size=MOST_STEPS,
 ).map(tuple)
-# In this order the smallest case found is smaller.
+# Hypothesis shrinks in this order: so the smallest case is smaller.
 HISTORIES = st.builds(History, policy=POLICIES, steps=STEPS, pool=POOLS)

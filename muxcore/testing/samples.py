@@ -1,4 +1,4 @@
-"""What servers say: good answers in the dialect of OpenAI, and refusals of many a provider."""
+"""Recorded answers: good ones in the dialect of OpenAI, and refusals of many providers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ERROR_EVENT = b'data: {"error": {"message": "The server had an error", "code": 5
 
 @frozen
 class Sample:
-    """One answer of a server, in the bytes of its dialect, and what they come to.
+    """One answer of a server, in the bytes of its dialect, and the reply it stands for.
 
-    `reply` is its body when it comes whole, `stream` when it comes as server-sent events,
-    and `error` an event by which such a stream reports an error. `message` has the members
+    `reply` is the body of the whole answer, `stream` the same answer as server-sent events,
+    and `error` an event that reports an error in such a stream. `message` has the members
     that the message must have either way: `content`, `reasoning_content`, `tool_calls`.
     """
 
@@ -35,7 +35,7 @@ class Sample:
 
 @frozen
 class Row:
-    """One row of the failure table: an answer, and the kinds that it may be taken for."""
+    """One row of the failure table: an answer, and the kinds that it may be classified as."""
 
     name: str
     answer: HttpResponse = field(repr=False)
@@ -43,7 +43,7 @@ class Row:
 
 
 def failure_table() -> tuple[Row, ...]:
-    """Return refusals and broken answers of many providers, each with its class."""
+    """Return refusals and broken answers of many providers, each with its kinds."""
     text = resources.files(__package__).joinpath("answers.json").read_text("utf-8")
     return tuple(_row(**facts) for facts in json.loads(text))
 
@@ -61,7 +61,7 @@ def _kind(value: str) -> Kind:
 
 
 def _openai(name: str, message: Json, finish_reason: str, *deltas: Json) -> Sample:
-    """Make a sample of a message and of the deltas that it is streamed in."""
+    """Make a sample from a message and the deltas that stream it."""
     head: Json = {"id": "chatcmpl-1", "created": 1767225600, "model": "model-1"}
     usage = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}
     reply = {
@@ -135,4 +135,4 @@ OPENAI_SAMPLES: tuple[Sample, ...] = (
         {"tool_calls": [_piece(1, "{}")]},
     ),
 )
-"""What most servers send. A dialect of another shape has samples of its own."""
+"""What most servers send. A dialect of another shape needs samples of its own."""

@@ -1,4 +1,4 @@
-"""The kit finds each kind of fault that a backend may have, and passes the built-in ones."""
+"""`check_backend` finds each kind of fault that a backend may have, and passes the built-in ones."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_the_built_in_ones_pass(name: str) -> None:
+def test_the_built_in_backends_pass(name: str) -> None:
     check_backend(BACKENDS[name], samples=SAMPLES.get(name, OPENAI_SAMPLES))
 
 
-def told(make: Callable[[], Any], **more: Any) -> str:
+def fault_found(make: Callable[[], Any], **more: Any) -> str:
     with pytest.raises(FaultyPluginError) as caught:
         check_backend(make, **{"runs": 40, **more})
     return str(caught.value)
@@ -147,15 +147,15 @@ REQUESTS: dict[str, tuple[Callable[[Endpoint, Chat, HttpRequest], Any], str]] = 
     "text": (lambda e, c, r: changed(r, body="{}"), "its body is a str, expected bytes"),
     "a number": (
         lambda e, c, r: changed(r, headers={"x": 1}),
-        "its header 'x': 1 is no text",
+        "its header 'x': 1 is not text",
     ),
     "a line end": (
         lambda e, c, r: evolve(r, headers={"x": "a\r\nb: c"}),
-        "its header 'x': 'a\\r\\nb: c' cannot be sent",
+        "its header 'x': 'a\\r\\nb: c' has control characters",
     ),
     "a key": (
         lambda e, c, r: evolve(r, headers={"authorization": "Bearer x"}),
-        "it fills the header Authorization, which is the shell's to fill",
+        "it sets the header Authorization, which the shell sets",
     ),
     "the time": (
         lambda e, c, r: evolve(r, headers={"x": str(time.time())}),
@@ -165,11 +165,11 @@ REQUESTS: dict[str, tuple[Callable[[Endpoint, Chat, HttpRequest], Any], str]] = 
 
 
 @pytest.mark.parametrize(("change", "fault"), REQUESTS.values(), ids=REQUESTS)
-def test_a_faulty_request(change: Any, fault: str) -> None:
-    assert fault in told(requesting(change))
+def test_a_faulty_request_is_found(change: Any, fault: str) -> None:
+    assert fault in fault_found(requesting(change))
 
 
-def test_a_count_of_ones_own() -> None:
+def test_a_backend_with_a_count_of_its_own_is_impure() -> None:
     made: list[object] = []
 
     class Planted(Generic):
@@ -177,8 +177,8 @@ def test_a_count_of_ones_own() -> None:
             made.append(chat)
             return evolve(super().request(endpoint, chat), headers={"x": str(len(made))})
 
-    text = told(Planted)
-    assert "it is impure: asked again, it gives HttpRequest(" in text
+    text = fault_found(Planted)
+    assert "it is impure: asked again, it returns HttpRequest(" in text
     assert "with request(distant, Chat(" in text
 
 
@@ -200,9 +200,9 @@ def junk_raises(answer: HttpResponse, failure: Failure) -> Failure:
 FAILURES: dict[str, tuple[Callable[[HttpResponse, Failure], Any], str]] = {
     "a quota for a rate": (
         lambda a, f: evolve(f, kind=Limit.RATE) if f.kind is Limit.QUOTA else f,
-        'it is taken for "rate limited", expected "quota spent"',
+        'it is classified as "rate limited", expected "quota spent"',
     ),
-    "all transient": (lambda a, f: Failure(Fault.TRANSIENT), 'it is taken for "error"'),
+    "all transient": (lambda a, f: Failure(Fault.TRANSIENT), 'it is classified as "error"'),
     "no failure": (lambda a, f: None, "it returns None, expected a Failure"),
     "no kind": (
         lambda a, f: changed(f, kind="error"),
@@ -210,20 +210,20 @@ FAILURES: dict[str, tuple[Callable[[HttpResponse, Failure], Any], str]] = {
     ),
     "a hint in the past": (
         lambda a, f: evolve(f, hint=timedelta(seconds=-1)),
-        "expected a time from now on",
+        "expected a timedelta of zero or more",
     ),
     "a hint in seconds": (lambda a, f: changed(f, hint=3.0), "its hint is 3.0"),
     "a message in colours": (
         lambda a, f: evolve(f, message="\x1b[31mred"),
-        "which is not fit to be shown",
+        "has control characters",
     ),
     "junk raises": (junk_raises, "it raises "),
 }
 
 
 @pytest.mark.parametrize(("change", "fault"), FAILURES.values(), ids=FAILURES)
-def test_a_faulty_failure(change: Any, fault: str) -> None:
-    assert fault in told(failing(change), runs=100)
+def test_a_faulty_failure_is_found(change: Any, fault: str) -> None:
+    assert fault in fault_found(failing(change), runs=100)
 
 
 def replying(
@@ -256,14 +256,14 @@ def without_failure(answer: HttpResponse, reply: Callable[[], Reply]) -> Reply:
 REPLIES: dict[str, tuple[Callable[[HttpResponse, Callable[[], Reply]], Any], str]] = {
     "no error": (
         lambda a, r: Reply({"role": "assistant"}),
-        "it is taken for an answer: Reply(",
+        "it is accepted as an answer: Reply(",
     ),
     "raw": (lambda a, r: r() and {}, "it returns {}, expected a Reply"),
     "refuses": (
         lambda a, r: r() and (_ for _ in ()).throw(BadReplyError("no")),
-        "it refuses it: no",
+        "it rejects it: no",
     ),
-    "half": (half, "it is taken for a whole answer"),
+    "half": (half, "it is accepted as a whole answer"),
     "other words": (
         lambda a, r: evolve(r(), message={"role": "assistant", "content": "x"}),
         "its content is 'x', expected 'Grüße, 世界 👋'",
@@ -272,13 +272,13 @@ REPLIES: dict[str, tuple[Callable[[HttpResponse, Callable[[], Reply]], Any], str
         lambda a, r: evolve(r(), finish_reason="length"),
         "it finishes with 'length', expected 'stop'",
     ),
-    "no words for a refusal": (without_failure, 'it is taken for "error", expected'),
+    "no words for a refusal": (without_failure, 'it is classified as "error", expected'),
 }
 
 
 @pytest.mark.parametrize(("change", "fault"), REPLIES.values(), ids=REPLIES)
-def test_a_faulty_reply(change: Any, fault: str) -> None:
-    assert fault in told(replying(change))
+def test_a_faulty_reply_is_found(change: Any, fault: str) -> None:
+    assert fault in fault_found(replying(change))
 
 
 # --- streams -------------------------------------------------------------------------------
@@ -355,31 +355,35 @@ STREAMS: dict[str, tuple[type[GenericDecoder], str]] = {
     "never done": (Doubts, "it is not `done` at its end"),
     "done by words": (Says, "its `done` is 'yes', expected True or False"),
     "done no more": (Forgets, "its `done` was True before, and is False again"),
-    "refuses": (Refuses, "it refuses it: not today"),
+    "refuses": (Refuses, "it rejects it: not today"),
     "raises what it should not": (Raises, "it raises JSONDecodeError"),
     "says all twice": (Doubles, "its content is 'GrüGrüße"),
-    "no chunk": (giving("text"), "it gives 'text', expected a Chunk"),
-    "no choices": (giving({"id": "1"}), "it gives a chunk without a list of choices"),
-    "no delta": (giving({"choices": [{}]}), "it gives a choice without a delta"),
-    "no text": (with_delta(content=["a"]), "it gives a delta whose content is no text"),
-    "no list": (with_delta(tool_calls={"a": 1}), "it gives tool calls that are no list"),
+    "no chunk": (giving("text"), "it yields 'text', expected a Chunk"),
+    "no choices": (giving({"id": "1"}), "it yields a chunk without a list of choices"),
+    "no delta": (giving({"choices": [{}]}), "it yields a choice without a delta"),
+    "no text": (with_delta(content=["a"]), "it yields a delta whose content is not text"),
+    "no list": (
+        with_delta(tool_calls={"a": 1}),
+        "it yields tool calls that are not a list",
+    ),
     "no index": (
         with_delta(tool_calls=[{"function": {}}]),
         "without an index or a function",
     ),
+    "no piece": (with_delta(tool_calls=["a"]), "a tool call that is not an object"),
     "no arguments": (
         with_delta(tool_calls=[{"index": 0, "function": {"arguments": {}}}]),
-        "it gives a tool call whose arguments are no text",
+        "it yields a tool call whose arguments are not text",
     ),
 }
 
 
 @pytest.mark.parametrize(("decoder", "fault"), STREAMS.values(), ids=STREAMS)
-def test_a_faulty_stream(decoder: type[GenericDecoder], fault: str) -> None:
-    assert fault in told(decoding(decoder))
+def test_a_faulty_stream_is_found(decoder: type[GenericDecoder], fault: str) -> None:
+    assert fault in fault_found(decoding(decoder))
 
 
-def test_a_decoder_that_shares_what_it_knows() -> None:
+def test_a_decoder_that_shares_state_with_another_is_found() -> None:
     last: list[Any] = []
 
     class Forgetful(GenericDecoder):
@@ -395,34 +399,34 @@ def test_a_decoder_that_shares_what_it_knows() -> None:
             last.clear()
             return Forgetful(endpoint.wire)
 
-    assert "what comes of one differs from what comes of it alone" in told(Planted)
+    assert "each differs from the same stream alone" in fault_found(Planted)
 
 
-def test_a_decoder_that_cannot_be_made() -> None:
+def test_a_decoder_that_cannot_be_made_is_found() -> None:
     class Planted(Generic):
         def stream(self, endpoint: Endpoint) -> Decoder:
             raise BadReplyError("no streams here")
 
-    assert "making the decoder raises no streams here" in told(Planted)
+    assert "making the decoder raises no streams here" in fault_found(Planted)
 
 
 # --- samples -------------------------------------------------------------------------------
 
 
-def test_a_dialect_brings_its_own_samples() -> None:
+def test_a_dialect_may_have_its_own_samples() -> None:
     sample = OPENAI_SAMPLES[0]
     check_backend(Generic, samples=[sample], failures=[], runs=10)
     # A stream that says all with its last event.
     short = sample.stream.rpartition(b"\n\ndata: {")[0] + b"\n\n"
     check_backend(Generic, samples=[evolve(sample, stream=short)], failures=[], runs=10)
     wrong = evolve(sample, message={"content": "something else"})
-    assert "expected 'something else'" in told(Generic, samples=[wrong], failures=[])
+    assert "expected 'something else'" in fault_found(Generic, samples=[wrong], failures=[])
     silent = evolve(sample, error=b'data: {"choices": [], "sorry": true}\n\n')
-    assert "raises no BadReplyError" in told(Generic, samples=[silent], failures=[])
+    assert "raises no BadReplyError" in fault_found(Generic, samples=[silent], failures=[])
 
 
-def test_the_failure_table_is_as_large_as_the_recorded_one() -> None:
-    """All recorded answers are rows of it, with the same bytes."""
+def test_the_failure_table_holds_every_recorded_answer() -> None:
+    """Every recorded answer is a row, with the same bytes."""
     file = Path(__file__).parents[1] / "backends" / "failure_examples.json"
     rows = {row.name: row for row in failure_table()}
     for example in json.loads(file.read_text("utf-8")):
@@ -434,6 +438,6 @@ def test_the_failure_table_is_as_large_as_the_recorded_one() -> None:
     assert all(row.kinds for row in rows.values())
 
 
-def test_a_sample_is_told_by_its_name() -> None:
+def test_the_samples_are_named() -> None:
     assert [sample.name for sample in OPENAI_SAMPLES] == ["text", "reasoning", "tool calls"]
     assert isinstance(OPENAI_SAMPLES[0], Sample)
