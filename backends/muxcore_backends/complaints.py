@@ -12,6 +12,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from muxcore.core.text import one_line
+
 LONGEST_MESSAGE = 300
 LONGEST_READ = 4000
 """Characters of one text that are looked at: what matters stands in the first lines."""
@@ -56,16 +58,6 @@ INSIDE = (
 )
 """Members that hold more of the complaint, or are the whole of it as a text."""
 
-ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movement
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles, links
-    r"|\x1b[@-_]?"
-)
-UNSHOWABLE = re.compile(
-    r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # controls, but for those that are white space
-    r"\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"  # hidden, or run backwards
-    r"\ud800-\udfff]"  # halves of characters, which no encoder takes
-)
 TITLE = re.compile(r"<title[^>]{0,200}>([^<]*)", re.IGNORECASE)
 UNSEEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 TAG = re.compile(r"<[^>]*>?")
@@ -101,13 +93,8 @@ class _Found:
 
 
 def clean(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Make a text fit to be shown: one line, short, nothing that steers a terminal."""
-    # As nearly all are.
-    if len(text) <= longest and text.isprintable():
-        return " ".join(text.split())
-    text = ESCAPES.sub("", text[: LONGEST_READ * 2])
-    text = " ".join(UNSHOWABLE.sub("", text).split())
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+    """Make a text of a server safe to show: one line, short."""
+    return one_line(text[: LONGEST_READ * 2], longest)
 
 
 def read(body: bytes) -> Complaint:

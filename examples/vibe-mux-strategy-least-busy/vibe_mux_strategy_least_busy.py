@@ -17,6 +17,10 @@ class LeastBusy:
     by_weight: bool = False
     """Whether a model of weight 2 may have twice as many."""
 
+    @property
+    def uses_weight(self) -> bool:
+        return self.by_weight
+
     def pick(
         self, candidates: Sequence[Candidate], memory: object, call: Call, now: datetime
     ) -> tuple[Endpoint, object]:

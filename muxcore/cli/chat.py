@@ -8,7 +8,7 @@ import sys
 
 from muxcore.chat import AttemptReport, Reply
 from muxcore.cli.main import FAILED, WELL
-from muxcore.core.text import printable
+from muxcore.core.text import printable, printable_lines
 from muxcore.errors import StreamInterruptedError
 from muxcore.shell.call.multiplexer import Multiplexer
 
@@ -53,11 +53,6 @@ def answered_by(reply: Reply, *, verbose: bool) -> list[str]:
             if attempt.rewrites
         ]
     return lines
-
-
-def printable_lines(text: str) -> str:
-    """Keep line breaks and tabs, and nothing else that could steer a terminal."""
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 def _describe_attempt(attempt: AttemptReport) -> str:

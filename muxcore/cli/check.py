@@ -12,9 +12,9 @@ from muxcore import config as configuration
 from muxcore.cli import phase_report as phasing
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config
-from muxcore.config.resolve import WEIGHTLESS
 from muxcore.core.phases import PRESENT, Phase
 from muxcore.core.records import Endpoint
+from muxcore.core.strategy import uses_weight
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 
@@ -113,7 +113,7 @@ def _share_of(config: Config, endpoint: Endpoint) -> float:
 
 
 def _share(config: Config, endpoint: Endpoint) -> list[str]:
-    if config.strategy_name in WEIGHTLESS:
+    if not uses_weight(config.strategy):
         return []
     share = _share_of(config, endpoint)
     return [f"weight {endpoint.weight} ({share:.0%} of its tier)"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config.read import FILE_NAME, vibe_home
-from muxcore.core.text import printable
+from muxcore.core.text import printable, printable_lines
 from muxcore.gateway.discovery import (
     NotReachableError,
     Server,
@@ -53,8 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _markdown(server: Server) -> str:
     """Return the text of `/mux`, without what could steer a terminal."""
-    text = ask(server, "/status?format=markdown")
-    return "".join(c for c in text if c == "\n" or c.isprintable())
+    return printable_lines(ask(server, "/status?format=markdown"))
 
 
 def _nobody(config: Path) -> str:

@@ -1,58 +1,141 @@
-"""Finding the line of a key. tomli tells positions of syntax errors only.
+"""The line on which each value of a TOML text stands.
 
-A key is on the first line up to which the file, parsed alone, holds it. This is slow, so it
-is done only when there is something to report.
+tomli gives positions of syntax errors only, so this scans the text once more. It expects valid
+TOML: it finds places, and judges nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
 
 import tomli
 
 from muxcore.config.problems import KeyPath
 
-# What may be open at the end of a line: an array, an inline table, both, a long text.
-_CLOSINGS = ("", "\n]", "\n}", "\n}\n]", '"""', "'''")
+_BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_KEY = re.compile(r"""[ \t]*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*""")
+_SCALAR = re.compile(
+    r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}'
+    r"|'''(?:[^']|'{1,2}(?!'))*'{3,5}"
+    r'|"(?:[^"\\]|\\.)*"'
+    r"|'[^']*'"
+    r"|[^,\]}#\n]+",
+    re.DOTALL,
+)
 
 
-def line_of(path: KeyPath, text: str) -> int | None:
-    """Give the line of the value at `path`, or else of the nearest that holds it."""
-    while path:
-        if (line := _line_of(path, text)) is not None:
-            return line
+def lines_of(text: str) -> Mapping[KeyPath, int]:
+    """Return the line of each table, value and member of a list, counted from 1.
+
+    A table or list that stands in several places has the line of the first.
+    """
+    scan = _Scan(text)
+    scan.document()
+    lines, line, seen = {}, 1, 0
+    for path, offset in sorted(scan.offsets.items(), key=lambda item: item[1]):
+        line += text.count("\n", seen, offset)
+        lines[path], seen = line, offset
+    return lines
+
+
+def line_of(path: KeyPath, lines: Mapping[KeyPath, int]) -> int | None:
+    """Return the line of the value at `path`, or else of the nearest table that holds it."""
+    while path and path not in lines:
         path = path[:-1]
-    return None
+    return lines.get(path)
 
 
-def _line_of(path: KeyPath, text: str) -> int | None:
-    last = path[-1]
-    signs = [last] if isinstance(last, str) else ["[", "{"]
-    end = 0
-    # Not splitlines, which also splits where neither TOML nor an editor does.
-    for number, line in enumerate(text.split("\n"), start=1):
-        end += len(line) + 1
-        if any(sign in line for sign in signs) and _begins(path, text[:end]):
-            return number
-    return None
+class _Scan:
+    """A walk through a text: `at` is the next character, `offsets` is what was found."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.offsets: dict[KeyPath, int] = {}
+        # How many tables `[[path]]` has made so far, by the path without numbers.
+        self._counts: dict[KeyPath, int] = {}
+
+    def document(self) -> None:
+        table: KeyPath = ()
+        while self._skip_blank():
+            if self.text.startswith("[", self.at):
+                table = self._header()
+            else:
+                self._pair(table)
+
+    def _header(self) -> KeyPath:
+        start = self.at
+        brackets = 2 if self.text.startswith("[[", start) else 1
+        self.at += brackets
+        written = self._keys()
+        self.at += brackets
+        path: KeyPath = ()
+        for depth, key in enumerate(written, start=1):
+            path = (*path, key)
+            self.offsets.setdefault(path, start)
+            is_new = brackets > 1 and depth == len(written)
+            if is_new:
+                self._counts[path] = self._counts.get(path, 0) + 1
+            if count := self._counts.get(path):
+                # A header inside a list of tables means its last one.
+                path = (*path, count - 1)
+                self.offsets.setdefault(path, start)
+        return path
+
+    def _keys(self) -> list[str]:
+        keys = []
+        while True:
+            match = _KEY.match(self.text, self.at)
+            if match is None:
+                raise ValueError(f"no key at offset {self.at}")
+            self.at = match.end()
+            keys.append(_unquoted(match[1]))
+            if not self.text.startswith(".", self.at):
+                return keys
+            self.at += 1
+
+    def _pair(self, table: KeyPath) -> None:
+        start = self.at
+        path = table
+        for key in self._keys():
+            path = (*path, key)
+            self.offsets.setdefault(path, start)
+        self.at += len("=")
+        self._value(path)
+
+    def _value(self, path: KeyPath) -> None:
+        self._skip_blank()
+        match self.text[self.at]:
+            case "[":
+                self._members(path, "]")
+            case "{":
+                self._members(path, "}")
+            case _:
+                scalar = _SCALAR.match(self.text, self.at)
+                self.at = scalar.end() if scalar else len(self.text)
+
+    def _members(self, path: KeyPath, closing: str) -> None:
+        """Walk through a list or an inline table."""
+        self.at += 1
+        index = 0
+        while self._skip_blank() and self.text[self.at] != closing:
+            if self.text[self.at] == ",":
+                self.at += 1
+            elif closing == "}":
+                self._pair(path)
+            else:
+                self.offsets[*path, index] = self.at
+                self._value((*path, index))
+                index += 1
+        self.at += 1
+
+    def _skip_blank(self) -> bool:
+        """Skip white space and comments; return whether anything is left."""
+        if blank := _BLANK.match(self.text, self.at):
+            self.at = blank.end()
+        return self.at < len(self.text)
 
 
-def _begins(path: KeyPath, prefix: str) -> bool:
-    for closing in _CLOSINGS:
-        try:
-            return _holds(tomli.loads(prefix + closing), path)
-        except tomli.TOMLDecodeError:
-            continue
-    return False
-
-
-def _holds(data: Any, path: KeyPath) -> bool:
-    for step in path:
-        if isinstance(step, int):
-            if not isinstance(data, list) or step >= len(data):
-                return False
-        elif not isinstance(data, Mapping) or step not in data:
-            return False
-        data = data[step]
-    return True
+def _unquoted(key: str) -> str:
+    return str(tomli.loads(f"key = {key}")["key"]) if key[0] in "\"'" else key

@@ -11,7 +11,7 @@ from typing import Any
 import tomli
 from attrs import field, frozen
 
-from muxcore.config.lines import line_of
+from muxcore.config.lines import line_of, lines_of
 from muxcore.config.problems import Problem
 from muxcore.errors import ConfigError
 
@@ -34,12 +34,11 @@ class Document:
     def located(self, problems: Iterable[Problem]) -> tuple[str, ...]:
         """Write problems with their lines, in the order of the file, each once."""
         # Two models may share a provider, and so its problems.
-        lines = {problem: self._line(problem) for problem in problems}
+        unique = dict.fromkeys(problems)
+        places = lines_of(self.text) if unique else {}
+        lines = {problem: line_of(problem.path, places) for problem in unique}
         ordered = sorted(lines, key=lambda problem: lines[problem] or 0)
         return tuple(f"{self._place(lines[problem])}: {problem}" for problem in ordered)
-
-    def _line(self, problem: Problem) -> int | None:
-        return line_of(problem.path, self.text) if self.text else None
 
     def _place(self, line: int | None) -> str:
         return self.label if line is None else f"{self.label}:{line}"

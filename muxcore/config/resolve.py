@@ -29,7 +29,7 @@ from muxcore.config.structure import structure
 from muxcore.core import phases as transition
 from muxcore.core.phases import SINGLE, Phase, Section, Use
 from muxcore.core.records import Endpoint, Policy, Wire
-from muxcore.core.strategy import Strategy
+from muxcore.core.strategy import Strategy, uses_weight
 from muxcore.errors import ConfigError
 from muxcore.plugins.catalogue import Catalogue, Registration, holding
 
@@ -40,8 +40,6 @@ ACTIVE_MODEL_VARIABLE = "VIBE_ACTIVE_MODEL"
 READ_TIMEOUT_MS, LOOPBACK_READ_TIMEOUT_MS = 120_000, 600_000
 ATTEMPT_TIMEOUT_MS, LOOPBACK_ATTEMPT_TIMEOUT_MS = 300_000, 900_000
 
-# These modes look at no weight.
-WEIGHTLESS = frozenset({SINGLE, FAILOVER, "lowest_cost", "lowest_latency"})
 _SECTION: KeyPath = ("multiplexer",)
 _POOL: KeyPath = ("multiplexer", "pool")
 
@@ -150,6 +148,8 @@ def resolve(
         mode=strategy_name, backends=sorted({member.dialect for member in members})
     )
     strategy = _strategy(catalogue, strategy_name, options, findings)
+    if strict and strategy is not None and not uses_weight(strategy):
+        _warn_of_weights(pool, settings.mode, findings)
     findings.warnings.extend(
         Problem(_SECTION, problem, "plugins") for problem in catalogue.problems
     )
@@ -269,8 +269,6 @@ def _used(
     findings: Findings,
 ) -> Sequence[PoolRef]:
     """Choose what the config uses of its models, and warn of what it does not."""
-    if settings.mode in WEIGHTLESS:
-        _warn_of_weights(pool, settings.mode, findings)
     if settings.mode != SINGLE and settings.pool:
         return pool
     known = _known(active, models, findings)

@@ -17,8 +17,10 @@ class Strategy(Protocol):
     first one). It must return the endpoint of one of the `candidates`, of which there is
     always one at least, in pool order.
 
-    One that goes by `call.prompt_tokens` has an attribute `needs_prompt_tokens` that is true:
-    measuring a prompt takes time, so it is not done for nobody.
+    Two class attributes are optional, and False where a strategy has none. Set
+    `needs_prompt_tokens = True` to have `call.prompt_tokens` filled in; estimating it costs
+    time. Set `uses_weight = True` if `pick` reads `endpoint.weight`: without it, `check` warns
+    that a weight has no effect.
     """
 
     def pick(
@@ -30,3 +32,8 @@ class Strategy(Protocol):
     ) -> tuple[Endpoint, object]:
         """Return the endpoint to attempt and the memory to keep."""
         ...
+
+
+def uses_weight(strategy: Strategy) -> bool:
+    """Whether a weight in the config has an effect on what the strategy picks."""
+    return bool(getattr(strategy, "uses_weight", False))

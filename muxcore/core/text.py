@@ -1,6 +1,34 @@
-"""Text from outside, made fit to be shown."""
+"""Text from outside, made safe to show: nothing in it steers a terminal or hides a word."""
+
+import re
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movement
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles, links
+    r"|\x1b[@-_]?"
+)
 
 
-def printable(text: str) -> str:
-    """Strip control characters: text from outside must not steer a terminal."""
-    return "".join(character for character in text if character.isprintable())
+def printable(text: str, keep: str = "") -> str:
+    """Strip escape sequences, and all characters that cannot be seen but those in `keep`.
+
+    Invisible, direction-changing and unpaired surrogate characters go as well.
+    """
+    # As nearly all texts are.
+    if text.isprintable():
+        return text
+    return "".join(c for c in _ESCAPES.sub("", text) if c in keep or c.isprintable())
+
+
+def printable_lines(text: str) -> str:
+    """Strip the same, but for line breaks and tabs."""
+    return printable(text, keep="\n\t")
+
+
+def one_line(text: str, longest: int) -> str:
+    """Strip the same, join the lines, and cut the text to `longest` characters."""
+    if not text.isprintable():
+        # Each kind of white space becomes a space before the rest of it is stripped.
+        text = printable(" ".join(_ESCAPES.sub("", text).split()))
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"

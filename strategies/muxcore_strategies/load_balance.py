@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from math import lcm
-from typing import TypedDict, cast
+from typing import ClassVar, TypedDict, cast
 
 from attrs import frozen
 
@@ -38,6 +38,8 @@ class BalanceMemory(TypedDict):
 @frozen
 class LoadBalance:
     """By weight, within one request of the exact share at every moment."""
+
+    uses_weight: ClassVar[bool] = True
 
     def pick(
         self,

@@ -46,5 +46,5 @@ def test_problems_are_told_and_names_are_cleaned(
     monkeypatch.setattr(modes, "listing", lambda: found)
     assert main.main(["modes"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "Modes:\n  red[31m  odd 1  Paints.\nBackends:\n\n"
+    assert captured.out == "Modes:\n  red  odd 1  Paints.\nBackends:\n\n"
     assert captured.err == "warning: odd is broken\n"

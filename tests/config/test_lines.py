@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from typing import Any
 
-from muxcore.config.lines import line_of
+import pytest
+import tomli
+import tomlkit
+from hypothesis import given, strategies
+
+from muxcore.config.lines import line_of, lines_of
 from muxcore.config.problems import KeyPath, listed, shown, spelled
 
 TEXT = '''# [multiplexer] weight
@@ -68,7 +74,7 @@ weight = 2
     ],
 )
 def test_the_line_of_a_path(path: KeyPath, line: int | None) -> None:
-    assert line_of(path, TEXT) == line
+    assert line_of(path, lines_of(TEXT)) == line
 
 
 def test_a_path_as_people_write_it() -> None:
@@ -99,5 +105,47 @@ def test_a_list_as_a_sentence_has_it() -> None:
     ]
 
 
-def test_a_line_that_cannot_be_told_is_not() -> None:
-    assert line_of(("deep", 0, 0), "deep = [[\n  1,\n]]\n") is None
+def test_a_list_inside_a_list_has_lines() -> None:
+    assert line_of(("deep", 0, 0), lines_of("deep = [[\n  1,\n]]\n")) == 2
+
+
+KEYS = strategies.text(alphabet="ab-. \"'#[]=é\n\\", min_size=1, max_size=4)
+SCALARS = (
+    strategies.integers(-9, 9)
+    | strategies.booleans()
+    | strategies.text(alphabet="ab'\"\\\n#[]{},= ", max_size=8)
+)
+VALUES = strategies.recursive(
+    SCALARS,
+    lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(KEYS, inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def paths_in(data: object, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yield the path of each value, table and member of a list in parsed data."""
+    if path:
+        yield path
+    steps: dict[Any, object] = {}
+    if isinstance(data, dict | list):
+        steps = data if isinstance(data, dict) else dict(enumerate(data))
+    for step, value in steps.items():
+        yield from paths_in(value, (*path, step))
+
+
+@given(strategies.dictionaries(KEYS, VALUES, max_size=4))
+def test_every_value_has_a_line_and_nothing_else_has(data: dict[str, Any]) -> None:
+    text = tomlkit.dumps(data)
+    assert set(lines_of(text)) == set(paths_in(tomli.loads(text)))
+
+
+@given(strategies.dictionaries(KEYS, SCALARS, min_size=1, max_size=6))
+def test_a_value_stands_on_the_first_line_up_to_which_the_text_has_it(
+    data: dict[str, Any],
+) -> None:
+    pairs = [tomlkit.dumps({key: value}) for key, value in data.items()]
+    expected = [1 + "".join(pairs[:place]).count("\n") for place in range(len(pairs))]
+    assert [lines_of("".join(pairs))[key,] for key in data] == expected
