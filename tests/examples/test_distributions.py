@@ -220,6 +220,8 @@ def test_modes_lists_them_with_where_they_are_from(run: Run) -> None:
 
 
 def test_a_config_chooses_the_mode(run: Run, config: Callable[..., str]) -> None:
+    ignored = run("vibe-mux", "check", "--config", config())
+    assert 'weight: 2, which mode "least_busy" ignores' in ignored.stderr
     done = run("vibe-mux", "check", "--config", config(options="{by_weight = true}"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "Mode: least_busy" in done.stdout
@@ -296,7 +298,8 @@ def test_broken_plugins_are_named_and_break_nobody_else(
         assert [p for p in found["problems"] if name in p and text in p], (name, found)
     assert {e["name"] for e in found["modes"]} >= {"failover", "least_busy"}
 
-    used = run("vibe-mux", "check", "--config", config(), path=path)
+    by_weight = config(options="{by_weight = true}")
+    used = run("vibe-mux", "check", "--config", by_weight, path=path)
     assert used.returncode == 0
     assert used.stderr.count("warning: ") == len(found["problems"])
     # Built-in ones alone: no plugin is imported, so there is nothing to tell.
