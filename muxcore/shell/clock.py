@@ -1,8 +1,8 @@
-"""The one place that tells the time.
+"""The one place that reads a clock.
 
 `now` is the wall clock, for everything that is remembered; a test may freeze it. `elapsed`
-only measures lengths, for limits that must hold in a frozen or set-back world too: it is
-bound once, so that freezing the clock does not stop it.
+measures durations only, for limits which must hold in a frozen or set-back world too: it is
+bound once, so freezing the clock does not stop it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,25 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
+from typing import Protocol
+
+LONGEST_SLEEP = 1_000_000.0
+"""Seconds. Locks reject timeouts that are much longer."""
+
+
+class Clock(Protocol):
+    """The two clocks that a pool reads. This module is one; a simulation has its own."""
+
+    def now(self) -> dt.datetime: ...
+
+    def elapsed(self) -> float: ...
 
 
 def now() -> dt.datetime:
-    """Return the present moment, in UTC."""
+    """Return the current time, in UTC."""
     return dt.datetime.now(tz=dt.UTC)
 
 
 def elapsed(_read: Callable[[], float] = time.monotonic) -> float:
-    """Return seconds on a clock that only ever runs forward."""
+    """Return seconds on a clock that never runs backwards."""
     return _read()

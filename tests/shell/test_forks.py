@@ -108,7 +108,6 @@ def test_a_child_is_not_locked_out_by_a_lock_of_its_parent(make: Make) -> None:
         multiplexer._pool._guard,
         multiplexer._deadlines._starting,
         multiplexer._members["alpha"]._lock,
-        multiplexer._pool._store._lock,  # type: ignore[attr-defined]
     ):
         in_a_child(lambda: expect_served(multiplexer))
     expect_served(multiplexer)

@@ -35,6 +35,7 @@ WATCHED = {
     for name in (
         "call.attempts",
         "call.cancellation",
+        "call.loop",
         "call.member",
         "call.multiplexer",
         "call.runner",
@@ -45,7 +46,7 @@ WATCHED = {
         "http.transport",
         "pool.parker",
         "pool.pool",
-        "pool.store",
+        "pool.waiter",
     )
 }
 MOST_POINTS = 3000
@@ -154,7 +155,7 @@ def expect_well(multiplexer: Multiplexer) -> None:
     inner = multiplexer._pool
     assert not inner._guard.locked()
     assert inner._line == ()
-    assert inner.result is None
+    assert inner._undelivered is None
     multiplexer.reset()
     assert multiplexer.complete(PING, timeout=5).text.startswith("pong")
 

@@ -6,20 +6,20 @@ import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from muxcore import PoolExhaustedError
 from muxcore.core.outcomes import Failed, Reset, Succeeded
-from muxcore.core.protocol import Sleep, Slot
+from muxcore.core.protocol import Sleep, Slept, Slot
 from muxcore.core.records import Call, Endpoint, Exhausted, Policy, PoolState, Wait
 from muxcore.shell import clock
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.pool.parker import Parker
-from muxcore.shell.pool.pool import Pool, Waiter
-from muxcore.shell.pool.store import MemoryStore
+from muxcore.shell.pool.pool import Change, Nap, Pool
+from muxcore.shell.pool.waiter import UNDECIDED, Decision, Waiter
 from muxcore.standin import Answer, ConnectionClosed, Delayed, Model, Stall, rate_limited
 from muxcore_strategies.failover import Failover
 
@@ -216,6 +216,11 @@ def waiting(pool: Pool) -> tuple[Waiter, Sleep]:
     return waiter, Sleep(Call(), choice)
 
 
+def sleep(pool: Pool, step: Sleep, waiter: Waiter) -> Slept:
+    nap = pool.begin_sleep(step, waiter)
+    return pool.end_sleep(step, waiter, nap, woken=waiter.park(nap.seconds))
+
+
 def test_settling_is_safe_at_any_time_and_any_number_of_times() -> None:
     pool = one_pool()
     pool.settle(Waiter())
@@ -240,7 +245,7 @@ def test_a_slot_that_was_given_to_a_leaver_goes_on_to_the_next() -> None:
     pool.settle(holder)
     assert first.slot is not None
     pool.settle(first)
-    woken = pool.pause(pause, second)
+    woken = sleep(pool, pause, second)
     assert isinstance(woken.choice, Slot)
     pool.settle(second)
     assert in_flight(pool) == 0
@@ -294,12 +299,12 @@ def test_a_wait_tells_how_long_it_was_and_what_was_chosen_since() -> None:
     pool = one_pool(max_wait=timedelta(milliseconds=30))
     holder = slot(pool)
     waiter, pause = waiting(pool)
-    woken = pool.pause(pause, waiter)
+    woken = sleep(pool, pause, waiter)
     waited = woken.waited
     while isinstance(woken.choice, Wait):
         # One clock may say that it was not quite long enough, when the other did.
         assert waited < timedelta(milliseconds=30)
-        woken = pool.pause(Sleep(Call(waited=waited), woken.choice), waiter)
+        woken = sleep(pool, Sleep(Call(waited=waited), woken.choice), waiter)
         waited += woken.waited
     assert timedelta(milliseconds=29) < waited < timedelta(seconds=5)
     assert isinstance(woken.choice, Exhausted)
@@ -363,15 +368,43 @@ def test_a_closed_or_cancelled_wait_raises(make: Make) -> None:
         else:
             pool.close()
         with pytest.raises(MultiplexerError):
-            pool.pause(pause, waiter)
+            sleep(pool, pause, waiter)
         pool.settle(waiter)
         pool.settle(holder)
         assert in_flight(pool) == 0
 
 
-def test_a_store_gives_the_result_of_a_change() -> None:
-    store = MemoryStore(PoolState.of(ONE))
-    assert store.transact(lambda state: (state, "result")) == "result"
+def test_an_observer_sees_every_change_before_its_calls_do() -> None:
+    seen: list[tuple[PoolState, PoolState, Decision]] = []
+
+    def observe(before: PoolState, change: Change) -> None:
+        seen.append((before, change.state, waiter.decision))
+
+    pool = Pool(PoolState.of(ONE), Failover(), observer=observe)
+    waiter, first = Waiter(), pool.state
+    pool.choose(Call(), waiter)
+    begun = pool.state
+    pool.settle(waiter)
+    assert isinstance(waiter.decision, Slot)
+    assert seen == [
+        (first, begun, UNDECIDED),
+        (begun, pool.state, waiter.decision),
+    ]
+
+
+def test_a_pool_goes_by_the_clock_that_it_is_given() -> None:
+    class Stopped:
+        def now(self) -> datetime:
+            return datetime(2026, 11, 24, tzinfo=UTC)
+
+        def elapsed(self) -> float:
+            return 7.0
+
+    pool = Pool(PoolState.of(ONE, policy=Policy()), Failover(), clock=Stopped())
+    slot(pool)
+    waiter, step = waiting(pool)
+    assert step.wait.until == datetime(2026, 11, 24, 0, 0, 30, tzinfo=UTC)
+    assert pool.begin_sleep(step, waiter) == Nap(30.0, 7.0)
 
 
 def test_nobody_waits_where_waiting_is_off(make: Make, start: Start, alpha: Model) -> None:

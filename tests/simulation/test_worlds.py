@@ -141,7 +141,7 @@ def test_a_lost_slot_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wait_that_a_clock_set_back_lengthens_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from muxcore.shell.pool.pool import Waiter
+    from muxcore.shell.pool.waiter import Waiter
 
     def trusting(waiter: Waiter, call: Call, *more: object) -> Call:
         waited = more[3] if len(more) > 3 else timedelta()

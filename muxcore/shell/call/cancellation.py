@@ -6,7 +6,8 @@ import threading
 
 from muxcore.core.outcomes import CancelReason
 from muxcore.shell.http.cancel_scope import CancelScope
-from muxcore.shell.pool.pool import Pool, Waiter
+from muxcore.shell.pool.pool import Pool
+from muxcore.shell.pool.waiter import Waiter
 
 
 class Cancellation:

@@ -26,7 +26,8 @@ from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.facts import begins_turn, conversation_of, estimated_tokens
 from muxcore.shell.call.member import Member
 from muxcore.shell.http.cancel_scope import CancelScope, Deadlines
-from muxcore.shell.pool.pool import Pool, Waiter
+from muxcore.shell.pool.pool import Pool
+from muxcore.shell.pool.waiter import Waiter
 
 if TYPE_CHECKING:
     from muxcore.config import Config

@@ -22,7 +22,8 @@ from muxcore.shell.call.member import Member
 from muxcore.shell.call.reports import report
 from muxcore.shell.http.cancel_scope import CancelScope, Deadlines
 from muxcore.shell.http.transport import TransportError
-from muxcore.shell.pool.pool import Pool, Waiter
+from muxcore.shell.pool.pool import Pool
+from muxcore.shell.pool.waiter import Waiter
 
 
 @frozen(eq=False)

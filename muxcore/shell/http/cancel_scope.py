@@ -19,8 +19,6 @@ from muxcore.core.outcomes import CancelReason
 from muxcore.shell import clock
 from muxcore.shell.pool.parker import Parker
 
-LONGEST_SLEEP = 1_000_000.0
-
 
 class TimeLimit(StrEnum):
     """The time for one attempt is over: the model failed, and another may be asked."""
@@ -170,7 +168,7 @@ class Deadlines:
         while not self._closed and self._thread is threading.current_thread():
             self._wakes_at = math.inf
             moment = clock.elapsed()
-            earliest = moment + LONGEST_SLEEP
+            earliest = moment + clock.LONGEST_SLEEP
             for scope in tuple(self._scopes):
                 limit = scope.limit
                 if limit > moment:

@@ -1,4 +1,4 @@
-"""Waking a thread that sleeps: the one primitive that nothing can catch half-way."""
+"""Waking a sleeping thread, with a primitive which no interrupt can catch half-way."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from contextlib import suppress
 
 
 class Parker:
-    """Wakes one sleeper, now or as soon as it would sleep.
+    """Wakes one sleeping thread, now or as soon as it would sleep.
 
     `threading.Event` and `Condition` take their lock in Python code, so a KeyboardInterrupt
-    between taking and using it leaves it taken for ever, and so does the garbage collector
-    when it runs there and rings. This is one lock of C's, taken by whoever is woken.
+    between taking and using it leaves it locked for ever, and so does a garbage collection
+    which runs there and unparks. This is a single lock implemented in C, acquired by the
+    thread that is woken.
     """
 
-    __slots__ = ("_silent",)
+    __slots__ = ("_permit",)
 
     def __init__(self) -> None:
-        self._silent = threading.Lock()
-        self._silent.acquire()
+        self._permit = threading.Lock()
+        self._permit.acquire()
 
     def unpark(self) -> None:
-        # What has been rung already need not be rung again.
+        # A permit which is there already stays the only one.
         with suppress(RuntimeError):
-            self._silent.release()
+            self._permit.release()
 
     def park(self, seconds: float) -> bool:
-        """Sleep until it rings, which it then has to do anew; False if it did not."""
-        return self._silent.acquire(timeout=seconds)
+        """Sleep until unparked, and use the permit up; return False after `seconds`."""
+        return self._permit.acquire(timeout=seconds)

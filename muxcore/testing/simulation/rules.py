@@ -1,15 +1,14 @@
 """The rules of the design, checked after every step by code that shares none with the core's.
 
-`Watcher` is the store of the simulated pool, so it sees each change of the state, and whom it
-concerns, before anybody else does. It replays what happened by `update` alone and compares
-(rule 13); so it also knows the very state in which each choice was made.
+`RuleChecker` observes the simulated pool: it sees each change, and the decisions which come
+with it, before any call does. It replays what happened with `update` alone and compares
+(rule 13), so it also knows the exact state in which each choice was made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -38,11 +37,10 @@ from muxcore.core.records import (
 )
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
-from muxcore.shell.pool.pool import Waiter
-from muxcore.shell.pool.store import Holder
+from muxcore.shell.pool.pool import Change
+from muxcore.shell.pool.waiter import Waiter
 from muxcore.testing.simulation.labels import PICKED_FOR, WAITS_FOR
 
-T = TypeVar("T")
 NEVER = timedelta()
 BEFORE = datetime.min.replace(tzinfo=UTC)
 PATIENT = frozenset({"rate limited", "budget in use", "error"})
@@ -90,7 +88,7 @@ class Cause:
     """What the wall clock shows; a wait that is over may count as later."""
     outcome: Outcome | None = None
     caller: Caller | None = None
-    carry: Callable[[PoolState], PoolState] | None = None
+    migrate_state: Callable[[PoolState], PoolState] | None = None
     """What a change of the config makes of the state."""
 
 
@@ -150,7 +148,7 @@ class Shares:
 
 
 class RuleChecker:
-    """A store that checks every change of the state against the rules."""
+    """Checks every change of a pool's state against the rules."""
 
     def __init__(
         self,
@@ -163,42 +161,32 @@ class RuleChecker:
         self.callers: dict[Waiter, Caller] = {}
         self.is_over = False
         self._tell = tell
-        self._state = state
         self._replayed = state
 
-    @property
-    def state(self) -> PoolState:
-        return self._state
-
-    def after_fork(self) -> None:
-        """Nobody forks here."""
-
-    def transact(
-        self, change: Callable[[PoolState], tuple[PoolState, T]], into: Holder | None = None
-    ) -> T:
-        before = self._state
+    def begin(self, step: Cause) -> None:
+        """Learn what the pool is about to be asked."""
+        self.step = step
         self.mode.memories.clear()
-        state, result = change(before)
+
+    def check(self, before: PoolState, change: Change) -> None:
+        """Observe one change of the pool."""
         if not self.is_over:
             # Once a rule is broken, nothing that follows means anything.
             self.is_over = True
-            self._check(before, state, result)
+            self._check(before, change)
             self.is_over = False
-        self._state = state
-        if into is not None:
-            into.result = result
-        return result
+        self.mode.memories.clear()
 
-    def _check(self, before: PoolState, state: PoolState, turn: Any) -> None:
-        step = self.step
-        if step.carry is not None:
-            self._replayed = step.carry(self._replayed)
+    def _check(self, before: PoolState, change: Change) -> None:
+        step, state = self.step, change.state
+        if step.migrate_state is not None:
+            self._replayed = step.migrate_state(self._replayed)
         else:
             outcome = step.outcome or _released(before, state)
             if outcome is not None:
                 self._replay(outcome, step.now)
                 self._rules_4_and_6(before, self._replayed, outcome, step.now)
-        for waiter, decision in turn.decision:
+        for waiter, decision in change.decisions:
             caller = self.callers[waiter]
             match decision:
                 case Slot():
@@ -214,8 +202,8 @@ class RuleChecker:
                         f"{caller.number} told {decision}", f"{caller.number} raises"
                     )
         demand(self._replayed == state, 13, "the replayed state is another")
-        if turn.line:
-            self._nobody_is_forgotten(self.callers[turn.line[0]])
+        if change.line:
+            self._nobody_is_forgotten(self.callers[change.line[0]])
         self._rules_2_and_12(before, state)
 
     def _replay(self, outcome: Outcome, now: datetime) -> None:
@@ -334,8 +322,7 @@ class RuleChecker:
         call, moment, waited = caller.asked, self.moment(), NEVER
         if self.step.caller is not caller or self.step.name != "choose":
             waiting = caller.waiter.waiting
-            assert waiting is not None  # noqa: S101 - nobody else is told anything
-            call, waited = waiting.call, waiting.length(moment)
+            call, waited = waiting.call, waiting.duration(moment)
         left = caller.deadline / 1_000_000 - moment
         if call.deadline is not None:
             left = min(left, (call.deadline - self.step.wall).total_seconds())

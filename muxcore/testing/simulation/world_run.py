@@ -12,16 +12,14 @@ import heapq
 import math
 import random  # noqa: TID251 - made from a seed, and nowhere else
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeAlias, cast
-from unittest.mock import patch
+from typing import Any, cast
 
 from attrs import define, evolve, field, frozen
 
-import muxcore.shell.pool.pool
 from muxcore.chat import AttemptReport
 from muxcore.core.migration import migrate
 from muxcore.core.outcomes import (
@@ -45,12 +43,11 @@ from muxcore.core.protocol import (
     CallExhausted,
     CallRejected,
     CallServed,
-    Choose,
     Sleep,
+    Slept,
     Slot,
-    call_steps,
 )
-from muxcore.core.records import Call, Exhausted, PoolState, WaitReason
+from muxcore.core.records import Call, Exhausted, PoolState, Wait, WaitReason
 from muxcore.errors import (
     CallCancelledError,
     ClosedError,
@@ -59,11 +56,13 @@ from muxcore.errors import (
     StreamInterruptedError,
 )
 from muxcore.shell.call.attempts import OpenStream
+from muxcore.shell.call.loop import Done, GiveWay, Loop, call_loop
 from muxcore.shell.call.member import Limits, Member
 from muxcore.shell.call.stream import Running, Stream
 from muxcore.shell.http.cancel_scope import CancelScope, Deadlines, TimeLimit
 from muxcore.shell.http.transport import Exchange, TransportError
-from muxcore.shell.pool.pool import Decision, Pool, Waiter
+from muxcore.shell.pool.pool import Nap, Pool
+from muxcore.shell.pool.waiter import Decision, Waiter
 from muxcore.testing.simulation.labels import (
     INTERRUPTED,
     LEAVES_BY,
@@ -110,23 +109,6 @@ LIMITS = Limits(connect=10, read=120, attempt=300)
 
 
 @frozen
-class Nap:
-    """A task waits for its bell, `seconds` at the most."""
-
-    seconds: float
-
-
-@frozen
-class GiveWay:
-    """A task could go on, but others may come first."""
-
-
-GIVE_WAY = GiveWay()
-Request: TypeAlias = Nap | GiveWay | Slot
-Task: TypeAlias = Generator[Request, Any, CallEnding]
-
-
-@frozen
 class Run:
     """What came of a world: how each call ended, and a hash over all that happened."""
 
@@ -163,7 +145,7 @@ class BrokenWorldError(AssertionError):
 
 
 @define
-class Clock:
+class SimulatedClock:
     """The two clocks of the shell. `moment` only ever grows; the wall's may be set."""
 
     moment: int = 0
@@ -176,26 +158,50 @@ class Clock:
         return self.moment / SECOND
 
 
-class _Pool(Pool):
-    """The real pool; the watcher is told of each outcome that comes to it."""
+class ObservedPool(Pool):
+    """The real pool; the rule checker learns what each change is made for."""
 
     def __init__(
-        self, state: PoolState, mode: ObservedStrategy, store: RuleChecker, clock: Clock
+        self,
+        state: PoolState,
+        mode: ObservedStrategy,
+        checker: RuleChecker,
+        clock: SimulatedClock,
     ) -> None:
-        super().__init__(state, mode, store)
-        self._clock = clock
-        self._watcher = store
+        super().__init__(state, mode, clock=clock, observer=checker.check)
+        self._checker = checker
+
+    def choose(self, call: Call, waiter: Waiter) -> Slot | Wait | Exhausted:
+        caller = self._checker.callers[waiter]
+        caller.asked = call
+        self._begin("choose", caller)
+        return super().choose(call, waiter)
+
+    def end_sleep(self, sleep: Sleep, waiter: Waiter, nap: Nap, *, woken: bool) -> Slept:
+        wall = self._clock.now()
+        now = wall if woken else max(wall, sleep.wait.until)
+        caller = self._checker.callers[waiter]
+        self._checker.begin(Cause("wake", now, wall, caller=caller))
+        return super().end_sleep(sleep, waiter, nap, woken=woken)
 
     def record(self, outcome: Outcome) -> None:
         now = self._clock.now()
-        self._watcher.step = Cause("record", now, now, outcome)
+        self._checker.begin(Cause("record", now, now, outcome))
         super().record(outcome)
-        # Whatever follows is not of this outcome.
-        self._watcher.step = Cause("settle", now, now)
+        # Whatever follows does not come from this outcome.
+        self._begin("settle")
+
+    def settle(self, waiter: Waiter) -> None:
+        self._begin("settle", self._checker.callers.get(waiter))
+        super().settle(waiter)
+
+    def _begin(self, name: str, caller: Caller | None = None) -> None:
+        now = self._clock.now()
+        self._checker.begin(Cause(name, now, now, caller=caller))
 
 
-class _Ticket(Waiter):
-    """A ticket whose bell is heard by the simulation."""
+class ObservedWaiter(Waiter):
+    """A waiter which the simulation hears waking."""
 
     __slots__ = ("_heard", "rung")
 
@@ -204,8 +210,8 @@ class _Ticket(Waiter):
         self._heard = heard
         self.rung = False
 
-    def take(self, decision: Decision) -> None:
-        super().take(decision)
+    def receive(self, decision: Decision) -> None:
+        super().receive(decision)
         self.rung = True
         self._heard()
 
@@ -216,7 +222,7 @@ class _Calling:
 
     arrival: Arrival
     caller: Caller
-    task: Task
+    task: Loop
     limit: int
     """When the shell cuts it, on the clock that only runs forward."""
     naps: int = 0
@@ -287,7 +293,7 @@ class Simulation:
         self.requests: Counter[str] = Counter()
         """What each provider has seen."""
         self._on_end = ended
-        self.clock = Clock()
+        self.clock = SimulatedClock()
         self._dice = random.Random(world.seed)  # noqa: S311 - the same every time
         self._models: dict[str, SimulatedModel] = {
             m.endpoint.alias: m for m in world.models
@@ -301,9 +307,9 @@ class Simulation:
         self._deadlines = Deadlines()
         state = PoolState.of(*(m.endpoint for m in world.models), policy=world.policy)
         mode = ObservedStrategy(MODES[world.mode](), by_weight=world.mode == "load_balance")
-        self._store = RuleChecker(state, mode, self._tell)
-        self._store.moment = self.clock.elapsed
-        self._pool = _Pool(state, mode, self._store, self.clock)
+        self._checker = RuleChecker(state, mode, self._tell)
+        self._checker.moment = self.clock.elapsed
+        self._pool = ObservedPool(state, mode, self._checker, self.clock)
         self._members = {
             alias: Member(model.endpoint, Generic(), None, LIMITS)
             for alias, model in self._models.items()
@@ -316,16 +322,15 @@ class Simulation:
         for happening in self.world.happenings:
             self._at(happening.at, partial(self._happen, happening))
         try:
-            with patch.object(muxcore.shell.pool.pool, "clock", self.clock):
-                self._go_through()
-                self._look_back()
+            self._go_through()
+            self._look_back()
         except Exception as error:
-            self._store.is_over = True
+            self._checker.is_over = True
             raise BrokenWorldError(error, tuple(self._lines or ())) from error
         return Run(
             tuple(calling.caller.ended for calling in self._calls),
             self._steps,
-            self._store.state.attempts,
+            self._pool.state.attempts,
             self._hash.hexdigest(),
             tuple(self._lines or ()),
         )
@@ -341,7 +346,7 @@ class Simulation:
     def _look_back(self) -> None:
         for calling in self._calls:
             demand(calling.caller.ended, 1, f"call {calling.caller.number} never ended")
-        for candidate in self._store.state.candidates:
+        for candidate in self._pool.state.candidates:
             in_flight = candidate.health.in_flight
             demand(not in_flight, 2, f"{in_flight} in flight when all is quiet")
 
@@ -364,7 +369,7 @@ class Simulation:
     def _step(self, name: str, **more: Any) -> None:
         """Say what the pool is about to be asked."""
         now = self.clock.now()
-        self._store.step = Cause(name, now, now, **more)
+        self._checker.begin(Cause(name, now, now, **more))
 
     def expect(self, arrival: Arrival) -> None:
         """Let this call come at its time."""
@@ -385,10 +390,11 @@ class Simulation:
             arrival.call,
             deadline=self.clock.now() + timedelta(microseconds=arrival.patience),
         )
-        caller = Caller(len(self._calls), limit, _Ticket(heard), call)
-        calling = _Calling(arrival, caller, self._course(caller, call), limit)
+        caller = Caller(len(self._calls), limit, ObservedWaiter(heard), call)
+        loop = call_loop(self._pool, caller.waiter, call)
+        calling = _Calling(arrival, caller, loop, limit)
         self._calls.append(calling)
-        self._store.callers[caller.waiter] = caller
+        self._checker.callers[caller.waiter] = caller
         self._tell(f"{caller.number} arrives", f"{caller.number} arrives")
         if arrival.leaves is not None:
             self._at(self.clock.moment + arrival.leaves, partial(self._leave, calling))
@@ -420,7 +426,7 @@ class Simulation:
         def carry(state: PoolState) -> PoolState:
             return migrate(state, endpoints, changed.policy)
 
-        self._step("adopt", carry=carry)
+        self._step("adopt", migrate_state=carry)
         self._pool.adopt(self._pool.strategy, carry)
 
     def _leave(self, calling: _Calling) -> None:
@@ -465,50 +471,7 @@ class Simulation:
 
     # -- One call, as its thread goes through it ------------------------------------------------
 
-    def _course(self, caller: Caller, call: Call) -> Task:
-        """Do as `shell.driving.drive` does, giving way wherever a thread might."""
-        pool, waiter = self._pool, caller.waiter
-        steps = call_steps(call)
-        responding = False
-        event: Any
-        try:
-            step = next(steps)
-            while True:
-                match step:
-                    case Choose():
-                        caller.asked = step.call
-                        self._step("choose", caller=caller)
-                        event = pool.choose(step.call, waiter)
-                    case Sleep():
-                        seconds = pool.begin_sleep(step, waiter)
-                        called = yield Nap(seconds)
-                        wall = self.clock.now()
-                        now = wall if called else max(wall, step.wait.until)
-                        self._store.step = Cause("wake", now, wall, caller=caller)
-                        event = pool.end_sleep(step, waiter, called=called)
-                    case Attempt():
-                        event = yield step.slot
-                        caller.outcomes.append(event)
-                        responding = isinstance(event, Responding)
-                        if isinstance(event, Succeeded):
-                            event = evolve(event, conversation=call.conversation)
-                        self._tell(
-                            f"{caller.number} says {_describe_outcome(event)}",
-                            f"{caller.number} #{event.attempt} {label_of_outcome(event)}",
-                        )
-                        pool.record(event)
-                        if not responding:
-                            waiter.slot = None
-                yield GIVE_WAY
-                step = steps.send(event)
-        except StopIteration as stop:
-            return cast("CallEnding", stop.value)
-        finally:
-            if not responding:
-                self._step("settle", caller=caller)
-                pool.settle(waiter)
-
-    def _resume(self, calling: _Calling, event: object) -> None:
+    def _resume(self, calling: _Calling, event: Done) -> None:
         if calling.caller.ended:
             return
         try:
@@ -529,8 +492,8 @@ class Simulation:
                     self._soon(partial(self._resume_after, calling, calling.naps))
                 case Nap():
                     self._sleep(calling, request.seconds)
-                case Slot():
-                    self._attempt(calling, request)
+                case Attempt():
+                    self._attempt(calling, request.slot)
 
     def _resume_after(self, calling: _Calling, naps: int) -> None:
         if calling.naps == naps:
@@ -539,29 +502,29 @@ class Simulation:
 
     def _sleep(self, calling: _Calling, seconds: float) -> None:
         calling.naps += 1
-        waiter = cast("_Ticket", calling.caller.waiter)
+        waiter = cast("ObservedWaiter", calling.caller.waiter)
         if _rings(waiter):
-            self._soon(partial(self._go_on, calling, calling.naps, called=True))
+            self._soon(partial(self._go_on, calling, calling.naps, woken=True))
             return
         calling.asleep = True
         until = self.clock.moment + round(seconds * SECOND)
         self._at(until, partial(self._alarm, calling, calling.naps))
 
     def _wake(self, calling: _Calling, naps: int) -> None:
-        if calling.naps == naps and _rings(cast("_Ticket", calling.caller.waiter)):
-            self._go_on(calling, naps, called=True)
+        if calling.naps == naps and _rings(cast("ObservedWaiter", calling.caller.waiter)):
+            self._go_on(calling, naps, woken=True)
 
     def _alarm(self, calling: _Calling, naps: int) -> None:
         if calling.naps == naps and calling.asleep:
             calling.asleep = False
             self._go_on(
-                calling, naps, called=_rings(cast("_Ticket", calling.caller.waiter))
+                calling, naps, woken=_rings(cast("ObservedWaiter", calling.caller.waiter))
             )
 
-    def _go_on(self, calling: _Calling, naps: int, *, called: bool) -> None:
+    def _go_on(self, calling: _Calling, naps: int, *, woken: bool) -> None:
         if calling.naps == naps:
             calling.naps += 1
-            self._resume(calling, called)
+            self._resume(calling, woken)
 
     # -- Attempts -------------------------------------------------------------------------------
 
@@ -618,6 +581,12 @@ class Simulation:
         calling.attempt = None
         if manner is not None and isinstance(outcome, Responding):
             self._open(calling, slot, manner)
+        calling.caller.outcomes.append(outcome)
+        number = calling.caller.number
+        self._tell(
+            f"{number} says {_describe_outcome(outcome)}",
+            f"{number} #{outcome.attempt} {label_of_outcome(outcome)}",
+        )
         self._resume(calling, outcome)
 
     # -- Streams --------------------------------------------------------------------------------
@@ -754,7 +723,7 @@ class Simulation:
         late = self.clock.moment - calling.limit
         demand(late <= GRACE, 1, f"{caller.number} ended {late / SECOND} s too late")
         with suppress(KeyError):
-            del self._store.callers[caller.waiter]
+            del self._checker.callers[caller.waiter]
         self._tell(f"{caller.number} ends: {how}", f"{caller.number} ends {how}")
         if self._on_end is not None:
             retry_after = None
@@ -765,9 +734,9 @@ class Simulation:
             self._on_end(Ended(calling.arrival, how, self.clock.moment, retry_after))
 
 
-def _rings(waiter: _Ticket) -> bool:
+def _rings(waiter: ObservedWaiter) -> bool:
     waiter.rung = False
-    return waiter.parker is not None and waiter.parker.park(0.0)
+    return waiter.park(0.0)
 
 
 def _describe_outcome(outcome: Responding | End) -> str:

@@ -1,0 +1,73 @@
+"""The loop of one call: the only code that steps through `core.protocol.call_steps`.
+
+A generator which does no I/O and never sleeps: it asks the pool, and yields what only its
+driver can do. The drivers are `runner` (threads and HTTP) and the simulator (made-up time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeAlias, assert_never
+
+from attrs import evolve, frozen
+
+from muxcore.core.outcomes import End, Responding, Succeeded
+from muxcore.core.protocol import Attempt, CallEnding, CallEvent, Choose, Sleep, call_steps
+from muxcore.core.records import Call
+from muxcore.shell.pool.pool import Nap, Pool
+from muxcore.shell.pool.waiter import Waiter
+
+
+@frozen
+class GiveWay:
+    """Other threads may run before the next step; send None."""
+
+
+GIVE_WAY = GiveWay()
+Need: TypeAlias = Nap | Attempt | GiveWay
+"""What a driver does: sleep unless woken, make this attempt, or give way."""
+Done: TypeAlias = bool | Responding | End | None
+"""What it sends then: whether it was woken, the attempt's outcome, or None."""
+Loop: TypeAlias = Generator[Need, Done, CallEnding]
+
+
+def call_loop(pool: Pool, waiter: Waiter, call: Call) -> Loop:
+    """Go through the call; return how it ended.
+
+    Whatever is raised on the way, the call keeps no slot and no place in the line. Only a
+    stream that is responding keeps its slot, in `waiter`: the stream settles it.
+    """
+    steps = call_steps(call)
+    responding = False
+    try:
+        step = next(steps)
+        while True:
+            event: CallEvent
+            match step:
+                case Choose():
+                    event = pool.choose(step.call, waiter)
+                case Sleep():
+                    nap = pool.begin_sleep(step, waiter)
+                    woken = yield nap
+                    event = pool.end_sleep(step, waiter, nap, woken=woken is True)
+                case Attempt():
+                    outcome = yield step
+                    if not isinstance(outcome, Responding | End):
+                        raise TypeError(f"an attempt was answered with {outcome!r}")
+                    event = outcome
+                    responding = isinstance(event, Responding)
+                    if isinstance(event, Succeeded) and call.conversation is not None:
+                        event = evolve(event, conversation=call.conversation)
+                    pool.record(event)
+                    if not responding:
+                        waiter.slot = None
+                case _ as never:
+                    assert_never(never)
+            yield GIVE_WAY
+            step = steps.send(event)
+    except StopIteration as stop:
+        ending: CallEnding = stop.value
+        return ending
+    finally:
+        if not responding:
+            pool.settle(waiter)
