@@ -1,1 +1,1 @@
-"""Starting an agent on the gateway: a server for as long as it runs, and its process."""
+"""Starts an agent on the gateway: a server while the agent runs, and the agent's process."""

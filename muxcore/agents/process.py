@@ -1,6 +1,6 @@
-"""Running a program as if nobody stood between it and the shell.
+"""Runs a program transparently: it gets the terminal, the signals and the job control.
 
-It has the terminal, its signals and its job control; its end becomes this process's own.
+Its exit status becomes that of this process.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import subprocess
 from collections.abc import Generator, Mapping, Sequence
 
 SIGNALLED = 128
-"""What shells add to the number of the signal that ended a program."""
+"""Shells add this to the number of the signal that ended a program."""
 
 FROM_TERMINAL = ("SIGINT", "SIGQUIT")
-"""The terminal sends these to all that run in its foreground, so to the program as well."""
+"""The terminal sends these to its whole foreground, so to the program as well."""
 
 FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 def run_through(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program to its end, and return its exit status as a shell tells it."""
+    """Run a program to its end, and return its exit status as a shell does."""
     with _passing_signals() as running:
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - what this is for
         running.append(process)
@@ -31,7 +31,7 @@ def run_through(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 @contextlib.contextmanager
 def _passing_signals() -> Generator[list[subprocess.Popen[bytes]]]:
-    """Hand signals on to the program that is put into the list, and outlive them."""
+    """Forward signals to the processes in the list instead of ending by them."""
     running: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _frame: object) -> None:
@@ -42,7 +42,7 @@ def _passing_signals() -> Generator[list[subprocess.Popen[bytes]]]:
     before = {}
     for name in (*FROM_TERMINAL, *FORWARDED):
         number = getattr(signal, name, None)
-        # What was ignored is inherited so, as by any program under nohup.
+        # An ignored signal stays ignored in the program, as under nohup.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, pass_on)
     try:
@@ -55,7 +55,7 @@ def _passing_signals() -> Generator[list[subprocess.Popen[bytes]]]:
 def _has_reached_all(number: int) -> bool:
     if number not in {getattr(signal, name, None) for name in FROM_TERMINAL}:
         return False
-    if os.name == "nt":  # pragma: no cover - there, a console tells all of its programs
+    if os.name == "nt":  # pragma: no cover - a console signals all of its programs
         return True
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
@@ -70,7 +70,7 @@ def _has_reached_all(number: int) -> bool:
 
 
 def _waited(process: subprocess.Popen[bytes]) -> int:
-    if os.name == "nt":  # pragma: no cover - there, no signal is noticed in a long wait
+    if os.name == "nt":  # pragma: no cover - a signal does not interrupt a long wait
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(0.2)
@@ -79,7 +79,6 @@ def _waited(process: subprocess.Popen[bytes]) -> int:
         if not os.WIFSTOPPED(status):
             process.returncode = os.waitstatus_to_exitcode(status)
             return process.returncode
-        # A program that stops itself gives the terminal back to the shell, which waits for
-        # this process and not for that one.
+        # The program has stopped itself. The shell waits for this process, so stop it as well.
         os.kill(os.getpid(), signal.SIGSTOP)
         process.send_signal(signal.SIGCONT)

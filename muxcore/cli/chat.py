@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def answered_by(reply: Reply, *, verbose: bool) -> list[str]:
-    """Say which model answered, and which were passed over."""
+    """Describe which model answered, and which were passed over."""
     *passed, last = reply.attempts
     lines = [f"passed over {_describe_attempt(attempt)}" for attempt in passed]
     lines.append(f"answered by {printable(last.alias)}")

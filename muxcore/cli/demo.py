@@ -1,6 +1,6 @@
-"""`vibe-mux demo`: watch the real code at work, against stand-in models on this machine.
+"""`vibe-mux demo`: the real code at work, against stand-in models on this machine.
 
-Each scene says what it is about to do, does it, and checks what came of it.
+Each scene announces what it does, does it, and checks the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORDS = "It puts a pool of models behind every call."
 
 
 class SceneFailedError(Exception):
-    """Something did not happen as the demo says it does."""
+    """A scene did not go as the demo announces it."""
 
 
 def run(options: argparse.Namespace) -> int:  # noqa: ARG001 - there are none
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:  # noqa: ARG001 - there are none
             print(f"\n{number}. {title}")
             try:
                 scene(Stage(server.url, large, small))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the demo must tell
+            except Exception as error:  # noqa: BLE001 - the demo reports any failure
                 failed += 1
                 print(f"   NOT AS PROMISED: {type(error).__name__}: {error}")
             else:
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:  # noqa: ARG001 - there are none
 
 
 class Stage:
-    """What a scene plays with."""
+    """What a scene uses: the stand-in models, and multiplexers over them."""
 
     def __init__(self, url: str, large: Model, small: Model) -> None:
         self.url = url
@@ -62,7 +62,7 @@ class Stage:
         self.small = small
 
     def multiplexer(self, **section: Any) -> Multiplexer:
-        """Make the real thing, from a config such as a user would write."""
+        """Make a multiplexer from a config that a user could write."""
         return Multiplexer.from_config(config(self.url, section), env={})
 
 
@@ -112,7 +112,7 @@ def the_primary_is_rate_limited(stage: Stage) -> None:
         expect(ask(multiplexer).model == "small", "small should answer the next call too")
         expect(len(stage.large.requests) == asked, "large should be left alone")
         print(
-            f"   {COOLDOWN.total_seconds():g} seconds later, by config, it may be tried again:"
+            f"   {COOLDOWN.total_seconds():g} seconds later, as configured, large may be tried again:"
         )
         until(multiplexer, lambda: multiplexer.status().models_available == 2)  # noqa: PLR2004
         reply = ask(multiplexer)
@@ -137,7 +137,7 @@ def a_stream_survives(stage: Stage) -> None:
                 print(chunk.text, end="", flush=True)
         print()
         reply = stream.reply
-        tell_passed_over(reply)
+        show_passed_over(reply)
         expect(reply.text == f"[small] {WORDS}", "every word should be small's")
 
 
@@ -155,17 +155,17 @@ def ask(multiplexer: Multiplexer) -> Reply:
 
 
 def show(reply: Reply) -> None:
-    tell_passed_over(reply)
+    show_passed_over(reply)
     print(f"   {reply.model} answered: {reply.text}")
 
 
-def tell_passed_over(reply: Reply) -> None:
+def show_passed_over(reply: Reply) -> None:
     for attempt in reply.attempts[:-1]:
         print(f"   {attempt.alias} was passed over: {attempt.outcome} ({attempt.message})")
 
 
 def until(multiplexer: Multiplexer, condition: Callable[[], bool]) -> None:
-    """Wait for the time at which a disabled model may be used again."""
+    """Wait until no model is disabled any more."""
     untils = [model.disabled_until for model in multiplexer.status().models]
     latest = max((moment for moment in untils if moment is not None), default=clock.now())
     threading.Event().wait(max(0.0, (latest - clock.now()).total_seconds()))

@@ -1,6 +1,6 @@
-"""`vibe-mux`: the parser, and what every subcommand shares: exit codes and errors.
+"""`vibe-mux`: the parser, the exit codes, and the handling of errors of all subcommands.
 
-0: it went well. 1: the config or the call failed. 2: wrong usage.
+Exit codes: 0 success, 1 the config or the call failed, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from muxcore.errors import MultiplexerError
 
 WELL, FAILED, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130
-"""As shells report an end by Ctrl-C."""
+"""The status that shells report after Ctrl-C."""
 NARROWEST, WIDE = 20, 80
 
 
 def parser(asked: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the whole command.
 
-    Of all subcommands only the one that is `asked` for gets its options, if any is: to add an
-    option takes `argparse` longer than to read it.
+    If `asked` names a subcommand, only that one gets its options: adding an option takes
+    `argparse` longer than parsing it.
     """
     page = partial(argparse.HelpFormatter, width=_columns() - 2)
     top = argparse.ArgumentParser(
@@ -45,7 +45,7 @@ def parser(asked: str | None = None) -> argparse.ArgumentParser:
 
 
 def _columns() -> int:
-    """Return the width of the terminal; `argparse`, left alone, imports `shutil` for it."""
+    """Return the width of the terminal; `argparse` would import `shutil` for it."""
     with suppress(KeyError, ValueError):
         return max(int(os.environ["COLUMNS"]), NARROWEST)
     with suppress(OSError):
@@ -131,9 +131,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         " token in VIBE_MUX_TOKEN",
     )
     _add_break(serve)
-    # For `run`: it ends with the last of those for whom it was started.
+    # For `run`: the server ends with its last lease.
     serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
-    # What `run` hands over: descriptors of a socket that listens, and of a claim.
+    # Descriptors that `run` passes on: of a listening socket, and of the lock.
     serve.add_argument("--listener", type=int, help=argparse.SUPPRESS)
     serve.add_argument("--claim", type=int, help=argparse.SUPPRESS)
     _add_config(serve)
@@ -198,9 +198,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    _speak_utf_8()
+    _use_utf_8()
     given = sys.argv[1:] if arguments is None else arguments
-    # What comes before the command has no values.
+    # Options in front of the command take no values.
     top = parser(next((text for text in given if not text.startswith("-")), None))
     options = top.parse_args(given)
     if options.version:
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WELL
     try:
         code: int = import_module(f"muxcore.cli.{options.command}").run(options)
-        # Here, and not as the interpreter ends: there, a reader who has left is a traceback.
+        # While the interpreter exits, a reader that has left would cause a traceback.
         sys.stdout.flush()
     except MultiplexerError as error:
         print(f"vibe-mux: {error}", file=sys.stderr)
@@ -221,14 +221,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has left. Python would complain once more when it exits.
+        # The reader of a pipe has left. Python would report it again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code
 
 
-def _speak_utf_8() -> None:
-    """Print what models say even where the locale has no such letters."""
+def _use_utf_8() -> None:
+    """Print what models write even where the locale lacks the letters."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -1,4 +1,4 @@
-"""`vibe-mux run -- vibe …`: an unmodified vibe through the pool, none of its files touched."""
+"""`vibe-mux run -- vibe …`: runs an unmodified vibe through the pool, and edits no file."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from muxcore.setup import shims
 from muxcore.vibe.environment import Access, settings
 
 NOT_FOUND, NOT_RUNNABLE = 127, 126
-"""As shells report them."""
+"""The statuses that shells report."""
 
 MOST_LINES = 15
 
 ALONE = frozenset({"-p", "--prompt", "-h", "--help", "-v", "--version"})
-"""With these, vibe talks to nobody, and leaves the screen as it is."""
+"""With these, vibe is not interactive and does not clear the screen."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,16 +56,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = configuration.load(options.config and file, env=environment)
     except ConfigError as error:
-        _tell(_broken(error, command[0]))
+        _report(_broken(error, command[0]))
         _let_read(command, options)
         return _started(command, environment)
     if not config.enabled:
         if options.drills:
             return _failed("--break: there is no pool, as the multiplexer is off", FAILED)
         if not options.quiet:
-            told = _off(config, file, environment)
-            _tell(told)
-            if len(told) > 1:
+            lines = _off(config, file, environment)
+            _report(lines)
+            if len(lines) > 1:
                 _let_read(command, options)
         return _started(command, environment)
     for drill in drills:
@@ -92,17 +92,17 @@ def _through_pool(
         own = _own_data(environment)
         made = settings(own, config, access, Path(folder), environment)
         if not options.quiet:
-            _tell(_welcome(config, options.drills))
-        # A shim inside vibe would only find the way that it is on already.
+            _report(_welcome(config, options.drills))
+        # A shim that is called inside vibe must not start a second `run`.
         passed = {shims.OFF_VARIABLE: "1", **made}
         code = _started(command, {**environment, **passed})
         if not options.quiet:
-            _tell([_receipt(lease, label)])
+            _report([_receipt(lease, label)])
     return code
 
 
 def _found(name: str, environment: Mapping[str, str]) -> str | None:
-    """Find the program, past a shim that would only come back here."""
+    """Find the program, skipping our shim, which would only start `run` again."""
     found = shutil.which(name, path=environment.get("PATH"))
     if found is not None and shims.is_ours(Path(found)):
         real = shims.find(Path(name).stem, environment)
@@ -132,7 +132,7 @@ def _write_skill(folder: Path) -> None:
     file.write_text(skill.TEXT, "utf-8")
 
 
-# --- what is said --------------------------------------------------------------------------
+# --- messages -----------------------------------------------------------------------------
 
 
 def _failed(text: str, code: int) -> int:
@@ -140,8 +140,8 @@ def _failed(text: str, code: int) -> int:
     return code
 
 
-def _tell(lines: Sequence[str]) -> None:
-    """Say something beside what vibe says; nobody may be there to read it."""
+def _report(lines: Sequence[str]) -> None:
+    """Print lines on stderr, which may be closed."""
     with suppress(OSError):
         for line in lines:
             print(f"vibe-mux: {line}" if line else "", file=sys.stderr)
@@ -149,16 +149,16 @@ def _tell(lines: Sequence[str]) -> None:
 
 
 def _let_read(command: Sequence[str], options: argparse.Namespace) -> None:
-    """Wait for Enter where vibe would wipe the screen at once."""
-    talks = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
-    if options.quiet or not talks or not ALONE.isdisjoint(command):
+    """Wait for Enter, as vibe would clear the screen at once."""
+    interactive = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    if options.quiet or not interactive or not ALONE.isdisjoint(command):
         return
     print("Enter starts it, Ctrl-C does not. ", end="", file=sys.stderr, flush=True)
     sys.stdin.readline()
 
 
 def _welcome(config: Config, drills: Sequence[str]) -> list[str]:
-    """Say whose pool this is, and where a prompt may go."""
+    """Describe the pool, and where a prompt may go."""
     here, away = [], dict[str, list[str]]()
     for endpoint in config.endpoints:
         if addresses.is_loopback(endpoint.wire.api_base):
@@ -172,20 +172,20 @@ def _welcome(config: Config, drills: Sequence[str]) -> list[str]:
         places.append(f"on this machine: {', '.join(here)}")
     else:
         places.append("no model is on this machine")
-    told = [f"{config.mode}; {'; '.join(places)}", *config.warnings]
+    lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings]
     return [
-        printable(line) for line in (*told, *(f"fire drill: {drill}" for drill in drills))
+        printable(line) for line in (*lines, *(f"fire drill: {drill}" for drill in drills))
     ]
 
 
 def _off(config: Config, file: Path, environment: Mapping[str, str]) -> list[str]:
-    """Say that vibe goes past the pool, and what would change that."""
+    """Say that vibe runs without the pool, and how to change that."""
     data = read(file if config.source is not None else None, environment).data
     off = SwitchOnHint.of(config.active_model, file, data)
     section = data.get("multiplexer")
     title = "the multiplexer is off; vibe runs as it is"
     if isinstance(section, Mapping) and section.get("enabled") is False:
-        # Who has said so knows it.
+        # The user switched it off, and needs no advice.
         return [title]
     where = printable(str(file))
     to_do = (
@@ -206,31 +206,31 @@ def _broken(error: ConfigError, program: str) -> list[str]:
 
 
 def _receipt(lease: Lease, label: str) -> str:
-    told = lease.receipt(label)
-    if told is None:
+    receipt = lease.receipt(label)
+    if receipt is None:
         words = printable(lease.last_words)
         return f"the server has ended before vibe{words and f': {words}'}"
-    if not told["calls"] and not told["failed_calls"]:
+    if not receipt["calls"] and not receipt["failed_calls"]:
         return "no model was called"
-    return receipt_line(told)
+    return receipt_line(receipt)
 
 
-def receipt_line(told: Mapping[str, Any]) -> str:
-    """Write in one line what the calls of a vibe came to."""
-    avoided, saved = told["interruptions_avoided"], told["waiting_saved_ms"] // 1000
+def receipt_line(receipt: Mapping[str, Any]) -> str:
+    """Summarise the receipt of a run in one line."""
+    avoided, saved = receipt["interruptions_avoided"], receipt["waiting_saved_ms"] // 1000
     first = [f"{avoided} interruption{'' if avoided == 1 else 's'} avoided"]
     if saved:
         first.append(f"{_duration(saved)} of waiting saved")
-    calls = told["calls"]
+    calls = receipt["calls"]
     number = sum(calls.values())
     by_model = ", ".join(f"{printable(alias)} {count}" for alias, count in calls.items())
     rest = [f"{number} call{'' if number == 1 else 's'}{by_model and f' ({by_model})'}"]
-    if told["failed_calls"]:
-        rest.append(f"{told['failed_calls']} failed")
-    if told["tokens_in"]:
-        rest.append(f"{told['cached_share']:.0%} cached")
-    if told["cost"]:
-        rest.append(f"${told['cost']:.2f}")
+    if receipt["failed_calls"]:
+        rest.append(f"{receipt['failed_calls']} failed")
+    if receipt["tokens_in"]:
+        rest.append(f"{receipt['cached_share']:.0%} cached")
+    if receipt["cost"]:
+        rest.append(f"${receipt['cost']:.2f}")
     return f"{', '.join(first)}; {', '.join(rest)}"
 
 

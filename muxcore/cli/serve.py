@@ -61,14 +61,14 @@ def run(options: argparse.Namespace) -> int:
     try:
         _serve(gateway, stopping, options, shows_token=not given)
     finally:
-        # What has not ended by now is cut.
+        # Calls that still run are cut.
         pool.close()
         gateway.stop()
     return WELL
 
 
 class _Stopping:
-    """Waits until the server is to stop: a signal has come, or its last lease has ended."""
+    """Waits until the server must stop: on a signal, or when its last lease ends."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
@@ -77,14 +77,14 @@ class _Stopping:
         self._asked.set()
 
     def on_signals(self) -> None:
-        """Be asked by the first signal; after it, the next one ends the process at once."""
+        """Stop at the first signal; the next one ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
 
     def wait(self, seconds: float | None = None) -> bool:
         if os.name != "nt":
             return self._asked.wait(seconds)
-        # There, no signal is noticed while a lock is waited for.
+        # On Windows, a signal does not interrupt waiting for a lock.
         left = float("inf") if seconds is None else seconds  # pragma: no cover
         while left > 0 and not self._asked.wait(min(left, 0.5)):  # pragma: no cover
             left -= 0.5
@@ -108,7 +108,7 @@ def _serve(
     )
     stopping.on_signals()
     gateway.start()
-    # Nobody else asked for the fire drill of a `run`.
+    # The fire drill of one `run` must not affect another.
     is_private = options.leased and bool(options.drills)
     published = (
         nullcontext(PRIVATE)
@@ -116,8 +116,8 @@ def _serve(
         else publishing(server, os.environ, options.claim)
     )
     with published as hindrance:
-        _tell(gateway, options, hindrance, shows_token=shows_token)
-        # It is ready before requests is imported, for which the first call need not wait.
+        _announce(gateway, options, hindrance, shows_token=shows_token)
+        # The server is ready before requests is imported; the first call need not wait for it.
         late = ("muxcore.shell.call.stream",)
         threading.Thread(target=import_module, args=late, daemon=True).start()
         if not (options.leased and _stays_unleased(gateway, stopping)):
@@ -131,29 +131,29 @@ def _inherited(descriptor: int | None) -> socket.socket | None:
 
 
 def _stays_unleased(gateway: Gateway, stopping: _Stopping) -> bool:
-    """Whether nobody has come for whom this server was started."""
+    """Whether no client has taken a lease in time."""
     return not stopping.wait(FIRST_LEASE_SECONDS) and not gateway.leases
 
 
 def _reachable(host: str) -> str:
-    """Return the address at which this machine finds a server at `host`."""
+    """Return the address at which this machine reaches a server at `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
 
 
-def _tell(
+def _announce(
     gateway: Gateway, options: argparse.Namespace, hindrance: str, *, shows_token: bool
 ) -> None:
     base = f"{gateway.url}/v1"
     if options.json:
-        told = {
+        output = {
             "url": base,
             "port": gateway.port,
             "pid": os.getpid(),
             "published": not hindrance,
         }
         if shows_token:
-            told["token"] = gateway.token
-        print(json.dumps(told), flush=True)
+            output["token"] = gateway.token
+        print(json.dumps(output), flush=True)
         return
     print(f"Serving {base}")
     print(f"Token: {gateway.token if shows_token else f'as in {TOKEN_VARIABLE}'}")

@@ -1,4 +1,4 @@
-"""`vibe-mux status`: how the running server's pool stands, once or live."""
+"""`vibe-mux status`: the status of the running server's pool, once or live."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     )
     server = find(config, os.environ)
     if server is None:
-        print(f"vibe-mux: {_nobody(config)}", file=sys.stderr)
+        print(f"vibe-mux: {_not_found(config)}", file=sys.stderr)
         return FAILED
     try:
         if options.watch:
@@ -56,7 +56,7 @@ def _markdown(server: Server) -> str:
     return printable_lines(ask(server, "/status?format=markdown"))
 
 
-def _nobody(config: Path) -> str:
+def _not_found(config: Path) -> str:
     text = f"no server runs for {config}; `vibe-mux serve` starts one"
     others = [server.config for server in all_published(os.environ)]
     if others:
@@ -76,8 +76,8 @@ def watch(
         print(f"vibe-mux: {text}", file=sys.stderr)
         return FAILED
     pause = pause or threading.Event().wait
-    told = ask_json(server, STATUS)
-    with Live(table(told), auto_refresh=False) as live:
+    first = ask_json(server, STATUS)
+    with Live(table(first), auto_refresh=False) as live:
         try:
             while True:
                 pause(REFRESH_SECONDS)
@@ -88,15 +88,15 @@ def watch(
     return WELL
 
 
-def table(told: dict[str, Any]) -> Any:
+def table(status: dict[str, Any]) -> Any:
     """Draw the status as a table of rich."""
     from rich.table import Table  # noqa: PLC0415 - an extra
     from rich.text import Text  # noqa: PLC0415
 
-    title = f"{printable(told['mode'])}: {told['models_available']}/{told['models_in_pool']} available"
-    if not told["enabled"]:
+    title = f"{printable(status['mode'])}: {status['models_available']}/{status['models_in_pool']} available"
+    if not status["enabled"]:
         title = "The multiplexer is off"
-    drawn = Table(title=title, caption="\n".join(map(printable, told["notices"])) or None)
+    drawn = Table(title=title, caption="\n".join(map(printable, status["notices"])) or None)
     for name in ("Model", "Standing"):
         drawn.add_column(name)
     for name in (
@@ -110,7 +110,7 @@ def table(told: dict[str, Any]) -> Any:
         "First",
     ):
         drawn.add_column(name, justify="right")
-    for alias, model in told["per_model"].items():
+    for alias, model in status["per_model"].items():
         drawn.add_row(*map(Text, (printable(alias), _standing(model), *_numbers(model))))
     return drawn
 

@@ -1,6 +1,6 @@
-"""The loopback server that speaks OpenAI's chat completions, with a pool behind it.
+"""The loopback server: OpenAI's chat completions in front of a pool.
 
-What is named here is imported on first use: who only looks for a server needs none of it.
+Public names are imported on first use: a command that only looks for a server needs few.
 """
 
 from __future__ import annotations

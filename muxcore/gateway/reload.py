@@ -1,4 +1,4 @@
-"""Keeping a pool in step with its config file, while calls run."""
+"""Reloads a pool when its config file changes, while calls run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from muxcore.config import Config
 from muxcore.config.read import FILE_NAME, read, vibe_home
 from muxcore.core.status import Status
 from muxcore.errors import ConfigError
+from muxcore.gateway import faults
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.gateway.faults.spec import Drill
 from muxcore.shell import clock
@@ -27,40 +28,43 @@ from muxcore.shell.call.multiplexer import Multiplexer
 Adapting: TypeAlias = Callable[[Config], Config]
 
 RACY_MTIME = timedelta(seconds=2)
-"""A file changed twice in so short a time may look the same from outside."""
+"""Two changes within this time may leave the same modification time (git: "racily clean")."""
 
 
 @frozen
 class FileStamp:
-    """A file as it was when it was looked at; `outside` is what can be seen unread."""
+    """What identifies a version of a file; `stat` is empty if there is no file.
 
-    outside: tuple[int, ...]
+    `is_racy`: the file was so new that a later change may leave the same `stat`.
+    """
+
+    stat: tuple[int, ...]
     digest: bytes
-    is_young: bool
+    is_racy: bool
 
 
 def stamp(file: Path, before: FileStamp | None = None) -> FileStamp:
-    """Look at a file, and read it only if something of it may have changed since."""
+    """Return the stamp of a file; read the file only if it may have changed since `before`."""
     try:
-        stat = file.stat()
-        outside = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        if before is not None and before.outside == outside and not before.is_young:
+        found = file.stat()
+        stat = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if before is not None and before.stat == stat and not before.is_racy:
             return before
         content = file.read_bytes()
     except OSError:
-        return FileStamp((), b"", is_young=False)
-    changed = datetime.fromtimestamp(stat.st_mtime, tz=UTC)
+        return FileStamp((), b"", is_racy=False)
+    changed = datetime.fromtimestamp(found.st_mtime, tz=UTC)
     digest = hashlib.blake2b(content, digest_size=16).digest()
-    return FileStamp(outside, digest, is_young=abs(clock.now() - changed) < RACY_MTIME)
+    return FileStamp(stat, digest, is_racy=abs(clock.now() - changed) < RACY_MTIME)
 
 
 class ReloadingPool:
-    """A multiplexer made of a config file, and remade in place whenever that has changed.
+    """A multiplexer made from a config file, which adopts each change of the file.
 
-    What stayed keeps its health, and running calls run on (`muxcore.core.migration`). A file
-    that has become faulty changes nothing but the status, which tells of it. The `.env`
-    beside it is followed too. `adapt` changes each config that was read, before it counts.
-    A `source` that is a mapping or a `Config` stays as it is.
+    Endpoints that stay keep their health, and running calls continue
+    (`muxcore.core.migration`). If the file becomes invalid, the old config stays in use and
+    `/status` says so. The `.env` beside it is watched too. `adapt` maps each config that was
+    read to the one to use. A `source` that is a mapping or a `Config` never changes.
     """
 
     def __init__(
@@ -77,14 +81,14 @@ class ReloadingPool:
         self._lock = threading.Lock()
         self._notices: tuple[str, ...] = ()
         self.file: Path | None = None
-        """The config's file, whether or not it exists yet; None for other sources."""
+        """The path of the config, whether or not the file exists yet; None for other sources."""
         if source is None:
             self.file = vibe_home(self._environment) / FILE_NAME
         elif isinstance(source, str | os.PathLike):
             self.file = Path(source).expanduser()
-        # Without a file, vibe's own defaults are the config until there is one.
+        # Until there is a file, vibe's own defaults are the config.
         self._source = None if source is None else (self.file or source)
-        self._looks = self._look()
+        self._stamps = self._stamp_files()
         self.config, parts, self._off = self._read(self._source)
         known = {endpoint.alias for endpoint in self.config.endpoints}
         for drill in self._drills:
@@ -93,29 +97,29 @@ class ReloadingPool:
 
     @property
     def multiplexer(self) -> Multiplexer:
-        """The multiplexer, in step with the file as it is now."""
-        # Whoever comes while another is at it goes on with what there is.
+        """The multiplexer, after adopting the file as it is now."""
+        # While another thread reloads, callers use the present config.
         if self.file is not None and self._lock.acquire(blocking=False):
             try:
-                self._follow()
+                self._reload_if_changed()
             finally:
                 self._lock.release()
         return self._multiplexer
 
     @property
     def off(self) -> SwitchOnHint | None:
-        """What to write to switch the multiplexer on; None when it is."""
+        """How to switch the multiplexer on; None when it is on."""
         return self._off
 
     @property
     def own_model(self) -> str:
-        """The alias that would be used without a pool, or the pool's first."""
+        """The alias that is used without a pool, or the first of the pool."""
         aliases = [endpoint.alias for endpoint in self.config.endpoints]
         own = self.config.active_model
         return own if own in aliases else aliases[0]
 
     def status(self) -> Status:
-        """Return the status, with what is to be said of the config and of a fire drill."""
+        """Return the status, with notices about the config and the fire drills."""
         status = self.multiplexer.status()
         drilled = tuple(str(drill) for drill in self._drills)
         return evolve(status, notices=(*status.notices, *self._notices, *drilled))
@@ -123,18 +127,16 @@ class ReloadingPool:
     def close(self) -> None:
         self._multiplexer.close()
 
-    def _follow(self) -> None:
-        looks = self._look(self._looks)
-        changed = [stamp.digest for stamp in looks] != [
-            stamp.digest for stamp in self._looks
-        ]
-        self._looks = looks
+    def _reload_if_changed(self) -> None:
+        stamps = self._stamp_files(self._stamps)
+        changed = [s.digest for s in stamps] != [s.digest for s in self._stamps]
+        self._stamps = stamps
         if not changed:
             return
         try:
-            # One that never was is vibe's own, and no fault until it is there.
-            there = looks[0].outside or self.config.source is not None
-            config, parts, off = self._read(self.file if there else None)
+            # A file that never existed is no error: vibe's own defaults stay in use.
+            exists = stamps[0].stat or self.config.source is not None
+            config, parts, off = self._read(self.file if exists else None)
             self._multiplexer.adopt(**parts)
         except ConfigError as error:
             text = (
@@ -144,7 +146,7 @@ class ReloadingPool:
             return
         self.config, self._off, self._notices = config, off, ()
 
-    def _look(self, before: Sequence[FileStamp] = ()) -> tuple[FileStamp, ...]:
+    def _stamp_files(self, before: Sequence[FileStamp] = ()) -> tuple[FileStamp, ...]:
         if self.file is None:
             return ()
         files = (self.file, self.file.parent / ".env")
@@ -156,12 +158,8 @@ class ReloadingPool:
     def _read(
         self, source: configuration.Source
     ) -> tuple[Config, dict[str, Any], SwitchOnHint | None]:
-        if (
-            self.file is not None
-            and self._looks[0].outside
-            and not self._looks[0].outside[1]
-        ):
-            # An editor may be about to write it: nobody means an empty one.
+        if self.file is not None and self._stamps[0].stat and not self._stamps[0].stat[1]:
+            # An editor may be about to write it: an empty config is never meant.
             raise ConfigError([f"{self.file}: the file is empty"])
         config = configuration.load(source, env=self._environment)
         off = None
@@ -175,8 +173,4 @@ class ReloadingPool:
     def _wrappings(self) -> Mapping[str, Wrapping]:
         if not self._drills:
             return {}
-        # It brings requests, which takes longer to import than all else: a server without
-        # drills is ready before that.
-        from muxcore.gateway.faults.inject import wrappings  # noqa: PLC0415
-
-        return wrappings(self._drills)
+        return faults.wrappings(self._drills)

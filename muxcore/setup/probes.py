@@ -26,7 +26,7 @@ from muxcore.errors import CallError
 from muxcore.shell.call.factory import parts_of
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.http.cancel_scope import CancelScope
-from muxcore.shell.http.connections import Connections
+from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.fast_path import Response
 
 LONGEST = 90.0
@@ -139,7 +139,7 @@ class _Probe:
             endpoints=(endpoint,),
             policy=evolve(config.policy, direct=True),
         )
-        wrapping = {endpoint.alias: lambda inner: _Looking(inner, self._look)}
+        wrapping = {endpoint.alias: lambda inner: _ObservedSender(inner, self._look)}
         parts = parts_of(alone, environment, wrapping)
         self._multiplexer = Multiplexer(**parts)
 
@@ -299,11 +299,10 @@ def _pass(results: dict[Check, ProbeResult], *checks: Check) -> None:
             results[check] = ProbeResult.OK
 
 
-class _Looking(Connections):
-    """The connections of an endpoint, with a look at the head of each answer."""
+class _ObservedSender:
+    """Sends by `inner`, and passes the headers of each response to `look`."""
 
-    def __init__(self, inner: Connections, look: Look) -> None:
-        # Not the base's own: nothing is sent but by the inner one.
+    def __init__(self, inner: Sender, look: Look) -> None:
         self._inner = inner
         self._look = look
 
@@ -311,9 +310,9 @@ class _Looking(Connections):
         self,
         request: requests.PreparedRequest,
         timeout: tuple[float, float],
-        cut: CancelScope,
+        scope: CancelScope,
     ) -> Response:
-        response = self._inner.send(request, timeout, cut)
+        response = self._inner.send(request, timeout, scope)
         self._look(response.headers)
         return response
 

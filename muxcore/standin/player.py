@@ -9,8 +9,9 @@ from typing import assert_never
 
 from attrs import define
 
+from muxcore import http_framing
+from muxcore.http_framing import LAST_CHUNK, chunk
 from muxcore.standin import render as rendering
-from muxcore.standin import wire
 from muxcore.standin.connection import ClientConnection, ClientGoneError, StoppedError
 from muxcore.standin.model import Visit
 from muxcore.standin.render import JSON_TYPE, STREAM_TYPE, Body
@@ -100,13 +101,13 @@ class Performance:
             fields["content-length"] = str(length)
         elif self.may_chunk and self.visit.model.framing is Framing.CHUNKED:
             fields["transfer-encoding"] = "chunked"
-            self.frame, self.last_frame = wire.chunk, wire.LAST_CHUNK
+            self.frame, self.last_frame = chunk, LAST_CHUNK
         else:
             self.keeps_alive = False
         if not self.keeps_alive:
             fields["connection"] = "close"
         own = {name.lower(): value for name, value in headers.items()}
-        return wire.head(status, fields | own)
+        return http_framing.head(status, fields | own).removesuffix(b"\r\n")
 
     def open(self, body: Body) -> None:
         head = self.head(body.content_type, body.length)

@@ -1,15 +1,14 @@
-"""HTTP/1.1 as bytes: reading a request, writing heads and frames."""
+"""Reads HTTP/1.1 requests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http.client import HTTPException, parse_headers, responses
+from http.client import HTTPException, parse_headers
 from io import BufferedReader
 
 from attrs import frozen
 
 LONGEST_LINE = 65_536
-LAST_CHUNK = b"0\r\n\r\n"
 
 
 @frozen
@@ -60,17 +59,3 @@ def _read(reader: BufferedReader) -> Request | None:
     if len(body) < length:
         return None
     return Request(method, path, version, headers, body)
-
-
-def head(status: int, headers: Mapping[str, str]) -> bytes:
-    """Write a status line and headers, without the empty line that ends them."""
-    lines = [
-        f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
-
-
-def chunk(data: bytes) -> bytes:
-    # An empty chunk would end the body.
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -1,8 +1,8 @@
-"""Vibe in this very process, over the pool. It needs vibe itself in the same environment.
+"""What is vibe's alone: the in-process backend, and the environment that vibe is started with.
 
-`PoolBackend` is what vibe's own agent loop takes for a backend; `through_pool` puts it under
-everything that vibe calls in this process. Whoever has no vibe here learns so when asking for
-one of them: what merely starts a vibe of another environment does without.
+`PoolBackend` is a backend for vibe's own agent loop; `through_pool` installs it for everything
+that vibe calls in this process. Both need vibe in the same environment and are imported on
+first use: starting a vibe of another environment needs neither.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from http import HTTPStatus
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from muxcore.vibe.messages import chat_of, session_of
 from muxcore.vibe.threads import Give, pieces
 
 try:
-    # By name: a type checker finds no vibe where none is.
+    # By name: vibe need not be installed where the types are checked.
     _types: Any = import_module("vibe.core.types")
     _exceptions: Any = import_module("vibe.core.llm.exceptions")
     _factory: Any = import_module("vibe.core.llm.backend.factory")
@@ -35,15 +36,15 @@ Headers = Mapping[str, str] | None
 
 PROVIDER = "vibe-mux"
 TOO_LONG = "context too long"
-"""What vibe looks for before it makes its history shorter."""
+"""The words that make vibe shorten its history."""
 
 
 class PoolBackend:
-    """A pool of models as one backend of vibe's.
+    """A pool of models as one backend of vibe.
 
-    `active` is the alias that stands for the pool: asked for another member, as after
-    `/model`, that one alone answers. Without it, every model that vibe asks for is the pool.
-    The multiplexer is the caller's: it is not closed here.
+    `active` is the alias that stands for the pool: a call for any other member, as after
+    `/model`, goes to that member alone. Without `active`, every call goes to the pool. The
+    caller closes the multiplexer.
     """
 
     def __init__(self, multiplexer: Multiplexer, *, active: str | None = None) -> None:
@@ -59,7 +60,7 @@ class PoolBackend:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Keep everything: vibe 1.x leaves after each call."""
+        """Keep everything open: vibe 1.x leaves the context after each call."""
 
     def complete_sync(  # noqa: PLR0913 - vibe's own
         self,
@@ -74,19 +75,19 @@ class PoolBackend:
         metadata: Headers = None,
         cancellation: Cancellation | None = None,
     ) -> Any:
-        """Do as `complete` does, without an event loop: return vibe's `LLMChunk`."""
+        """Like `complete`, without an event loop: return vibe's `LLMChunk`."""
         try:
             chat = chat_of(model, messages, temperature, tools, max_tokens, tool_choice)
-            asked = self._asked(model, extra_headers, metadata, cancellation)
-            return _whole(self._multiplexer.answer(chat, asked))
+            options = self._options(model, extra_headers, metadata, cancellation)
+            return _whole(self._multiplexer.answer(chat, options))
         except MultiplexerError as error:
-            raise self._refused(error, model, messages, temperature, tools) from error
+            raise self._backend_error(error, model, messages, temperature, tools) from error
 
-    async def complete(self, **asked: Any) -> Any:
+    async def complete(self, **arguments: Any) -> Any:
         """Return a whole answer, as vibe's `LLMChunk`. Raise vibe's `BackendError`."""
 
         def work(give: Give[Any], cancellation: Cancellation) -> None:
-            give(self.complete_sync(**asked, cancellation=cancellation))
+            give(self.complete_sync(**arguments, cancellation=cancellation))
 
         async with aclosing(pieces(work)) as answers:
             return await anext(answers)
@@ -103,12 +104,12 @@ class PoolBackend:
         extra_headers: Headers = None,
         metadata: Headers = None,
     ) -> AsyncGenerator[Any]:
-        """Give an answer in vibe's `LLMChunk`s; the last one tells the usage of all."""
+        """Yield an answer as vibe's `LLMChunk`s; the last one holds the usage of the whole."""
         chat = chat_of(model, messages, temperature, tools, max_tokens, tool_choice)
 
         def work(give: Give[Any], cancellation: Cancellation) -> None:
-            asked = self._asked(model, extra_headers, metadata, cancellation)
-            with self._multiplexer.answer_in_chunks(chat, asked) as stream:
+            options = self._options(model, extra_headers, metadata, cancellation)
+            with self._multiplexer.answer_in_chunks(chat, options) as stream:
                 for chunk in stream:
                     if chunk.commits:
                         give(_piece(chunk))
@@ -119,35 +120,35 @@ class PoolBackend:
                 async for chunk in chunks:
                     yield chunk
         except MultiplexerError as error:
-            raise self._refused(error, model, messages, temperature, tools) from error
+            raise self._backend_error(error, model, messages, temperature, tools) from error
 
     async def count_tokens(
         self, *, model: Any, messages: Sequence[Any], tools: Any = None, **others: Any
     ) -> int:
-        """Estimate the size of a prompt, as vibe 1.x asks after it has made it shorter."""
+        """Estimate the tokens of a prompt; vibe 1.x asks after it has shortened its history."""
         chat = chat_of(model, messages, others.get("temperature"), tools, None, None)
         return estimated_tokens(chat)
 
-    def _asked(
+    def _options(
         self,
         model: Any,
         extra_headers: Headers,
         metadata: Headers,
         cancellation: Cancellation | None,
     ) -> CallOptions:
-        only = self._only(model)
+        only = self._single_alias(model)
         session = session_of(extra_headers, metadata)
         return CallOptions(session=session, model=only, cancellation=cancellation)
 
-    def _only(self, model: Any) -> str | None:
-        """Return the member that is asked for by itself, if one is."""
+    def _single_alias(self, model: Any) -> str | None:
+        """Return the alias of the one member to ask, None for the pool."""
         if self._active is None or model.alias == self._active:
             return None
         members = self._multiplexer.state.candidates
         known = {candidate.endpoint.alias for candidate in members}
         return model.alias if model.alias in known else None
 
-    def _refused(
+    def _backend_error(
         self,
         error: MultiplexerError,
         model: Any,
@@ -155,12 +156,12 @@ class PoolBackend:
         temperature: float | None,
         tools: Sequence[Any] | None,
     ) -> Exception:
-        """Make vibe's own error of what the pool raised, so that vibe does what it does."""
+        """Make vibe's own error from an error of the pool, so that vibe handles it as its own."""
         status = self._multiplexer.status()
-        refusal = error_response_of(error, status, clock.now(), self._only(model))
-        told, code = refusal.message, refusal.status
-        if refusal.code == CODES[str(Refusal.TOO_LONG)]:
-            told, code = f"{TOO_LONG}: {told}", 400
+        response = error_response_of(error, status, clock.now(), self._single_alias(model))
+        text, code = response.message, response.status
+        if response.code == CODES[str(Refusal.TOO_LONG)]:
+            text, code = f"{TOO_LONG}: {text}", HTTPStatus.BAD_REQUEST
         summary = _exceptions.PayloadSummary(
             model=model.name,
             message_count=len(messages),
@@ -173,10 +174,10 @@ class PoolBackend:
             provider=PROVIDER,
             endpoint="the pool",
             status=code,
-            reason=told,
-            headers=refusal.fields,
-            body_text=told,
-            parsed_error=told,
+            reason=text,
+            headers=response.fields,
+            body_text=text,
+            parsed_error=text,
             model=model.name,
             payload_summary=summary,
         )
@@ -187,10 +188,10 @@ class PoolBackend:
 def through_pool(
     multiplexer: Multiplexer, *, active: str | None = None
 ) -> Iterator[PoolBackend]:
-    """Put the pool under all that vibe calls in this process, until the block ends.
+    """Send all of vibe's calls in this process through the pool until the block ends.
 
-    So vibe's own `run_programmatic(config, prompt)` is a whole turn through the pool, tools
-    and all, as one synchronous call. Agent loops that were made before keep what they have.
+    Vibe's own `run_programmatic(config, prompt)` is then a whole turn through the pool, with
+    tools, as one synchronous call. Agent loops made before keep their backend.
     """
     backend = PoolBackend(multiplexer, active=active)
     factories: dict[Any, Callable[..., Any]] = _factory.BACKEND_FACTORY
@@ -204,12 +205,12 @@ def through_pool(
 
 def _whole(reply: Reply) -> Any:
     calls = [{**call, "index": position} for position, call in enumerate(reply.tool_calls)]
-    said = {
+    fields = {
         "content": reply.text,
         "reasoning_content": reply.message.get("reasoning_content"),
         "tool_calls": calls or None,
     }
-    return _chunk(said, reply)
+    return _chunk(fields, reply)
 
 
 def _piece(chunk: Chunk) -> Any:
@@ -219,15 +220,15 @@ def _piece(chunk: Chunk) -> Any:
 
 
 def _end(reply: Reply) -> Any:
-    """Make the chunk that ends a stream: vibe adds up what its chunks tell."""
+    """Make the last chunk of a stream: vibe adds up the usage of all chunks."""
     return _chunk({}, reply)
 
 
-def _chunk(said: Json, reply: Reply | None = None) -> Any:
-    made: Json = {"message": {"role": "assistant", "content": "", **said}}
+def _chunk(fields: Json, reply: Reply | None = None) -> Any:
+    made: Json = {"message": {"role": "assistant", "content": "", **fields}}
     if reply is not None:
         usage = reply.usage
-        # A vibe that knows fewer of these leaves the others out.
+        # Older vibes ignore the fields that they do not know.
         made["usage"] = {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,

@@ -1,9 +1,9 @@
-"""The environment in which an unmodified vibe goes through the server. Pure.
+"""The environment that sends an unmodified vibe through the gateway. Pure.
 
-Nothing of the user's files changes. Vibe takes any setting from the environment as JSON, so
-its own models are told again with every field they have, and only their provider is another:
-the active one is the pool, and each further member of the pool is that model alone. A session
-begun so can go on without the pool, since the aliases are the user's.
+None of the user's files change. Vibe takes any setting from the environment as JSON, so all of
+its models are passed with every field, and only their provider is replaced: the active model
+becomes the pool, each further member of the pool that model alone. The aliases are the user's,
+so a session can continue without the pool.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ THRESHOLD = "auto_compact_threshold"
 WINDOW = "max_context_length"
 
 LARGEST_THRESHOLD = 200_000
-"""At how many tokens vibe sums a conversation up, where nothing says otherwise."""
+"""Vibe's default number of tokens at which it compacts a conversation."""
 
 SHARE_OF_WINDOW = 0.8
-"""At which part of its window vibe 3 does so, for a model that tells it."""
+"""The share of a known context window at which vibe 3 compacts a conversation."""
 
 
 @frozen
 class Access:
-    """Where the server is, and under which label it counts this vibe's calls."""
+    """Where the gateway is, and the label under which it counts this vibe's calls."""
 
     url: str
     token: str
@@ -52,10 +52,10 @@ def settings(
     skills: Path,
     environment: Mapping[str, str],
 ) -> dict[str, str]:
-    """Return the variables that bring vibe to the server.
+    """Return the variables that send vibe to the gateway.
 
-    `data` is vibe's own config as it was read, `config` that of the pool, which may be of
-    another file. `skills` is the directory that holds the skill of `/mux`.
+    `data` is vibe's own config as it was read; `config` is the config of the pool, maybe from
+    another file. `skills` is the directory that holds the `/mux` skill.
     """
     models = _models(data)
     providers = _shadowing(models, data, config, environment)
@@ -63,7 +63,7 @@ def settings(
     pooled = [alias for alias, provider in providers.items() if provider == PROVIDER]
     narrowed = [alias for alias in pooled if _is_narrower(window, models[alias], data)]
     if window is not None and narrowed:
-        # Vibe 1 knows no limit but one for all; in later ones, a model's own goes before it.
+        # Vibe 1 has one threshold for all models; in later ones, a model's own comes first.
         for model in models.values():
             model.setdefault(THRESHOLD, _threshold(model, data))
         for alias in narrowed:
@@ -81,7 +81,7 @@ def settings(
     if window is not None and narrowed:
         made["VIBE_AUTO_COMPACT_THRESHOLD"] = _within(window)
     if isinstance(compaction := data.get("compaction_model"), Mapping):
-        # Vibe takes none that is of another provider than the active model.
+        # Vibe rejects a compaction model with another provider than the active model's.
         made["VIBE_COMPACTION_MODEL"] = {**compaction, "provider": PROVIDER}
     return {
         **{name: json.dumps(value, default=str) for name, value in made.items()},
@@ -181,22 +181,22 @@ def _own_providers(providers: Mapping[str, str], access: Access) -> Iterator[Raw
 
 
 def _smallest_window(config: Config) -> int | None:
-    """Return how much fits into every primary, as far as that is known."""
+    """Return the smallest known context window of the primaries, None if none is known."""
     windows = [e.context_window for e in config.endpoints if not e.is_fallback]
     return min((window for window in windows if window is not None), default=None)
 
 
 def _is_narrower(window: int | None, model: Raw, data: Mapping[str, Any]) -> bool:
-    """Whether a conversation that suits the model may be too long for that window."""
+    """Whether vibe could let a conversation with this model grow beyond that window."""
     return window is not None and _within(window) < _threshold(model, data)
 
 
 def _threshold(model: Raw, data: Mapping[str, Any]) -> int:
-    """Return at how many tokens vibe would sum up a conversation with this model."""
+    """Return the number of tokens at which vibe compacts a conversation with this model."""
     window = model.get(WINDOW)
     own = SHARE_OF_WINDOW * window if isinstance(window, int) else LARGEST_THRESHOLD
     named = model.get(THRESHOLD, data.get(THRESHOLD))
-    # 0 is never.
+    # 0 means never.
     return named if isinstance(named, int) and named >= 0 else int(own)
 
 
@@ -205,7 +205,7 @@ def _within(window: int) -> int:
 
 
 def _skill_paths(data: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Return the user's own paths: what stands in the environment takes the file's place."""
+    """Return the user's own paths: the environment replaces those of the file."""
     try:
         paths = json.loads(environment[SKILL_PATHS])
     except (KeyError, ValueError):
@@ -214,8 +214,8 @@ def _skill_paths(data: Mapping[str, Any], environment: Mapping[str, str]) -> lis
 
 
 def _unproxied(environment: Mapping[str, str]) -> str:
-    """Return for which hosts no proxy is used: vibe would ask one for the loopback, too."""
-    # The small one comes first, as in what vibe is made of.
+    """Return the hosts that bypass the proxy: vibe would use it for loopback, too."""
+    # The lower-case variable counts first, as in the HTTP clients that vibe uses.
     own = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     hosts = [host.strip() for host in own.split(",") if host.strip()]
     return ",".join(hosts if {"*", LOOPBACK} & set(hosts) else [*hosts, LOOPBACK])

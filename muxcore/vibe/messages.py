@@ -1,7 +1,7 @@
-"""Vibe's messages, tools and images as those of a chat. Pure, but for reading an image.
+"""Converts vibe's messages, tools and images to a chat. Pure, except that images are read.
 
-Only attributes are read, so that the types of every vibe will do: 1.x has no images, and
-what a later one adds, such as how a call is to be drawn, is for its own eyes.
+Only attributes are read, so the types of every vibe work: 1.x has no images, and what later
+versions add, such as how a call is displayed, is ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from muxcore.chat import Chat, Json
 
 AFFINITY = "x-affinity"
-"""The header in which vibe names its session."""
+"""The header that names vibe's session."""
 
 
 def chat_of(
@@ -25,12 +25,12 @@ def chat_of(
     max_tokens: int | None,
     tool_choice: Any,
 ) -> Chat:
-    """Write what vibe asks as a chat."""
+    """Return the arguments of a call of vibe as a chat."""
     return Chat(
         [message_of(message) for message in messages],
         [tool.model_dump(exclude_none=True) for tool in tools] if tools else None,
         _choice(tool_choice),
-        # The model's own temperature is not asked for: the member that serves has its own.
+        # The model's own temperature is left out: the member that serves uses its own.
         None if temperature == model.temperature else temperature,
         max_tokens,
     )
@@ -39,29 +39,29 @@ def chat_of(
 def session_of(
     extra_headers: Mapping[str, str] | None, metadata: Mapping[str, str] | None
 ) -> str | None:
-    """Return the session that a call belongs to, if vibe says it."""
+    """Return the session that a call belongs to, None if vibe names none."""
     named = {name.lower(): value for name, value in (extra_headers or {}).items()}
     return named.get(AFFINITY) or (metadata or {}).get("session_id") or None
 
 
 def message_of(message: Any) -> Json:
-    """Write one message."""
-    said: Json = {"role": str(message.role)}
+    """Return one message in the shape of OpenAI's."""
+    fields: Json = {"role": str(message.role)}
     if (content := _content(message)) is not None:
-        said["content"] = content
+        fields["content"] = content
     for name in ("reasoning_content", "name", "tool_call_id"):
         if (value := getattr(message, name, None)) is not None:
-            said[name] = value
+            fields[name] = value
     if message.tool_calls:
-        said["tool_calls"] = [_call(call) for call in message.tool_calls]
-    return said
+        fields["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return fields
 
 
 def _content(message: Any) -> str | list[Json] | None:
     text: str | None = message.content
     images = getattr(message, "images", None)
     if not images or str(message.role) != "user":
-        # Nothing said is no content where the calls are the message.
+        # A message of tool calls alone has no content.
         return text or (None if message.tool_calls else "")
     parts: list[Json] = [{"type": "text", "text": text}] if text else []
     return [*parts, *map(_image, images)]

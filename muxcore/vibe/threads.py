@@ -1,7 +1,7 @@
-"""A blocking call for an event loop: in a thread of its own, given up when nobody waits.
+"""Runs a blocking call for an event loop, in a thread of its own, cancelled with its task.
 
-Not in the loop's own few threads: calls that wait for a slot would keep those from the one
-that holds it.
+Not in the loop's own few threads: calls that wait for a slot could occupy all of them, and the
+call that holds the slot would never run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 Give: TypeAlias = Callable[[T], None]
 Work: TypeAlias = Callable[[Give[T], Cancellation], None]
-"""Do something that blocks, and give what comes of it, piece by piece."""
+"""Does something that blocks, and passes on its results piece by piece."""
 
 
 @frozen
@@ -29,20 +29,20 @@ class _Ended:
 
 
 async def pieces(work: Work[T]) -> AsyncGenerator[T]:
-    """Give what `work` gives, as it comes. Leaving cancels its call."""
+    """Yield what `work` passes on, as it arrives. Leaving early cancels its call."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[T | _Ended] = asyncio.Queue()
     cancellation = Cancellation()
 
     def give(piece: T | _Ended) -> None:
-        # A loop that has been closed has nobody who waits.
+        # A closed loop has no waiter.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(arrived.put_nowait, piece)
 
     def run() -> None:
         try:
             work(give, cancellation)
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
             give(_Ended(error))
         else:
             give(_Ended())

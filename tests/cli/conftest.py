@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from muxcore.standin import StandInServer
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import PYTHONPATH
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Configure = Callable[..., Path]
@@ -76,9 +75,6 @@ def run() -> Run:
     def run(
         *arguments: str, module: str = "muxcore", **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join(
-            [str(ROOT), str(ROOT / "strategies"), str(ROOT / "backends")]
-        )
         return subprocess.run(  # noqa: PLW1510 - among the options
             [sys.executable, "-m", module, *arguments],
             **{
@@ -87,7 +83,7 @@ def run() -> Run:
                 "encoding": "utf-8",
                 "timeout": 60,
                 "check": False,
-                "env": {**os.environ, "PYTHONPATH": path},
+                "env": {**os.environ, "PYTHONPATH": PYTHONPATH},
                 **options,
             },
         )

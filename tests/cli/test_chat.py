@@ -31,12 +31,12 @@ def ask(configure: Configure, capsys: Captured) -> Callable[..., tuple[int, str,
 Ask = Callable[..., tuple[int, str, str]]
 
 
-def test_the_answer_is_on_stdout_and_who_gave_it_on_stderr(ask: Ask, alpha: Model) -> None:
+def test_the_answer_is_on_stdout_and_its_model_on_stderr(ask: Ask, alpha: Model) -> None:
     assert ask("hello") == (0, "pong from model-a\n", "answered by alpha\n")
     assert alpha.requests[0].body["messages"] == [{"role": "user", "content": "hello"}]
 
 
-def test_who_was_passed_over_is_told(ask: Ask, alpha: Model) -> None:
+def test_failed_attempts_are_reported(ask: Ask, alpha: Model) -> None:
     alpha.then(rate_limited())
     code, out, err = ask("hello")
     assert (code, out) == (0, "pong from model-b\n")
@@ -45,21 +45,21 @@ def test_who_was_passed_over_is_told(ask: Ask, alpha: Model) -> None:
     )
 
 
-def test_a_model_can_be_asked_for(ask: Ask, beta: Model) -> None:
+def test_a_model_can_be_chosen(ask: Ask, beta: Model) -> None:
     assert ask("hello", "--model", "beta")[2] == "answered by beta\n"
     code, out, err = ask("hello", "--model", "gamma")
     assert (code, out) == (1, "")
     assert err == ("vibe-mux: there is no model 'gamma' in the pool (known: alpha, beta)\n")
 
 
-def test_more_is_told_when_asked_for(ask: Ask, alpha: Model) -> None:
+def test_verbose_shows_usage(ask: Ask, alpha: Model) -> None:
     alpha.then(Answer("hi", usage=Usage(20, 5, 12)))
     assert ask("hello", "--verbose")[2] == (
         "answered by alpha: 20 tokens in (12 cached), 5 out, finish reason stop\n"
     )
 
 
-def test_rewrites_are_told_when_asked_for() -> None:
+def test_verbose_shows_rewrites() -> None:
     attempts = (
         AttemptReport("alpha", "error"),
         AttemptReport("beta", "succeeded", rewrites=("ids shortened", "one bridged")),
@@ -77,12 +77,12 @@ def test_the_answer_is_json_for_programs(ask: Ask, alpha: Model) -> None:
     alpha.then(server_error())
     code, out, err = ask("hello", "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert told["model"] == "beta"
-    assert told["text"] == "pong from model-b"
-    assert told["finish_reason"] == "stop"
-    assert told["usage"]["prompt_tokens"] > 0
-    assert told["attempts"][0] == {
+    output = json.loads(out)
+    assert output["model"] == "beta"
+    assert output["text"] == "pong from model-b"
+    assert output["finish_reason"] == "stop"
+    assert output["usage"]["prompt_tokens"] > 0
+    assert output["attempts"][0] == {
         "model": "alpha",
         "outcome": "error",
         "message": "The server is overloaded",
@@ -90,7 +90,7 @@ def test_the_answer_is_json_for_programs(ask: Ask, alpha: Model) -> None:
     }
 
 
-def test_the_prompt_can_come_from_input(
+def test_the_prompt_can_come_from_stdin(
     ask: Ask, alpha: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe\n"))
@@ -104,7 +104,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--verbose"]])
-def test_what_could_steer_a_terminal_does_not_reach_it(
+def test_control_characters_do_not_reach_the_terminal(
     ask: Ask, alpha: Model, arguments: list[str]
 ) -> None:
     alpha.then(Answer(HOSTILE + "\n\tkept"))
@@ -117,7 +117,7 @@ def test_what_could_steer_a_terminal_does_not_reach_it(
         assert out.endswith("\n\tkept\n")
 
 
-def test_a_refusal_is_told_without_a_traceback(ask: Ask, alpha: Model) -> None:
+def test_a_refusal_is_one_line(ask: Ask, alpha: Model) -> None:
     alpha.then(refusal(400, f"no {HOSTILE}"))
     code, out, err = ask("hello")
     assert (code, out) == (1, "")
@@ -128,7 +128,7 @@ def test_a_refusal_is_told_without_a_traceback(ask: Ask, alpha: Model) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_an_exhausted_pool_is_told_without_a_traceback(
+def test_an_exhausted_pool_is_one_line(
     ask: Ask, alpha: Model, beta: Model, arguments: list[str]
 ) -> None:
     alpha.default = beta.default = server_error()
@@ -139,7 +139,7 @@ def test_an_exhausted_pool_is_told_without_a_traceback(
     assert "Traceback" not in err
 
 
-def test_an_interrupted_answer_is_told_as_one(ask: Ask, alpha: Model) -> None:
+def test_an_interrupted_answer_is_reported(ask: Ask, alpha: Model) -> None:
     alpha.then(Cut(2, answer=Answer("one two three")))
     code, out, err = ask("hello")
     assert code == 1

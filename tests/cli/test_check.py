@@ -75,11 +75,11 @@ def test_the_picture_is_json_for_programs(
 ) -> None:
     file = configure()
     assert main.main(["check", "--json", "--config", str(file)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["ok"], told["enabled"], told["mode"]) == (True, True, "failover")
-    assert told["source"] == str(file)
-    assert told["warnings"] == []
-    assert told["pool"][1] == {
+    output = json.loads(capsys.readouterr().out)
+    assert (output["ok"], output["enabled"], output["mode"]) == (True, True, "failover")
+    assert output["source"] == str(file)
+    assert output["warnings"] == []
+    assert output["pool"][1] == {
         "alias": "beta",
         "model": "model-b",
         "provider": "stand-in",
@@ -140,9 +140,9 @@ def test_errors_are_json_for_programs(configure: Configure, capsys: Captured) ->
     file = configure(BROKEN, pool=False)
     assert main.main(["check", "--json", "--config", str(file)]) == 1
     captured = capsys.readouterr()
-    told = json.loads(captured.out)
-    assert told["ok"] is False
-    assert len(told["problems"]) == 4
+    output = json.loads(captured.out)
+    assert output["ok"] is False
+    assert len(output["problems"]) == 4
     assert captured.err == ""
 
 

@@ -25,16 +25,16 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("command", list(main.COMMANDS))
-def test_each_command_tells_of_its_options(
+def test_each_command_describes_its_options(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     with pytest.raises(SystemExit) as caught:
         main.main([command, "--help"])
     assert caught.value.code == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"usage: vibe-mux {command} [-h]")
-    longest = max(told.splitlines(), key=len)
+    output = capsys.readouterr().out
+    assert output.startswith(f"usage: vibe-mux {command} [-h]")
+    longest = max(output.splitlines(), key=len)
     # Choices are not broken.
     assert len(longest) <= 60 or "legacy-removal" in longest
     assert main.parser().parse_args([command, *{"chat": ["hi"]}.get(command, [])])
@@ -87,7 +87,7 @@ def test_wrong_usage_exits_with_2(
     assert captured.err.startswith("usage: vibe-mux")
 
 
-def test_it_tells_its_version(
+def test_version_is_printed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muxcore.plugins.catalogue.version", lambda: "1.2.3")
@@ -96,13 +96,13 @@ def test_it_tells_its_version(
 
 
 @pytest.mark.parametrize("module", ["muxcore", "muxcore.cli.main"])
-def test_it_is_a_module_too(run: Run, module: str) -> None:
+def test_the_package_runs_as_a_module(run: Run, module: str) -> None:
     done = run("--version", module=module)
     assert done.returncode == 0
     assert done.stdout.startswith("vibe-mux")
 
 
-def test_ctrl_c_is_told_as_shells_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_has_the_exit_status_of_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
@@ -110,9 +110,7 @@ def test_ctrl_c_is_told_as_shells_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main.main(["chat", "hi"]) == 130
 
 
-def test_a_broken_pipe_leaves_nothing_to_complain_of(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_broken_pipe_is_silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def left(_: object) -> int:
         raise BrokenPipeError
 
@@ -125,7 +123,7 @@ def test_a_broken_pipe_leaves_nothing_to_complain_of(
     assert (tmp_path / "out").read_text() == ""
 
 
-def test_a_reader_who_leaves_is_no_traceback(
+def test_a_reader_that_leaves_causes_no_traceback(
     run: Run, configure: Configure, alpha: Model
 ) -> None:
     alpha.default = Answer("word " * 40_000, pieces=200)
@@ -155,7 +153,7 @@ def test_letters_that_the_locale_lacks_are_printed(
     assert (done.returncode, done.stdout) == (0, "é → 😀\n")
 
 
-def test_a_stream_that_cannot_be_set_is_left_as_it_is(
+def test_a_stream_that_cannot_be_reconfigured_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Plain:
@@ -186,28 +184,28 @@ def imported_by(what: str, *path: str) -> list[str]:
     return done.stdout.splitlines()[-1].split()
 
 
-def test_importing_the_library_brings_next_to_nothing() -> None:
+def test_importing_the_library_imports_next_to_nothing() -> None:
     assert imported_by("import muxcore") == []
 
 
-def test_importing_the_public_names_brings_no_http_and_no_config() -> None:
+def test_importing_the_public_names_imports_no_http_and_no_config() -> None:
     names = "Multiplexer, PoolState, Endpoint, Call, select, update, MultiplexerError"
     assert imported_by(f"from muxcore import {names}") == []
 
 
-def test_making_a_multiplexer_brings_no_http(configure: Configure) -> None:
+def test_making_a_multiplexer_imports_no_http(configure: Configure) -> None:
     what = f"import muxcore; muxcore.Multiplexer.from_config({str(configure())!r}).close()"
     brought = imported_by(what)
     assert not {"requests", "urllib3", "http.client"} & set(brought)
 
 
-def test_checking_a_config_brings_no_http(configure: Configure) -> None:
+def test_checking_a_config_imports_no_http(configure: Configure) -> None:
     what = f"from muxcore.cli.main import main; main(['check', '--config', {str(configure())!r}])"
     brought = imported_by(what)
     assert not {"requests", "urllib3", "http.client", "asyncio"} & set(brought)
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     import muxcore
 
     for name in muxcore.__all__:

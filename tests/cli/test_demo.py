@@ -13,7 +13,7 @@ from muxcore.cli import demo, main
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_it_runs_whole_and_every_scene_goes_as_promised(run: Run) -> None:
+def test_the_demo_runs_and_every_scene_succeeds(run: Run) -> None:
     done = run("demo")
     assert done.returncode == 0, done.stdout
     assert done.stderr == ""
@@ -24,14 +24,14 @@ def test_it_runs_whole_and_every_scene_goes_as_promised(run: Run) -> None:
     assert f"All {len(demo.SCENES)} scenes went as promised." in done.stdout
 
 
-def test_it_runs_here_as_well(
+def test_the_demo_runs_in_this_process(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main.main(["demo"]) == 0
     assert "NOT AS PROMISED" not in capsys.readouterr().out
 
 
-def test_what_is_not_as_promised_is_said_in_plain_words(
+def test_a_failed_scene_is_reported_in_plain_words(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def as_promised(stage: demo.Stage) -> None:
@@ -55,7 +55,7 @@ def test_what_is_not_as_promised_is_said_in_plain_words(
     assert "1. First.\n   large answered: [large]" in out
 
 
-def test_a_model_that_serves_wrongly_is_noticed(
+def test_a_wrong_answer_fails_the_scene(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "CALLS", 99)

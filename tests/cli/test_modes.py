@@ -26,14 +26,14 @@ def test_built_in_modes_and_backends_are_listed(capsys: Captured) -> None:
 
 def test_the_list_is_json_for_programs(capsys: Captured) -> None:
     assert main.main(["modes", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    names = [mode["name"] for mode in told["modes"]]
+    output = json.loads(capsys.readouterr().out)
+    names = [mode["name"] for mode in output["modes"]]
     assert names[:3] == ["single", "failover", "load_balance"]
-    assert told["modes"][1]["distribution"] == "vibe-mux"
-    assert {backend["name"] for backend in told["backends"]} >= {"generic", "mistral"}
+    assert output["modes"][1]["distribution"] == "vibe-mux"
+    assert {backend["name"] for backend in output["backends"]} >= {"generic", "mistral"}
 
 
-def test_problems_are_told_and_names_are_cleaned(
+def test_problems_are_printed_and_names_are_cleaned(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry: Any = {

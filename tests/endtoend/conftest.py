@@ -30,8 +30,9 @@ from muxcore.standin import (
     refusal,
     server_error,
 )
+from tests.processes import SOURCES
 from tests.vibe import conftest as shared
-from tests.vibe.conftest import PATHS, vibe_python
+from tests.vibe.conftest import vibe_python
 
 __all__ = ["vibe_python"]
 
@@ -183,7 +184,7 @@ class Desk:
         }
 
     def mux(self, *arguments: str) -> list[str]:
-        script = RUN.format(paths=list(map(str, PATHS)))
+        script = RUN.format(paths=list(map(str, SOURCES)))
         return [sys.executable, "-c", script, *arguments]
 
     def pooled(self, *arguments: str, options: tuple[str, ...] = ()) -> Ended:

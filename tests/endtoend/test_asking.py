@@ -142,7 +142,7 @@ def terminal(mine: Desk, *command: str) -> Iterator[Terminal]:
 
 @in_a_terminal
 @pytest.mark.parametrize("version", VERSIONS)
-def test_its_terminal_interface_goes_through_the_pool(
+def test_the_terminal_interface_goes_through_the_pool(
     desks: Callable[..., Desk], version: str
 ) -> None:
     mine = desks(version, "429")
@@ -166,7 +166,7 @@ def test_its_terminal_interface_goes_through_the_pool(
 
 
 @in_a_terminal
-def test_waiting_is_shown_as_waiting(desks: Callable[..., Desk]) -> None:
+def test_a_wait_is_shown_as_a_wait(desks: Callable[..., Desk]) -> None:
     from datetime import timedelta
 
     mine = desks(VERSIONS[0], "", rate_limited(timedelta(seconds=8)))

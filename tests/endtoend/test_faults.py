@@ -50,7 +50,7 @@ def four_ways(mine: Desk) -> None:
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def told(
+def outcomes(
     request: pytest.FixtureRequest, desks: Callable[..., Desk]
 ) -> Iterator[dict[str, Future[None]]]:
     """Let all go on at once: a vibe takes seconds to start."""
@@ -60,5 +60,5 @@ def told(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_vibe_is_none_the_wiser(told: dict[str, Future[None]], fault: str) -> None:
-    told[fault].result()
+def test_vibe_notices_no_fault(outcomes: dict[str, Future[None]], fault: str) -> None:
+    outcomes[fault].result()

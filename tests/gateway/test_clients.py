@@ -44,7 +44,7 @@ def sync_client(served: Served) -> openai.OpenAI:
 
 
 @needs_openai
-def test_openai_whole(serve: Serve) -> None:
+def test_openai_reads_a_whole_response(serve: Serve) -> None:
     with sync_client(serve()) as client:
         answer = client.chat.completions.create(model="mux", messages=PING)
         assert answer.choices[0].message.content == "pong from large-model"
@@ -94,7 +94,7 @@ def test_openai_assembles_tool_calls(serve: Serve) -> None:
 
 
 @needs_openai
-def test_openai_takes_the_errors_for_what_they_are(serve: Serve) -> None:
+def test_openai_raises_the_matching_error(serve: Serve) -> None:
     served = serve(section={"max_wait_ms": 0})
     with sync_client(served) as client:
         ask = client.chat.completions.create
@@ -122,7 +122,7 @@ def test_openai_takes_the_errors_for_what_they_are(serve: Serve) -> None:
 
 
 @needs_openai
-def test_openai_does_not_take_a_cut_stream_for_a_whole_one(serve: Serve) -> None:
+def test_openai_raises_on_a_cut_stream(serve: Serve) -> None:
     served = serve()
     served.large.then(Cut(2))
     with sync_client(served) as client:
@@ -132,7 +132,7 @@ def test_openai_does_not_take_a_cut_stream_for_a_whole_one(serve: Serve) -> None
 
 
 @needs_openai
-def test_openai_waits_for_as_long_as_it_is_told(serve: Serve) -> None:
+def test_openai_waits_as_long_as_retry_after_says(serve: Serve) -> None:
     """With its own retries, it comes back when the server says, and is served."""
     served = serve("large", section={"max_wait_ms": 0})
     served.large.then(rate_limited(timedelta(seconds=1)))
@@ -190,7 +190,7 @@ def posted(**body: Any) -> tuple[str, ...]:
 
 
 @needs_curl
-def test_curl(serve: Serve) -> None:
+def test_curl_reads_a_response(serve: Serve) -> None:
     served = serve()
     whole = curl(served, CHAT, *posted())
     assert json.loads(whole.stdout)["choices"][0]["message"]["content"].startswith("pong")
@@ -201,7 +201,7 @@ def test_curl(serve: Serve) -> None:
 
 
 @needs_curl
-def test_curl_announces_long_bodies(serve: Serve, tmp_path: Any) -> None:
+def test_curl_sends_a_long_body_with_expect(serve: Serve, tmp_path: Any) -> None:
     served = serve()
     long = [{"role": "user", "content": "x" * 3_000_000}]
     file = tmp_path / "body.json"
@@ -219,7 +219,7 @@ def test_curl_announces_long_bodies(serve: Serve, tmp_path: Any) -> None:
 
 
 @needs_curl
-def test_curl_tells_a_cut_stream_from_a_whole_one(serve: Serve) -> None:
+def test_curl_fails_on_a_cut_stream(serve: Serve) -> None:
     served = serve()
     served.large.then(Cut(2))
     done = curl(served, CHAT, "--no-buffer", *posted(stream=True))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from muxcore.chat import Chunk, Reply
-from muxcore.gateway.api.completions import Frame, events, read_request, said_by_server
+from muxcore.gateway.api.completions import Frame, events, gateway_reply, read_request
 from muxcore.gateway.http.wire import RefusedError
 
 FRAME = Frame("id-1", 1234, "mux")
@@ -70,7 +70,7 @@ def test_members_can_be_left_out() -> None:
         [{}],
     ],
 )
-def test_messages_of_any_kind_are_taken(messages: list[Any]) -> None:
+def test_messages_of_any_kind_are_accepted(messages: list[Any]) -> None:
     assert read_request(body(messages=messages)).chat.messages == messages
 
 
@@ -110,14 +110,14 @@ def test_messages_of_any_kind_are_taken(messages: list[Any]) -> None:
         (body(tools=["a"]), "tools"),
     ],
 )
-def test_what_cannot_be_a_request_is_refused(data: bytes, param: str | None) -> None:
+def test_an_invalid_request_is_refused(data: bytes, param: str | None) -> None:
     with pytest.raises(RefusedError) as caught:
         read_request(data)
-    assert caught.value.refusal.status == 400
-    assert caught.value.refusal.param == param
+    assert caught.value.response.status == 400
+    assert caught.value.response.param == param
 
 
-def test_a_whole_answer_is_passed_on_and_completed() -> None:
+def test_a_whole_reply_is_passed_on_with_missing_fields_filled_in() -> None:
     raw = {
         "id": None,
         "object": "odd",
@@ -153,7 +153,7 @@ def test_a_whole_answer_is_passed_on_and_completed() -> None:
     assert raw["id"] is None
 
 
-def test_an_answer_without_its_raw_object_is_written_all_the_same() -> None:
+def test_a_reply_without_its_raw_object_is_written() -> None:
     written = FRAME.whole(Reply({"content": "hi"}, "stop"))
     assert written["choices"][0]["message"] == {"role": "assistant", "content": "hi"}
 
@@ -187,56 +187,56 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 1}
         ),
     ],
 )
-def test_usage_is_told_once_after_all_else_and_only_to_who_asked(
+def test_usage_is_sent_once_at_the_end_and_only_on_request(
     chunks: tuple[Chunk, ...],
 ) -> None:
-    told = written(*chunks, wants_usage=True)
-    assert [chunk.get("usage") for chunk in told] == [None, None, USAGE]
-    assert told[-1]["choices"] == []
-    assert told[-1]["object"] == "chat.completion.chunk"
+    chunks_sent = written(*chunks, wants_usage=True)
+    assert [chunk.get("usage") for chunk in chunks_sent] == [None, None, USAGE]
+    assert chunks_sent[-1]["choices"] == []
+    assert chunks_sent[-1]["object"] == "chat.completion.chunk"
     silent = written(*chunks, wants_usage=False)
     assert len(silent) == 2
     assert not any("usage" in chunk for chunk in silent)
 
 
-def test_no_usage_is_made_up() -> None:
+def test_no_usage_is_invented() -> None:
     assert len(written(delta("a"), delta(None, "stop"), wants_usage=True)) == 2
 
 
-def test_unknown_members_pass_and_chunks_without_choices_do_too() -> None:
-    told = written(
+def test_unknown_members_and_chunks_without_choices_are_passed_on() -> None:
+    chunks_sent = written(
         Chunk({"choices": [], "prompt_filter_results": [1]}),
         delta("a", system_fingerprint="f"),
         Chunk({"choices": [], "usage": USAGE, "timings": {"t": 1}}),
         wants_usage=True,
     )
-    assert told[0]["prompt_filter_results"] == [1]
-    assert told[1]["system_fingerprint"] == "f"
-    assert told[2]["timings"] == {"t": 1}
+    assert chunks_sent[0]["prompt_filter_results"] == [1]
+    assert chunks_sent[1]["system_fingerprint"] == "f"
+    assert chunks_sent[2]["timings"] == {"t": 1}
 
 
 def test_the_first_choice_names_the_role_once() -> None:
-    told = written(
+    chunks_sent = written(
         Chunk({"choices": []}),
         delta("a"),
         delta("b"),
         delta(None, "stop"),
         wants_usage=False,
     )
-    deltas = [chunk["choices"][0]["delta"] for chunk in told if chunk["choices"]]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks_sent if chunk["choices"]]
     assert deltas == [{"role": "assistant", "content": "a"}, {"content": "b"}, {}]
 
 
-def test_the_servers_own_words_have_the_same_shape() -> None:
-    reply, chunks = said_by_server("all is well")
+def test_the_gateways_own_reply_has_the_same_shape() -> None:
+    reply, chunks = gateway_reply("all is well")
     whole = FRAME.whole(reply)
     assert whole["choices"][0]["message"]["content"] == "all is well"
     assert whole["usage"]["total_tokens"] == 0
-    told = written(*chunks, wants_usage=True)
-    assert [c["choices"][0]["delta"].get("content") for c in told[:-1]] == [
+    chunks_sent = written(*chunks, wants_usage=True)
+    assert [c["choices"][0]["delta"].get("content") for c in chunks_sent[:-1]] == [
         "",
         "all is well",
         None,
     ]
-    assert told[-2]["choices"][0]["finish_reason"] == "stop"
-    assert told[-1]["usage"]["total_tokens"] == 0
+    assert chunks_sent[-2]["choices"][0]["finish_reason"] == "stop"
+    assert chunks_sent[-1]["usage"]["total_tokens"] == 0

@@ -17,7 +17,7 @@ MUX = [{"role": "user", "content": f'/mux\n\n<skill_content name="mux">\n{TEXT}'
 
 @pytest.mark.parametrize("messages", [MUX, [{"role": "user", "content": "/mux"}]])
 @pytest.mark.parametrize("path", ["/v1", "/run/r/pool/v1", "/run/r/only/small/v1"])
-def test_mux_is_answered_by_the_server_while_all_models_are_down(
+def test_mux_is_answered_while_all_models_are_down(
     serve: Serve, messages: Any, path: str
 ) -> None:
     served = serve(section={"max_wait_ms": 0})
@@ -26,36 +26,36 @@ def test_mux_is_answered_by_the_server_while_all_models_are_down(
     asked = len(served.large.requests) + len(served.small.requests)
     path += "/chat/completions"
     whole = served.ask(path, messages=messages, model="whatever").json()
-    told = events(served.ask(path, messages=messages, stream=True, tools=[{}]))
+    chunks = events(served.ask(path, messages=messages, stream=True, tools=[{}]))
     text = whole["choices"][0]["message"]["content"]
     assert text.startswith("## Multiplexer Status")
     assert "**large**: 🔴 disabled until" in text
-    assert text_of(told) == text
+    assert text_of(chunks) == text
     assert whole["choices"][0]["finish_reason"] == "stop"
     assert whole["usage"]["total_tokens"] == 0
-    assert told[-1]["choices"][0]["finish_reason"] == "stop"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
     assert len(served.large.requests) + len(served.small.requests) == asked
     assert served.gateway.receipt().calls == {}
 
 
-def test_its_stream_tells_the_usage_to_who_asks(serve: Serve) -> None:
+def test_a_streamed_mux_has_usage_on_request(serve: Serve) -> None:
     options = {"include_usage": True}
-    told = events(serve().ask(messages=MUX, stream=True, stream_options=options))
-    assert told[-1]["usage"]["total_tokens"] == 0
+    chunks = events(serve().ask(messages=MUX, stream=True, stream_options=options))
+    assert chunks[-1]["usage"]["total_tokens"] == 0
 
 
-def test_the_title_of_such_a_session_is_a_models_work(serve: Serve) -> None:
+def test_a_request_for_a_title_that_quotes_mux_goes_to_a_model(serve: Serve) -> None:
     served = serve()
     transcript = f"user: {MUX[0]['content']}\n\nassistant: ## Multiplexer Status"
     messages = [
         {"role": "system", "content": "Respond with ONLY the title"},
         {"role": "user", "content": transcript},
     ]
-    told = events(served.ask(messages=messages, stream=True, max_tokens=1024))
-    assert text_of(told) == "pong from large-model"
+    chunks = events(served.ask(messages=messages, stream=True, max_tokens=1024))
+    assert text_of(chunks) == "pong from large-model"
 
 
-def test_when_off_it_says_so_and_shows_the_lines(serve: Serve) -> None:
+def test_mux_shows_how_to_switch_the_multiplexer_on(serve: Serve) -> None:
     def off(made: dict[str, Any], _: object) -> dict[str, Any]:
         return {name: value for name, value in made.items() if name != "multiplexer"}
 
@@ -79,7 +79,7 @@ def test_when_off_it_says_so_and_shows_the_lines(serve: Serve) -> None:
         ("/status?format=markdown", "application/json", False),
     ],
 )
-def test_the_status_in_the_form_that_is_wanted(
+def test_the_status_has_the_requested_format(
     serve: Serve, path: str, accept: str, is_json: bool
 ) -> None:
     served = serve()
@@ -91,7 +91,7 @@ def test_the_status_in_the_form_that_is_wanted(
         assert answer.text == str(served.pool.status())
 
 
-def test_health(serve: Serve) -> None:
+def test_healthz_answers(serve: Serve) -> None:
     served = serve()
     del served.session.headers["Authorization"]
     assert served.get("/healthz").json() == {"status": "ok"}

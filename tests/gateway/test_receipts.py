@@ -56,7 +56,7 @@ def test_calls_tokens_and_cost_are_summed() -> None:
     assert receipt.cost == pytest.approx(2 * (500 * 2 + 500 * 0.2 + 100 * 10) / 1e6)
 
 
-def test_interruptions_avoided_are_the_failed_attempts_nobody_saw() -> None:
+def test_interruptions_avoided_are_the_failed_attempts_the_client_never_saw() -> None:
     call = served("other", 0, 1, "rate limited", "error", "cancelled")
     receipt = with_served(Receipt(), call, state(), "own")
     assert receipt.interruptions_avoided == 2
@@ -76,7 +76,7 @@ def test_waiting_saved_counts_each_moment_once() -> None:
     assert receipt.waiting_saved == timedelta(seconds=110)
 
 
-def test_nothing_is_saved_by_ones_own_model_or_a_well_one() -> None:
+def test_no_waiting_is_saved_when_the_own_model_serves_or_is_available() -> None:
     receipt = with_served(Receipt(), served("own", 10, 12), state(60), "own")
     receipt = with_served(receipt, served("other", 10, 12), state(), "own")
     receipt = with_served(receipt, served("other", 10, 12), state(60), "gone")
@@ -97,7 +97,7 @@ def test_a_receipt_as_json() -> None:
     }
 
 
-def test_a_ledger_keeps_one_receipt_a_label_and_the_sum() -> None:
+def test_a_ledger_keeps_a_receipt_for_each_label_and_the_sum() -> None:
     ledger = Ledger()
     for label in ("a", "a", "b", ""):
         ledger.add(label, with_failed)
@@ -107,7 +107,7 @@ def test_a_ledger_keeps_one_receipt_a_label_and_the_sum() -> None:
     assert ledger.receipt().failed == 4
 
 
-def test_a_ledger_forgets_whom_it_has_not_heard_of_for_longest() -> None:
+def test_a_ledger_drops_the_least_recently_used_label() -> None:
     ledger = Ledger()
     for label in ("old", "used", *map(str, range(MOST_LABELS - 2)), "used", "new"):
         ledger.add(label, with_failed)

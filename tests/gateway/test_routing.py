@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from muxcore.gateway.api.routing import (
     WAITS_ITSELF,
-    Asking,
+    Resource,
     Route,
     base_path,
     patience_for,
@@ -17,18 +17,18 @@ from muxcore.gateway.api.routing import (
 @pytest.mark.parametrize(
     ("path", "route"),
     [
-        ("/v1/chat/completions", Route(Asking.CHAT)),
-        ("/v1/models", Route(Asking.MODELS)),
-        ("/v1/models/a%2Fb", Route(Asking.MODELS, model="a/b")),
-        ("/pool/v1/chat/completions", Route(Asking.CHAT, pooled=True)),
-        ("/only/a%20b/v1/chat/completions", Route(Asking.CHAT, only="a b")),
-        ("/run/r-1/v1/chat/completions", Route(Asking.CHAT, "r-1")),
-        ("/run/r-1/pool/v1/chat/completions", Route(Asking.CHAT, "r-1", pooled=True)),
-        ("/run/r-1/only/x/v1/models", Route(Asking.MODELS, "r-1", "x")),
-        ("/status", Route(Asking.STATUS)),
-        ("/healthz", Route(Asking.HEALTH)),
-        ("/receipt", Route(Asking.RECEIPT)),
-        ("/lease", Route(Asking.LEASE)),
+        ("/v1/chat/completions", Route(Resource.CHAT)),
+        ("/v1/models", Route(Resource.MODELS)),
+        ("/v1/models/a%2Fb", Route(Resource.MODELS, model="a/b")),
+        ("/pool/v1/chat/completions", Route(Resource.CHAT, pooled=True)),
+        ("/only/a%20b/v1/chat/completions", Route(Resource.CHAT, only="a b")),
+        ("/run/r-1/v1/chat/completions", Route(Resource.CHAT, "r-1")),
+        ("/run/r-1/pool/v1/chat/completions", Route(Resource.CHAT, "r-1", pooled=True)),
+        ("/run/r-1/only/x/v1/models", Route(Resource.MODELS, "r-1", "x")),
+        ("/status", Route(Resource.STATUS)),
+        ("/healthz", Route(Resource.HEALTH)),
+        ("/receipt", Route(Resource.RECEIPT)),
+        ("/lease", Route(Resource.LEASE)),
         ("/", None),
         ("/v1", None),
         ("/v1/", None),
@@ -46,17 +46,17 @@ def test_paths(path: str, route: Route | None) -> None:
     assert route_of(path) == route
 
 
-def test_only_a_chat_is_posted() -> None:
-    assert {asking: Route(asking).method for asking in Asking} == {
-        **dict.fromkeys(Asking, "GET"),
-        Asking.CHAT: "POST",
+def test_only_a_chat_completion_is_a_post() -> None:
+    assert {asking: Route(asking).method for asking in Resource} == {
+        **dict.fromkeys(Resource, "GET"),
+        Resource.CHAT: "POST",
     }
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_any_alias_finds_its_way_through_a_path(alias: str) -> None:
+def test_any_alias_survives_a_path(alias: str) -> None:
     route = route_of(base_path("label", alias) + "/chat/completions")
-    assert route == Route(Asking.CHAT, "label", alias)
+    assert route == Route(Resource.CHAT, "label", alias)
 
 
 def test_the_paths_of_a_run() -> None:
@@ -75,7 +75,7 @@ def test_the_paths_of_a_run() -> None:
         ("", "python-httpx/0.28.1", None),
     ],
 )
-def test_who_waits_by_itself_is_not_held_for_long(
+def test_an_agent_that_waits_by_itself_is_held_briefly(
     label: str, user_agent: str, patience: object
 ) -> None:
-    assert patience_for(Route(Asking.CHAT, label), user_agent) == patience
+    assert patience_for(Route(Resource.CHAT, label), user_agent) == patience

@@ -13,7 +13,7 @@ import requests
 
 from muxcore.gateway import Gateway
 from muxcore.gateway.http import server as serving
-from muxcore.gateway.http.connection import Patience
+from muxcore.gateway.http.connection import ClientTimeouts
 from muxcore.gateway.http.wire import LARGEST_HEAD
 from muxcore.shell import clock
 from tests.gateway.conftest import (
@@ -94,7 +94,7 @@ def test_every_answer_to_an_attack_is_an_error_that_ends_the_connection(
     assert served.get("/status").status_code == 200
 
 
-def test_the_body_of_a_stranger_is_not_even_read(serve: Serve) -> None:
+def test_the_body_of_an_unauthorised_request_is_not_read(serve: Serve) -> None:
     served = serve()
     data = head(served.gateway, Authorization="", Content_Length="60000000")
     began = clock.elapsed()
@@ -114,8 +114,8 @@ def test_a_client_still_sending_can_read_why_it_was_refused(serve: Serve) -> Non
     assert answer.status_code == 401
 
 
-def test_who_sends_slowly_is_waited_for_so_long_in_all(serve: Serve) -> None:
-    served = serve(patience=Patience(head=0.3, body=0.3, linger=0.1))
+def test_a_slow_client_has_a_limited_time_in_all(serve: Serve) -> None:
+    served = serve(timeouts=ClientTimeouts(head=0.3, body=0.3, linger=0.1))
     whole = chat(served.gateway)
     end_of_head = whole.index(b"\r\n\r\n") + 4
     for start in (0, end_of_head):
@@ -134,8 +134,8 @@ def test_who_sends_slowly_is_waited_for_so_long_in_all(serve: Serve) -> None:
     assert not served.large.requests
 
 
-def test_who_floods_after_a_refusal_is_not_listened_to_for_long(serve: Serve) -> None:
-    served = serve(patience=Patience(linger=0.2))
+def test_a_flood_after_a_refusal_is_read_for_a_limited_time(serve: Serve) -> None:
+    served = serve(timeouts=ClientTimeouts(linger=0.2))
     with dialled(served.gateway, head(served.gateway, Authorization="")) as client:
         began = clock.elapsed()
         with contextlib.suppress(OSError):
@@ -144,8 +144,8 @@ def test_who_floods_after_a_refusal_is_not_listened_to_for_long(serve: Serve) ->
     assert clock.elapsed() - began < 3
 
 
-def test_who_says_nothing_is_let_go(serve: Serve) -> None:
-    served = serve(patience=Patience(idle=0.1))
+def test_an_idle_connection_is_closed(serve: Serve) -> None:
+    served = serve(timeouts=ClientTimeouts(idle=0.1))
     with dialled(served.gateway) as client:
         assert client.recv(10) == b""
     with dialled(served.gateway, head(served.gateway, "GET /healthz HTTP/1.1")) as client:
@@ -154,7 +154,9 @@ def test_who_says_nothing_is_let_go(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("part", [b"", b"GET /sta", b"head", b"body"])
-def test_who_leaves_in_the_middle_leaves_nothing_behind(serve: Serve, part: bytes) -> None:
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(
+    serve: Serve, part: bytes
+) -> None:
     served = serve()
     whole = chat(served.gateway)
     data = {b"head": whole[: whole.index(b"\r\n\r\n")], b"body": whole[:-4]}.get(part, part)
@@ -164,7 +166,7 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(serve: Serve, part: byte
     assert not served.large.requests
 
 
-def test_there_are_not_more_connections_than_can_be_served(
+def test_connections_beyond_the_limit_are_refused(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "MOST_CONNECTIONS", 2)
@@ -176,7 +178,7 @@ def test_there_are_not_more_connections_than_can_be_served(
     assert served.get("/healthz").status_code == 200
 
 
-def test_a_system_without_more_threads_refuses(
+def test_without_threads_a_connection_is_refused(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = serve()
@@ -193,7 +195,7 @@ def test_a_system_without_more_threads_refuses(
     assert served.get("/healthz").status_code == 200
 
 
-def test_a_system_without_more_descriptors_is_waited_for(serve: Serve) -> None:
+def test_without_descriptors_the_server_waits_for_some(serve: Serve) -> None:
     served = serve()
     listener = served.gateway._listener
     failures = [OSError(24, "Too many open files"), BlockingIOError()]
@@ -212,7 +214,7 @@ def test_a_system_without_more_descriptors_is_waited_for(serve: Serve) -> None:
     assert not failures
 
 
-def test_an_address_that_others_can_reach_must_be_meant(serve: Serve) -> None:
+def test_an_address_that_is_not_loopback_must_be_explicit(serve: Serve) -> None:
     served = serve()
     with pytest.raises(ValueError, match="other machines"):
         Gateway(served.pool, TOKEN, host=EVERYWHERE)
@@ -225,14 +227,14 @@ def test_an_address_that_others_can_reach_must_be_meant(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "two words", "gr\xfcn", "a\nb"])
-def test_a_token_must_be_one_that_a_header_can_carry(serve: Serve, token: str) -> None:
+def test_a_token_must_fit_into_a_header(serve: Serve, token: str) -> None:
     served = serve()
     with pytest.raises(ValueError, match="a token is"):
         Gateway(served.pool, token)
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
-def test_ipv6(serve: Serve) -> None:
+def test_ipv6_loopback_is_served(serve: Serve) -> None:
     served = serve()
     try:
         gateway = Gateway(served.pool, TOKEN, host="::1")

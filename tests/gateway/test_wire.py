@@ -10,10 +10,9 @@ from muxcore.gateway.http.wire import (
     LARGEST_HEAD,
     Head,
     RefusedError,
-    chunk,
-    head,
     parse_head,
 )
+from muxcore.http_framing import chunk, head
 
 GOOD = b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\nContent-Length: 12"
 
@@ -40,11 +39,13 @@ def test_the_token_is_not_in_its_repr() -> None:
         (b"GET / HTTP/1.1\r\nConnection: keep-alive", True),
     ],
 )
-def test_whether_the_connection_is_kept(line: bytes, keeps_alive: bool) -> None:
+def test_the_connection_is_kept_alive_as_the_head_says(
+    line: bytes, keeps_alive: bool
+) -> None:
     assert parse_head(line).keeps_alive is keeps_alive
 
 
-def test_fields_that_may_repeat_are_joined() -> None:
+def test_repeated_fields_are_joined() -> None:
     read = parse_head(b"GET / HTTP/1.1\r\nAccept: a\r\naccept:b\r\nX: \t c d \t")
     assert read.fields == {"accept": "a, b", "x": "c d"}
 
@@ -96,14 +97,14 @@ def test_fields_that_may_repeat_are_joined() -> None:
         (b"POST / HTTP/1.1\r\nTransfer_Encoding : chunked", 400),
     ],
 )
-def test_what_is_not_exactly_right_is_refused(data: bytes, status: int) -> None:
+def test_a_malformed_head_is_refused(data: bytes, status: int) -> None:
     with pytest.raises(RefusedError) as caught:
         parse_head(data)
-    assert caught.value.refusal.status == status
+    assert caught.value.response.status == status
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_do_anything_but_be_read_or_refused(data: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     with contextlib.suppress(RefusedError):
         assert isinstance(parse_head(b"GET / HTTP/1.1\r\n" + data), Head)
 
@@ -115,7 +116,7 @@ def test_no_bytes_do_anything_but_be_read_or_refused(data: bytes) -> None:
         max_size=5,
     )
 )
-def test_fields_are_read_as_they_were_written(fields: dict[str, str]) -> None:
+def test_fields_survive_a_round_trip(fields: dict[str, str]) -> None:
     written = head(200, fields).partition(b"\r\n")[2].removesuffix(b"\r\n\r\n")
     data = b"GET / HTTP/1.1" + (b"\r\n" + written.removesuffix(b"\r\n") if fields else b"")
     assert parse_head(data).fields == fields

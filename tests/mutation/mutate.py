@@ -74,7 +74,7 @@ OWN_TESTS = {
     "records": "tests/core/test_records.py",
     "updating": "tests/core/test_updating.py",
     "protocol": "tests/core/test_calling.py",
-    "migration": "tests/gateway/test_carrying.py",
+    "migration": "tests/core/test_migration.py",
     "status": "tests/core/test_status.py",
     "text": "tests/core/test_status.py",
     "phases": "tests/transition/test_phases.py",

@@ -19,6 +19,7 @@ from muxcore import PoolExhaustedError
 from muxcore.chat import Usage
 from muxcore.config import Key
 from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.http.connections import Connections
 from muxcore.standin import Answer, Model, Raw
 
 Make = Callable[..., Multiplexer]
@@ -253,7 +254,9 @@ def test_several_connections_that_were_closed_while_idle_are_no_failure(
     alpha.release()
     for call in calls:
         call.result()
-    idle = multiplexer._members["alpha"].connections._adapter._pool.pool._idle
+    connections = multiplexer._members["alpha"].connections
+    assert isinstance(connections, Connections)
+    idle = connections._adapter._pool.pool._idle
     assert len(idle) == 3
     for connection in tuple(idle):
         # As a server closes it at this very moment: it looks alive until something is sent.

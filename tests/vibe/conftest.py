@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Self
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PATHS = [ROOT, ROOT / "strategies", ROOT / "backends"]
+from tests.processes import PYTHONPATH
+
 OWN = ("attrs", "cattrs", "pluggy", "requests", "tomli", "urllib3")
 VIBES = {
     "3.0.2": ("mistral-vibe==3.0.2",),
@@ -111,8 +111,7 @@ def run_in_vibe(vibe_python: Callable[[str], Path]) -> Callable[..., str]:
     """Run a script in an environment with a real vibe and this very checkout."""
 
     def run_it(version: str, script: Path) -> str:
-        paths = os.pathsep.join(map(str, PATHS))
-        return run([str(vibe_python(version)), str(script)], PYTHONPATH=paths)
+        return run([str(vibe_python(version)), str(script)], PYTHONPATH=PYTHONPATH)
 
     return run_it
 

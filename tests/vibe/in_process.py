@@ -68,7 +68,7 @@ def pool() -> Any:
     return Multiplexer.from_config(load_config(HOME / "config.toml", env={}), env={})
 
 
-def told(chunk: Any) -> dict[str, Any]:
+def shown(chunk: Any) -> dict[str, Any]:
     message = chunk.message
     calls = [
         (c.index, c.id, c.function.name, c.function.arguments)
@@ -107,14 +107,14 @@ async def calls(large: Model, small: Model) -> dict[str, Any]:
         backend = PoolBackend(multiplexer, active="large")
         large.then(rate_limited())
         async with backend as entered:
-            found["failed over"] = told(await entered.complete(**asked))
+            found["failed over"] = shown(await entered.complete(**asked))
         multiplexer.reset()
         large.then(Answer(text="", tool_calls=(ToolCall("read_file", '{"path": "x"}'),)))
         whole = None
         async for chunk in backend.complete_streaming(**asked):
             whole = chunk if whole is None else whole + chunk
-        found["streamed"] = told(whole)
-        found["alone"] = told(await backend.complete(**{**asked, "model": model("small")}))
+        found["streamed"] = shown(whole)
+        found["alone"] = shown(await backend.complete(**{**asked, "model": model("small")}))
         found["tokens"] = await backend.count_tokens(
             model=asked["model"], messages=asked["messages"]
         )

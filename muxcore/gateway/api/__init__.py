@@ -1,1 +1,1 @@
-"""What the gateway answers: chat completions, models, status, receipts."""
+"""The API of the gateway: chat completions, models, status, receipts."""

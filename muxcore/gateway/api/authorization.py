@@ -1,22 +1,23 @@
-"""Who may ask: judged by a request's head alone, before any of its body is read. Pure."""
+"""Decides from the head alone whether a request is accepted, before its body is read. Pure."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
 from collections.abc import Collection
+from http import HTTPStatus
 
-from muxcore.gateway.http.wire import ErrorResponse, Head
+from muxcore.gateway.http.wire import ErrorResponse, Head, RefusedError
 
 LARGEST_BODY = 64 * 1024 * 1024
 OPEN_PATHS = frozenset({"/healthz"})
-"""Answered without the token: they say no more than that somebody is there."""
+"""Paths that need no token: they reveal only that a server is listening."""
 
 JSON_TYPE = "application/json"
 
 
 def is_loopback(address: str) -> bool:
-    """Whether nobody but this machine can reach a server at this address."""
+    """Whether only this machine can reach a server at this address."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -24,57 +25,76 @@ def is_loopback(address: str) -> bool:
 
 
 def hosts_for(address: str, port: int) -> frozenset[str]:
-    """Return what `Host` may be on a connection that has arrived at this address.
+    """Return the valid values of `Host` on a connection to this address.
 
-    A name is never among them, but for `localhost`: whoever owns a name may have it resolve
-    to this machine, and so have a browser ask here in the name of a page of theirs.
+    `localhost` is the only name: the owner of any other name can make it resolve to this
+    machine, so that a browser sends requests here on behalf of a page of theirs.
     """
     literal = f"[{address}]" if ":" in address else address
     names = {literal, "localhost"} if is_loopback(address) else {literal}
     return frozenset(f"{name}:{port}" for name in names)
 
 
-def refused(head: Head, hosts: Collection[str], token: str) -> ErrorResponse | None:
-    """Say why this request goes no further. None: it may."""
+def check_request(head: Head, hosts: Collection[str], token: str) -> None:
+    """Raise `RefusedError` if the request must go no further."""
+    if (response := _refusal(head, hosts, token)) is not None:
+        raise RefusedError(response)
+
+
+def _refusal(head: Head, hosts: Collection[str], token: str) -> ErrorResponse | None:
     fields = head.fields
     if fields.get("host", "").lower() not in hosts:
-        return ErrorResponse(421, "The Host is not the one of this server.")
+        return ErrorResponse(
+            HTTPStatus.MISDIRECTED_REQUEST, "The Host is not the one of this server."
+        )
     if "origin" in fields:
-        return ErrorResponse(403, "No web page may ask here.", "permission_error")
+        return ErrorResponse(
+            HTTPStatus.FORBIDDEN, "No web page may ask here.", "permission_error"
+        )
     if head.path in OPEN_PATHS:
         return None
     if not _is_authorized(fields.get("authorization", ""), token):
         return ErrorResponse(
-            401,
+            HTTPStatus.UNAUTHORIZED,
             "The token is missing or wrong: send it as `Authorization: Bearer TOKEN`.",
             "authentication_error",
             "invalid_api_key",
             fields={"WWW-Authenticate": "Bearer"},
         )
-    return _body_refused(head)
+    return _body_refusal(head)
 
 
 def _is_authorized(offered: str, token: str) -> bool:
     scheme, _, credentials = offered.partition(" ")
-    # Compared in a time that tells nothing of how much was right.
+    # Constant time: a shorter comparison would reveal how much of a guess is right.
     same = hmac.compare_digest(
         credentials.strip().encode("latin-1"), token.encode("latin-1")
     )
     return scheme.lower() == "bearer" and same
 
 
-def _body_refused(head: Head) -> ErrorResponse | None:
+def _body_refusal(head: Head) -> ErrorResponse | None:
     if head.method == "GET":
-        return ErrorResponse(400, "A GET has no body.") if head.length else None
+        error = ErrorResponse(HTTPStatus.BAD_REQUEST, "A GET has no body.")
+        return error if head.length else None
     if head.method != "POST":
         return ErrorResponse(
-            405, "Only GET and POST are known here.", fields={"Allow": "GET, POST"}
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "Only GET and POST are known here.",
+            fields={"Allow": "GET, POST"},
         )
     media_type = head.fields.get("content-type", "").partition(";")[0]
     if media_type.strip().lower() != JSON_TYPE:
-        return ErrorResponse(415, f"The Content-Type must be {JSON_TYPE}.")
+        return ErrorResponse(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {JSON_TYPE}."
+        )
     if head.length > LARGEST_BODY:
-        return ErrorResponse(413, f"The body is longer than {LARGEST_BODY} bytes.")
+        return ErrorResponse(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The body is longer than {LARGEST_BODY} bytes.",
+        )
     if head.fields.get("expect", "100-continue").lower() != "100-continue":
-        return ErrorResponse(417, "Only 100-continue may be expected.")
+        return ErrorResponse(
+            HTTPStatus.EXPECTATION_FAILED, "Only 100-continue may be expected."
+        )
     return None

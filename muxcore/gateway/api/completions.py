@@ -1,9 +1,10 @@
-"""Requests for a completion, read; answers, written in OpenAI's shape. Pure."""
+"""Reads requests for a chat completion; writes responses in OpenAI's shape. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, NoReturn
 
 from attrs import field, frozen
@@ -16,13 +17,13 @@ POOL = "mux"
 
 DONE = b"data: [DONE]\n\n"
 
-# Escaping what is not ASCII also carries the halves of characters that UTF-8 refuses.
+# Escaping non-ASCII characters also carries lone surrogates, which UTF-8 cannot encode.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 WORDS = {bool: "true or false", dict: "an object", int: "an integer", float: "a number"}
-"""What each kind of value is called."""
+"""What an error calls each type of value."""
 
-_READ_HERE = frozenset(
+_KNOWN_MEMBERS = frozenset(
     {
         "max_tokens",
         "messages",
@@ -37,7 +38,7 @@ _READ_HERE = frozenset(
 
 @frozen
 class CompletionRequest:
-    """A request for a completion. What is not understood is in `chat.extra`."""
+    """A request for a completion. Unknown members are in `chat.extra`."""
 
     model: str
     chat: Chat
@@ -46,43 +47,47 @@ class CompletionRequest:
 
 
 def read_request(body: bytes, left_out: Collection[str] = ()) -> CompletionRequest:
-    """Read a request, without the members of `left_out`. Raise `RefusedError`."""
+    """Read a request, dropping the members in `left_out`. Raise `RefusedError`."""
     raw = _parsed(body)
-    said = {name: value for name, value in raw.items() if name not in left_out}
+    members = {name: value for name, value in raw.items() if name not in left_out}
     model = raw.get("model")
     if not isinstance(model, str):
         _refuse("model", "a text")
-    streams = _optional(said, "stream", bool) or False
-    options = _optional(said, "stream_options", dict) or {}
-    temperature = _optional(said, "temperature", float, int)
+    streams = _optional(members, "stream", bool) or False
+    options = _optional(members, "stream_options", dict) or {}
+    temperature = _optional(members, "temperature", float, int)
     chat = Chat(
-        messages=_messages(said.get("messages")),
-        tools=_objects(said, "tools"),
-        tool_choice=said.get("tool_choice"),
+        messages=_messages(members.get("messages")),
+        tools=_objects(members, "tools"),
+        tool_choice=members.get("tool_choice"),
         temperature=temperature,
-        max_tokens=_optional(said, "max_tokens", int),
+        max_tokens=_optional(members, "max_tokens", int),
         stream=streams,
-        extra={name: value for name, value in said.items() if name not in _READ_HERE},
+        extra={
+            name: value for name, value in members.items() if name not in _KNOWN_MEMBERS
+        },
     )
     return CompletionRequest(model, chat, streams, options.get("include_usage") is True)
 
 
 def _parsed(body: bytes) -> Json:
     try:
-        raw = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        raw = json.loads(body.decode("utf-8"), parse_constant=_reject_constant)
     except (ValueError, RecursionError):
-        raise RefusedError(ErrorResponse(400, "The body is not valid JSON.")) from None
+        text = "The body is not valid JSON."
+        raise RefusedError(ErrorResponse(HTTPStatus.BAD_REQUEST, text)) from None
     if not isinstance(raw, dict):
-        raise RefusedError(ErrorResponse(400, "The body is no JSON object."))
+        text = "The body is no JSON object."
+        raise RefusedError(ErrorResponse(HTTPStatus.BAD_REQUEST, text))
     return raw
 
 
-def _no_number(text: str) -> NoReturn:
+def _reject_constant(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def _optional(said: Json, name: str, *kinds: type) -> Any:
-    value = said.get(name)
+def _optional(members: Json, name: str, *kinds: type) -> Any:
+    value = members.get(name)
     # To Python a bool is an int, to JSON it is not.
     right = isinstance(value, kinds) and (type(value) is not bool or bool in kinds)
     if not (value is None or right):
@@ -90,8 +95,8 @@ def _optional(said: Json, name: str, *kinds: type) -> Any:
     return value
 
 
-def _objects(said: Json, name: str) -> list[Json] | None:
-    value = said.get(name)
+def _objects(members: Json, name: str) -> list[Json] | None:
+    value = members.get(name)
     if not (value is None or _is_objects(value)):
         _refuse(name, "a list of objects")
     return value
@@ -122,19 +127,20 @@ def _is_parts(value: object) -> bool:
 
 
 def _refuse(name: str, expected: str) -> NoReturn:
-    raise RefusedError(ErrorResponse(400, f"{name} must be {expected}.", param=name))
+    text = f"{name} must be {expected}."
+    raise RefusedError(ErrorResponse(HTTPStatus.BAD_REQUEST, text, param=name))
 
 
 @frozen
 class Frame:
-    """What an answer must have, where the model that gave it has left it out."""
+    """The fields every response must have; used where the model left them out."""
 
     id: str
     created: int
     model: str
 
     def whole(self, reply: Reply) -> Json:
-        """Write a whole answer: the model's own object, completed."""
+        """Write a whole response: the model's own object, with missing fields filled in."""
         own = self._completed(reply.raw, "chat.completion")
         choices = own.get("choices") or [{}]
         first = {"index": 0, "finish_reason": reply.finish_reason, **choices[0]}
@@ -143,17 +149,17 @@ class Frame:
         return own
 
     def chunk(self, raw: Mapping[str, Any]) -> Json:
-        """Write one chunk: the model's own object, completed."""
+        """Write one chunk: the model's own object, with missing fields filled in."""
         own = self._completed(raw, "chat.completion.chunk")
         choices = own.get("choices")
         if choices:
-            # Strict clients refuse a choice without these.
+            # Strict clients reject a choice without these.
             first = {"index": 0, "finish_reason": None, **choices[0]}
             own["choices"] = [first, *choices[1:]]
         return own
 
     def usage(self, usage: object, raw: Mapping[str, Any]) -> Json:
-        """Write the chunk that only tells the usage."""
+        """Write the chunk that holds the usage alone."""
         others = raw if not raw.get("choices") else {}
         return {**self.chunk({**others, "choices": []}), "usage": usage}
 
@@ -170,26 +176,26 @@ class Frame:
 
 
 @frozen
-class SentStream:
-    """The usage that a stream has told so far, and the chunk that told it."""
+class StreamUsage:
+    """The last usage in a stream, and the chunk that held it."""
 
     usage: object = None
     raw: Mapping[str, Any] = field(factory=dict[str, Any])
 
 
 def events(chunks: Iterator[Chunk], frame: Frame, *, wants_usage: bool) -> Iterator[bytes]:
-    """Write the chunks of a stream as events, all but `DONE`.
+    """Write the chunks of a stream as events, without `DONE`.
 
-    The first one names the role, which strict clients want and some models leave out.
-    Whatever a model does, its usage is told once, after everything else, and only to those
-    who have asked: clients that add up what they are told would count it twice.
+    The first event names the role, which strict clients require and some models leave out.
+    The usage is sent once, after everything else, and only if the client asked for it:
+    clients that add up each usage would count a second one twice.
     """
-    told = SentStream()
+    last = StreamUsage()
     begun = False
     for chunk in chunks:
         raw = chunk.raw
         if raw.get("usage"):
-            told = SentStream(raw["usage"], raw)
+            last = StreamUsage(raw["usage"], raw)
             if not raw.get("choices"):
                 continue
         if "usage" in raw:
@@ -199,8 +205,8 @@ def events(chunks: Iterator[Chunk], frame: Frame, *, wants_usage: bool) -> Itera
             begun = True
             written["choices"][0]["delta"] = {"role": "assistant", **chunk.delta}
         yield event(written)
-    if wants_usage and told.usage:
-        yield event(frame.usage(told.usage, told.raw))
+    if wants_usage and last.usage:
+        yield event(frame.usage(last.usage, last.raw))
 
 
 def event(value: object) -> bytes:
@@ -211,8 +217,8 @@ def as_json(value: object) -> bytes:
     return _encode(value).encode()
 
 
-def said_by_server(text: str) -> tuple[Reply, tuple[Chunk, ...]]:
-    """Make an answer of words that no model has said, whole and in chunks."""
+def gateway_reply(text: str) -> tuple[Reply, tuple[Chunk, ...]]:
+    """Make a reply of the gateway's own text, whole and in chunks. No model is called."""
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     message: Json = {"role": "assistant", "content": text}
     whole = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
@@ -230,7 +236,7 @@ def said_by_server(text: str) -> tuple[Reply, tuple[Chunk, ...]]:
 
 
 def models(aliases: Collection[str], created: int) -> Json:
-    """List what `model` may be."""
+    """List the valid values of `model`."""
     return {"object": "list", "data": [model(alias, created) for alias in aliases]}
 
 

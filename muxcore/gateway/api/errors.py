@@ -1,14 +1,16 @@
-"""What the library raises, as an answer of OpenAI's shape. Pure."""
+"""Turns errors of the library into error responses of OpenAI's shape. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
 from datetime import datetime
+from http import HTTPStatus
+
+from attrs import evolve
 
 from muxcore.chat import AttemptReport, Json
-from muxcore.core.outcomes import Limit
-from muxcore.core.outcomes import Refusal as Refused
+from muxcore.core.outcomes import Limit, Refusal
 from muxcore.core.status import ModelStatus, Status
 from muxcore.core.text import printable
 from muxcore.errors import (
@@ -20,31 +22,43 @@ from muxcore.errors import (
 from muxcore.gateway.http.wire import ErrorResponse
 
 LIMITS = frozenset(str(limit) for limit in Limit)
-PASSED_ON = frozenset({400, 413, 422})
-"""What a model may say of the request itself; its other words for that would be taken for
-something else here: a 403 for a wrong token, a 429 for a limit."""
+PASSED_ON = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+"""Statuses of a model's refusal that the client sees as they are. Any other would mean
+something else here: a 403 a wrong token, a 429 a limit."""
 
 CODES = {
-    str(Refused.TOO_LONG): "context_length_exceeded",
-    str(Refused.FILTERED): "content_filter",
+    str(Refusal.TOO_LONG): "context_length_exceeded",
+    str(Refusal.FILTERED): "content_filter",
 }
 
 
 def error_response_of(
     error: MultiplexerError, status: Status, now: datetime, only: str | None = None
 ) -> ErrorResponse:
-    """Return the answer that tells of this error. `only` is the alias that was asked alone."""
+    """Return the response for this error. `only` is the alias of a call to one model."""
     match error:
         case RequestRejectedError():
-            code = error.status if error.status in PASSED_ON else 400
+            code = error.status if error.status in PASSED_ON else HTTPStatus.BAD_REQUEST
             outcome = error.attempts[-1].outcome if error.attempts else ""
             return ErrorResponse(code, str(error), code=CODES.get(outcome))
         case PoolExhaustedError():
             return _exhausted(error, status, now, only)
         case StrategyError():
-            return ErrorResponse(500, str(error), "server_error", "mode_failed")
+            return _server_error(
+                HTTPStatus.INTERNAL_SERVER_ERROR, str(error), "mode_failed"
+            )
         case _:
-            return ErrorResponse(503, str(error), "server_error", "unavailable")
+            return _server_error(HTTPStatus.SERVICE_UNAVAILABLE, str(error), "unavailable")
+
+
+def _server_error(status: int, message: str, code: str) -> ErrorResponse:
+    return ErrorResponse(status, message, "server_error", code)
 
 
 def _exhausted(
@@ -57,15 +71,22 @@ def _exhausted(
     ]
     fields = {}
     if error.retry_at is not None:
-        # A client that comes too early has made a call for nothing.
+        # Rounded up: a client that retries too early makes a call for nothing.
         seconds = math.ceil(max(0.0, (error.retry_at - now).total_seconds()))
         fields["Retry-After"] = str(max(1, seconds))
     message = _describe(error, disabled, status)
     if _is_limited(error.attempts, disabled):
         return ErrorResponse(
-            429, message, "rate_limit_error", "rate_limit_exceeded", fields=fields
+            HTTPStatus.TOO_MANY_REQUESTS,
+            message,
+            "rate_limit_error",
+            "rate_limit_exceeded",
+            fields=fields,
         )
-    return ErrorResponse(503, message, "server_error", "pool_exhausted", fields=fields)
+    return evolve(
+        _server_error(HTTPStatus.SERVICE_UNAVAILABLE, message, "pool_exhausted"),
+        fields=fields,
+    )
 
 
 def _is_limited(
@@ -78,7 +99,7 @@ def _is_limited(
 def _describe(
     error: PoolExhaustedError, disabled: Collection[ModelStatus], status: Status
 ) -> str:
-    """Say first what people need to know: who is limited, and until when."""
+    """Begin with what people need to know: which models are limited, and until when."""
     lines = [
         f"{printable(m.alias)}: {m.cause} until {m.disabled_until.astimezone(status.zone):%H:%M:%S}"
         for m in disabled
@@ -87,20 +108,20 @@ def _describe(
     return "; ".join([*lines, str(error)])
 
 
-def error_body(refusal: ErrorResponse) -> Json:
+def error_body(response: ErrorResponse) -> Json:
     return {
         "error": {
-            "message": refusal.message,
-            "type": refusal.kind,
-            "param": refusal.param,
-            "code": refusal.code,
+            "message": response.message,
+            "type": response.kind,
+            "param": response.param,
+            "code": response.code,
         }
     }
 
 
 def unknown_model(name: str, known: Collection[str]) -> ErrorResponse:
     return ErrorResponse(
-        404,
+        HTTPStatus.NOT_FOUND,
         f"There is no model {printable(name)!r} here; known are {', '.join(known)}.",
         code="model_not_found",
         param="model",

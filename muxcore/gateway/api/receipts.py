@@ -1,4 +1,4 @@
-"""What the calls of one client came to, and what the pool has spared it. Pure."""
+"""Receipts: what the calls of one client cost, and what the pool has spared it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from muxcore.core.records import Candidate, PoolState, Tally
 MOST_LABELS = 256
 
 PASSED_OVER = frozenset({"cancelled", "responding", "succeeded"})
-"""Outcomes of an attempt that would have interrupted nobody."""
+"""Outcomes of an attempt that would not have interrupted the client."""
 
 
 @frozen
 class ServedCall:
-    """A call that was answered. `began` and `ended` are moments, `alias` who answered."""
+    """A call that was served by the model `alias`, from `began` to `ended`."""
 
     alias: str
     attempts: tuple[AttemptReport, ...]
@@ -33,9 +33,9 @@ class ServedCall:
 class Receipt:
     """The sum of a client's calls.
 
-    `interruptions_avoided` counts the failed attempts that it never saw. `waiting_saved` is
-    for how long its own model could not have been used, while others answered: each moment
-    once, however many calls went elsewhere in it.
+    `interruptions_avoided` counts the failed attempts that the client never saw.
+    `waiting_saved` is how long its own model was disabled while others served its calls; calls
+    that overlap count once.
     """
 
     calls: Mapping[str, int] = field(factory=dict[str, int])
@@ -68,7 +68,7 @@ class Receipt:
 
 
 def with_served(receipt: Receipt, call: ServedCall, state: PoolState, own: str) -> Receipt:
-    """Return the receipt with one more answer; `own` is the model used without a pool."""
+    """Return the receipt with one more served call. `own` is the model used without a pool."""
     usage = call.usage
     spared = [attempt for attempt in call.attempts if attempt.outcome not in PASSED_OVER]
     saved, until = _waiting_saved(receipt, call, state, own)
@@ -135,6 +135,6 @@ class Ledger:
                     del self._receipts[next(iter(self._receipts))]
 
     def receipt(self, label: str = "") -> Receipt:
-        """Return the receipt of one client, or of all."""
+        """Return the receipt of one client, or of all clients without a label."""
         with self._lock:
             return self._receipts.get(label, Receipt()) if label else self._sum

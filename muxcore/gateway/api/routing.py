@@ -1,9 +1,9 @@
-"""What a path asks for. Pure.
+"""Routes: which request goes where, by its path. Pure.
 
-`/v1` is for any client. Under `/run/LABEL` it is for a vibe whose settings are those of the
-config: what its calls come to is counted under that label, and each model brings its own
-settings. `/pool` and `/only/ALIAS` say there who is to answer, whatever `model` says: vibe
-sends a model's name, and two of its models may share one.
+`/v1` is for any client. `/run/LABEL` in front of it is for a vibe that has the settings of the
+config: its calls are counted under that label, and each model uses its own settings. `/pool`
+and `/only/ALIAS` choose the model whatever `model` says: vibe sends a model's name, and two of
+its models may share one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote
 from attrs import frozen
 
 
-class Asking(StrEnum):
-    """What is asked for."""
+class Resource(StrEnum):
+    """What a path names."""
 
     CHAT = "chat/completions"
     MODELS = "models"
@@ -28,26 +28,27 @@ class Asking(StrEnum):
 
 
 WAITS_ITSELF = timedelta(seconds=3)
-"""A vibe from 3 on shows a 429 as a wait, waits as long as it says, and can be stopped in it;
-a call that is held looks as if it were being answered. Short waits are not worth showing."""
+"""A vibe from 3 on shows a 429 as a wait, waits as long as the 429 says, and can be stopped
+meanwhile; a call that is held looks as if a model were answering. Short waits are not worth
+showing."""
 
 _CANNOT_WAIT = re.compile(r"Mistral-Vibe/[12]\.")
-"""These try three times within two seconds, and end the turn. Those from 3 on say nothing of
-themselves to a provider that is not Mistral's."""
+"""These try three times within two seconds, then end the turn. Later ones send no such
+User-Agent to a provider that is not Mistral's."""
 
-METHODS = {Asking.CHAT: "POST"}
-"""All others are a GET."""
+METHODS = {Resource.CHAT: "POST"}
+"""All others are read with GET."""
 
 
 @frozen
 class Route:
-    """What a path asks for. `label` is that of a `run`, "" for all other clients.
+    """Where a path leads. `label` is that of a `run`, "" for all other clients.
 
-    `only` is an alias that is asked alone. `pooled` says that the path chose the pool.
-    `model` is the one that a list of models is narrowed down to.
+    `only` is the alias of the one model to ask. `pooled`: the path names the pool. `model` is
+    the one model of `/v1/models/MODEL`.
     """
 
-    asking: Asking
+    resource: Resource
     label: str = ""
     only: str | None = None
     pooled: bool = False
@@ -55,11 +56,11 @@ class Route:
 
     @property
     def method(self) -> str:
-        return METHODS.get(self.asking, "GET")
+        return METHODS.get(self.resource, "GET")
 
 
 def patience_for(route: Route, user_agent: str) -> timedelta | None:
-    """Return for how long a call may be held; None: as long as the config says."""
+    """Return how long a call may be held, None for as long as the config says."""
     if not route.label or _CANNOT_WAIT.match(user_agent):
         return None
     return WAITS_ITSELF
@@ -78,15 +79,15 @@ _PATH = re.compile(
 
 
 def route_of(path: str) -> Route | None:
-    """Return what `path` asks for, None if there is no such thing."""
+    """Return where `path` leads, None if nowhere."""
     match = _PATH.fullmatch(path)
     if match is None:
         return None
     if match["other"]:
-        return Route(Asking(match["other"]))
+        return Route(Resource(match["other"]))
     only, model = match["only"], match["model"]
     return Route(
-        Asking.CHAT if match["chat"] else Asking.MODELS,
+        Resource.CHAT if match["chat"] else Resource.MODELS,
         match["label"] or "",
         None if only is None else unquote(only),
         match["pool"] is not None,
@@ -95,7 +96,7 @@ def route_of(path: str) -> Route | None:
 
 
 def base_path(label: str = "", only: str | None = None) -> str:
-    """Return the path of an `api_base` for a `run`: the pool's, or that of one model."""
+    """Return the path of an `api_base` for a `run`: of the pool, or of the model `only`."""
     prefix = f"/run/{label}" if label else ""
     return (
         f"{prefix}/pool/v1" if only is None else f"{prefix}/only/{quote(only, safe='')}/v1"

@@ -1,7 +1,7 @@
-"""The skill that makes `/mux` a command of vibe, and how a message of it is recognised.
+"""The skill that makes `/mux` a command of vibe, and how the gateway recognises it. Pure.
 
-Vibe sends a skill's text to the model as the user's words. The server sees them first, and
-answers itself: so no model is called, and it works while every model is down.
+Vibe sends a skill's text to the model as the user's message. The gateway sees it first and
+answers it: no model is called, so it works while every model is down.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any
 NAME = "mux"
 COMMAND = f"/{NAME}"
 FILE = f"{NAME}/SKILL.md"
-"""Where vibe looks for it, under a directory of `VIBE_SKILL_PATHS`."""
+"""Its path under a directory of `VIBE_SKILL_PATHS`."""
 
 MARKER = "vibe-mux:status:7f1c2f6e"
-"""Nobody writes this by chance, and no other skill has it."""
+"""Unique to this skill: no user types it by chance."""
 
 BODY = f"""\
 <!-- {MARKER} -->
-The user asks how the multiplexer stands. While vibe goes through vibe-mux, this message is
-answered before it comes to a model. If you read it, vibe does not go through vibe-mux: say so
-in one sentence, and that `vibe-mux run -- vibe` starts vibe through the pool of models. Call
-no tool.
+The user asks for the status of the multiplexer. When vibe runs through vibe-mux, this message
+is answered before it reaches a model. If you read it, vibe does not run through vibe-mux: say
+so in one sentence, and that `vibe-mux run -- vibe` starts vibe through the pool of models.
+Call no tool.
 """
 
 TEXT = f"""\
 ---
 name: {NAME}
-description: Show the status of the multiplexer (vibe-mux). No model is called for it.
+description: Show the status of the multiplexer (vibe-mux) without calling a model.
 user-invocable: true
 disable-model-invocation: true
 ---
@@ -39,14 +39,14 @@ disable-model-invocation: true
 ALREADY_LOADED = f"Skill '{NAME}' is already loaded earlier in this conversation."
 """What vibe 3 sends in place of the text from the second time on."""
 
-# Vibe 3 sends the command and the text; vibe 2 the file alone, or after the command.
+# Vibe 3 sends the command and the text; vibe 2 the file, alone or after the command.
 _BEGINNINGS = (COMMAND, f'<skill_content name="{NAME}">', "---", f"<!-- {MARKER}")
 
 
 def asks_for_status(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last message is the user's, and is `/mux`.
+    """Whether the last message is the user's `/mux`.
 
-    A longer text that only quotes it, as vibe's request for a title does, is not.
+    A longer text that quotes it, such as vibe's request for a title, does not count.
     """
     if not messages or messages[-1].get("role") != "user":
         return False

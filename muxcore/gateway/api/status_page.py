@@ -1,4 +1,4 @@
-"""What `/mux` and `/status` say. Pure."""
+"""The text and the JSON of `/mux` and `/status`. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from muxcore.core.text import printable
 
 @frozen
 class SwitchOnHint:
-    """The multiplexer is off: who is called, and the lines that would switch it on.
+    """How to switch the multiplexer on: the lines to write, and where.
 
-    `has_section` says that the file has them but for `enabled`.
+    `has_section`: the file has a `[multiplexer]` section already.
     """
 
     active_model: str
@@ -58,8 +58,8 @@ def status_text(status: Status, off: SwitchOnHint | None) -> str:
 
 def status_json(status: Status, off: SwitchOnHint | None) -> dict[str, Any]:
     """Write the status for programs."""
-    told = status.to_json()
-    return told if off is None else {**told, "to_switch_on": off.lines}
+    written = status.to_json()
+    return written if off is None else {**written, "to_switch_on": off.lines}
 
 
 def _switch() -> str:

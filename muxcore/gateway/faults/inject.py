@@ -1,6 +1,6 @@
-"""What a drill breaks: the connections of one endpoint, where `requests` is called.
+"""Injects the faults of a drill where `requests` is called: in the sender of one endpoint.
 
-All above them, from reading the answer to choosing the next model, is the real thing.
+Everything above it, from reading the response to choosing the next model, runs unchanged.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any, assert_never
 
 import requests
@@ -17,7 +18,7 @@ import urllib3
 from muxcore.gateway.faults.spec import Drill, FaultSpec
 from muxcore.shell.call.member import Wrapping
 from muxcore.shell.http.cancel_scope import CancelScope
-from muxcore.shell.http.connections import Connections
+from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.fast_path import Response
 
 _ERRORS = {
@@ -26,23 +27,22 @@ _ERRORS = {
     FaultSpec.BAD_KEY: ("authentication_error", "Incorrect API key provided"),
 }
 OPENING = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
-"""How a stream begins before any content."""
+"""The first event of a stream, before any content."""
 
 
 def wrappings(drills: Sequence[Drill]) -> dict[str, Wrapping]:
-    """Return what goes round the connections of each endpoint that is drilled."""
+    """Return the wrapping of the sender of each endpoint that has a drill, by alias."""
     aliases = dict.fromkeys(drill.alias for drill in drills)
     return {
-        alias: partial(_Broken, drills=[d for d in drills if d.alias == alias])
+        alias: partial(_FaultySender, drills=[d for d in drills if d.alias == alias])
         for alias in aliases
     }
 
 
-class _Broken(Connections):
-    """The connections of an endpoint with the drills on it."""
+class _FaultySender:
+    """Sends by `inner`, except when a drill is due."""
 
-    def __init__(self, inner: Connections, drills: Sequence[Drill]) -> None:
-        # Not the base's own: nothing is sent but by the inner one.
+    def __init__(self, inner: Sender, drills: Sequence[Drill]) -> None:
         self._inner = inner
         self._drills = drills
 
@@ -52,7 +52,7 @@ class _Broken(Connections):
         timeout: tuple[float, float],
         scope: CancelScope,
     ) -> Response:
-        # Each is asked, since each counts the calls.
+        # All are asked: each counts the calls.
         due = [drill.fault for drill in self._drills if drill.is_due()]
         if due:
             return _faulty(due[0])
@@ -62,8 +62,8 @@ class _Broken(Connections):
         self._inner.close()
 
 
-class _BreakingOff(io.BytesIO):
-    """A body that breaks off where it should go on."""
+class _TruncatedBody(io.BytesIO):
+    """A body that fails after its last byte instead of ending."""
 
     def read(self, size: int | None = -1) -> bytes:
         if data := super().read(size):
@@ -79,7 +79,7 @@ def _faulty(fault: FaultSpec) -> Response:
         case FaultSpec.REFUSED:
             raise requests.exceptions.ConnectionError(ConnectionRefusedError("drill"))
         case FaultSpec.CUT:
-            return _response(200, "text/event-stream", _BreakingOff(OPENING))
+            return _response(HTTPStatus.OK, "text/event-stream", _TruncatedBody(OPENING))
         case FaultSpec.RATE_LIMIT | FaultSpec.SERVER_ERROR | FaultSpec.BAD_KEY:
             kind, message = _ERRORS[fault]
             error = {"message": f"{message} (fire drill)", "type": kind}

@@ -1,7 +1,4 @@
-"""The fire drill: a fault put into the user's own pool, to see it cope before it must.
-
-What a drill is, and when it is due; `breaking` is what then happens.
-"""
+"""What a fire drill is: which fault, for which model, at which of its calls."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from muxcore.errors import ConfigError
 
 
 class FaultSpec(StrEnum):
-    """What a model does wrong in a drill."""
+    """The fault of a drill."""
 
     RATE_LIMIT = "429"
     SERVER_ERROR = "500"
@@ -29,7 +26,7 @@ _WRITTEN = re.compile(r"(?P<alias>.+)=(?P<fault>[a-z0-9]+)(?:@(?P<at>[0-9]{1,9})
 
 
 class _Count:
-    """Counts the calls of one drill, also over a change of the config."""
+    """Counts the calls of one drill; it outlives a reload of the config."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,7 +40,7 @@ class _Count:
 
 @frozen
 class Drill:
-    """`alias` has this fault at its `at`-th call; at every one, if that is None."""
+    """The model `alias` has this fault at its call number `at`; at every call if that is None."""
 
     alias: str
     fault: FaultSpec

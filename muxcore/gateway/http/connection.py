@@ -1,9 +1,10 @@
-"""One client's connection: reading within limits of size and time, writing, ending."""
+"""The connection of one client: reads and writes within limits of size and time."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+from http import HTTPStatus
 
 from attrs import frozen
 
@@ -12,15 +13,16 @@ from muxcore.shell import clock
 
 PIECE = 256 * 1024
 LONGEST_WAIT = 1_000_000.0
-"""Seconds; a socket cannot be told to wait for much longer."""
+"""Seconds; sockets take no timeout that is much longer."""
 
 
 @frozen
-class Patience:
-    """For how long a client is waited for, in seconds.
+class ClientTimeouts:
+    """How long the server waits for a client, in seconds.
 
     `idle` is between two requests; `head` and `body` are for the whole of either, however
-    it drips; `send` is for one piece of an answer that the client does not take.
+    slowly it arrives; `send` is for one piece of a response that the client does not read;
+    `linger` is for what a client still sends after a refusal.
     """
 
     idle: float = 75.0
@@ -31,15 +33,15 @@ class Patience:
 
 
 class ClientLeftError(Exception):
-    """The client has gone, or is to be treated as if it had."""
+    """The client has left, or the server gives it up."""
 
 
 class Connection:
-    """Belongs to one thread; others may only `wake` it."""
+    """Used by one thread; other threads may only `wake` it."""
 
-    def __init__(self, sock: socket.socket, patience: Patience) -> None:
+    def __init__(self, sock: socket.socket, timeouts: ClientTimeouts) -> None:
         self.sock = sock
-        self._patience = patience
+        self._timeouts = timeouts
         self._buffer = b""
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -48,12 +50,12 @@ class Connection:
         """Wait for the next request to begin."""
         if not self._buffer:
             try:
-                self._buffer = self._received(clock.elapsed() + self._patience.idle)
+                self._buffer = self._receive(clock.elapsed() + self._timeouts.idle)
             except RefusedError:
                 raise ClientLeftError from None
 
     def wait_for_end(self) -> None:
-        """Wait until the client leaves. What it sends until then means nothing."""
+        """Wait until the client leaves. What it sends until then is ignored."""
         self.sock.settimeout(LONGEST_WAIT)
         with contextlib.suppress(OSError):
             while self.sock.recv(PIECE):
@@ -61,47 +63,47 @@ class Connection:
 
     def read_head(self) -> bytes:
         """Read a head, without the empty line that ends it."""
-        until = clock.elapsed() + self._patience.head
+        until = clock.elapsed() + self._timeouts.head
         searched = 0
         while (end := self._buffer.find(END_OF_HEAD, searched)) < 0:
             searched = max(0, len(self._buffer) - len(END_OF_HEAD) + 1)
             self._expect_small(len(self._buffer))
-            self._buffer += self._received(until)
+            self._buffer += self._receive(until)
         self._expect_small(end)
         head = self._buffer[:end]
         self._buffer = self._buffer[end + len(END_OF_HEAD) :]
         return head
 
     def read_body(self, length: int) -> bytes:
-        until = clock.elapsed() + self._patience.body
+        until = clock.elapsed() + self._timeouts.body
         pieces = [self._buffer[:length]]
         self._buffer = self._buffer[length:]
         missing = length - len(pieces[0])
         while missing:
-            pieces.append(self._received(until, missing))
+            pieces.append(self._receive(until, missing))
             missing -= len(pieces[-1])
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def send(self, data: bytes) -> None:
-        self.sock.settimeout(self._patience.send)
+        self.sock.settimeout(self._timeouts.send)
         try:
             self.sock.sendall(data)
         except OSError:
             raise ClientLeftError from None
 
     def linger(self) -> None:
-        """Take in what the client is still sending, so that it can read what was sent to it.
+        """Read what the client is still sending, so that it can read the response.
 
-        Closing a socket with something unread in it tells the client that all was lost.
+        Closing a socket with unread data resets the connection, and the response is lost.
         """
-        until = clock.elapsed() + self._patience.linger
+        until = clock.elapsed() + self._timeouts.linger
         with contextlib.suppress(OSError, RefusedError, ClientLeftError):
             self.sock.shutdown(socket.SHUT_WR)
             while True:
-                self._received(until)
+                self._receive(until)
 
     def wake(self) -> None:
-        """Make whatever its thread waits for end now."""
+        """End whatever its thread is waiting for."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
@@ -109,13 +111,15 @@ class Connection:
         self.wake()
         self.sock.close()
 
-    def _received(self, until: float, most: int = PIECE) -> bytes:
+    def _receive(self, until: float, most: int = PIECE) -> bytes:
         try:
             self.sock.settimeout(_left(until))
             data = self.sock.recv(min(most, PIECE))
         except TimeoutError:
             raise RefusedError(
-                ErrorResponse(408, "The request took too long to arrive.")
+                ErrorResponse(
+                    HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive."
+                )
             ) from None
         except OSError:
             raise ClientLeftError from None
@@ -126,11 +130,13 @@ class Connection:
     def _expect_small(self, size: int) -> None:
         if size > LARGEST_HEAD:
             text = f"The head is longer than {LARGEST_HEAD} bytes."
-            raise RefusedError(ErrorResponse(431, text))
+            raise RefusedError(
+                ErrorResponse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+            )
 
 
 def _left(until: float) -> float:
-    """Return the seconds that are left; to a socket, none of them would mean: do not wait."""
+    """Return the seconds left. Raise `TimeoutError` at 0, which to a socket means non-blocking."""
     left = until - clock.elapsed()
     if left <= 0:
         raise TimeoutError

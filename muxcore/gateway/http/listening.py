@@ -1,4 +1,4 @@
-"""The socket at which a server listens: made by the server, or by whoever starts it."""
+"""Opens the listening socket: for the server itself, or for the process that starts it."""
 
 from __future__ import annotations
 

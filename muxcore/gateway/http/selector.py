@@ -1,4 +1,4 @@
-"""One thread that sleeps until a socket has something to say."""
+"""One thread that waits for many sockets, and what notices that a client disconnects."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator
 
-Called = Callable[[], bool]
-"""Called when its socket can be read; returns whether to go on watching it."""
+Callback = Callable[[], bool]
+"""Called when its socket is readable; returns whether to keep watching it."""
 
 
 class SelectorThread:
-    """Calls back when a socket can be read, in a thread of its own.
+    """Runs a callback when a socket is readable, in a thread of its own.
 
-    What is called must not block. If it raises, its socket is watched no more.
+    Callbacks must not block. If one raises, its socket is no longer watched.
     """
 
     def __init__(self, name: str) -> None:
-        self._orders: deque[tuple[socket.socket, Called | None]] = deque()
-        """Sockets to begin with, and (without a call) to end with, in this order."""
+        self._changes: deque[tuple[socket.socket, Callback | None]] = deque()
+        """Sockets to register, or to unregister (without a callback), in this order."""
         self._stopping = False
-        self._bell, self._button = socket.socketpair()
-        self._bell.settimeout(0)
-        self._button.settimeout(0)
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.settimeout(0)
+        self._wake_sender.settimeout(0)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -34,57 +34,57 @@ class SelectorThread:
 
     def stop(self) -> None:
         self._stopping = True
-        self._ring()
+        self._wake()
         self._thread.join()
-        self._bell.close()
-        self._button.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
 
-    def watch(self, sock: socket.socket, call: Called) -> None:
-        self._orders.append((sock, call))
-        self._ring()
+    def watch(self, sock: socket.socket, callback: Callback) -> None:
+        self._changes.append((sock, callback))
+        self._wake()
 
-    def forget(self, sock: socket.socket) -> None:
-        """Watch this no more. It may still be called until the thread has heard of it."""
-        self._orders.append((sock, None))
-        self._ring()
+    def unwatch(self, sock: socket.socket) -> None:
+        """Stop watching. The callback may still run until the thread has seen the change."""
+        self._changes.append((sock, None))
+        self._wake()
 
-    def _ring(self) -> None:
-        # A full buffer has rung already.
+    def _wake(self) -> None:
+        # If the buffer is full, the thread is about to wake anyway.
         with contextlib.suppress(OSError):
-            self._button.send(b"!")
+            self._wake_sender.send(b"!")
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._bell, selectors.EVENT_READ)
+            selector.register(self._wake_receiver, selectors.EVENT_READ)
             while not self._stopping:
-                self._obey(selector)
+                self._apply_changes(selector)
                 try:
                     ready = selector.select()
                 except OSError:
-                    # `select` on Windows, of a socket that was closed an instant ago.
+                    # On Windows, `select` raises for a socket that was just closed.
                     continue
                 for key, _ in ready:
-                    if key.fileobj is self._bell:
+                    if key.fileobj is self._wake_receiver:
                         with contextlib.suppress(OSError):
-                            self._bell.recv(4096)
-                    elif not _goes_on(key.data):
+                            self._wake_receiver.recv(4096)
+                    elif not _keeps_watching(key.data):
                         _unregister(selector, key.fileobj)
 
-    def _obey(self, selector: selectors.BaseSelector) -> None:
-        while self._orders:
-            sock, call = self._orders.popleft()
-            if call is None:
+    def _apply_changes(self, selector: selectors.BaseSelector) -> None:
+        while self._changes:
+            sock, callback = self._changes.popleft()
+            if callback is None:
                 _unregister(selector, sock)
             else:
                 # It may have been closed in the meantime.
                 with contextlib.suppress(OSError, ValueError, KeyError):
-                    selector.register(sock, selectors.EVENT_READ, call)
+                    selector.register(sock, selectors.EVENT_READ, callback)
 
 
-def _goes_on(call: Called) -> bool:
+def _keeps_watching(callback: Callback) -> bool:
     try:
-        return call()
-    except Exception:  # noqa: BLE001 - everybody else's sockets hang on this thread
+        return callback()
+    except Exception:  # noqa: BLE001 - all other sockets depend on this thread
         traceback.print_exc()
         return False
 
@@ -95,28 +95,28 @@ def _unregister(selector: selectors.BaseSelector, sock: object) -> None:
 
 
 class DisconnectMonitor:
-    """Whether the client at the other end of a socket is still there, while it is served."""
+    """Calls `on_disconnect` once if the client closes its socket while it is served."""
 
-    def __init__(self, sock: socket.socket, leave: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, on_disconnect: Callable[[], None]) -> None:
         self._sock = sock
-        self._leave = leave
+        self._on_disconnect = on_disconnect
         self._lock = threading.Lock()
-        self._over = False
+        self._stopped = False
 
     def check(self) -> bool:
-        """Take note that the socket can be read: it is the end, or the next request."""
+        """Handle a readable socket: the client has left, or has sent its next request."""
         with self._lock:
-            # Once over, the next request is being read, and a look would wait for it.
-            if self._over or not self._at_end():
+            # Once stopped, another thread reads from the socket, and peeking would block.
+            if self._stopped or not self._at_end():
                 return False
-            self._over = True
-            self._leave()
+            self._stopped = True
+            self._on_disconnect()
             return False
 
-    def over(self) -> None:
-        """From here on, nobody leaves."""
+    def stop(self) -> None:
+        """Ignore disconnects from here on."""
         with self._lock:
-            self._over = True
+            self._stopped = True
 
     def _at_end(self) -> bool:
         try:
@@ -127,13 +127,13 @@ class DisconnectMonitor:
 
 @contextlib.contextmanager
 def monitoring_disconnect(
-    watcher: SelectorThread, sock: socket.socket, leave: Callable[[], None]
+    selector: SelectorThread, sock: socket.socket, on_disconnect: Callable[[], None]
 ) -> Generator[None]:
-    """Have `leave` called if the client leaves while the block runs."""
-    departure = DisconnectMonitor(sock, leave)
-    watcher.watch(sock, departure.check)
+    """Call `on_disconnect` if the client leaves while the block runs."""
+    monitor = DisconnectMonitor(sock, on_disconnect)
+    selector.watch(sock, monitor.check)
     try:
         yield
     finally:
-        departure.over()
-        watcher.forget(sock)
+        monitor.stop()
+        selector.unwatch(sock)

@@ -1,7 +1,8 @@
-"""`Gateway`: the OpenAI-compatible server, a thread for each connection.
+"""`Gateway`: the OpenAI-compatible server, with a thread for each connection.
 
-A fixed number of threads would queue `/status` behind streams. One more thread accepts, and
-watches the clients of all calls: who leaves frees its slot, however silent the model is.
+A fixed number of threads would queue `/status` behind streams. One more thread accepts
+connections and watches the clients of all calls: a client that leaves frees its slot, however
+silent the model is.
 """
 
 from __future__ import annotations
@@ -10,32 +11,35 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Generator, Mapping
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
 from muxcore.gateway.api.authorization import is_loopback
-from muxcore.gateway.api.handlers import Context, answer_one
+from muxcore.gateway.api.handlers import Context, handle_request
 from muxcore.gateway.api.receipts import Ledger, Receipt
 from muxcore.gateway.api.routing import base_path
-from muxcore.gateway.http.connection import ClientLeftError, Connection, Patience
+from muxcore.gateway.http.connection import ClientLeftError, ClientTimeouts, Connection
 from muxcore.gateway.http.listening import LOOPBACK, listening
 from muxcore.gateway.http.selector import SelectorThread
-from muxcore.gateway.http.wire import head
 from muxcore.gateway.reload import ReloadingPool
+from muxcore.http_framing import head
 
 MOST_CONNECTIONS = 1000
 PAUSE_SECONDS = 0.05
-TOO_MANY = head(503, {"Content-Length": "0", "Connection": "close"})
+TOO_MANY = head(
+    HTTPStatus.SERVICE_UNAVAILABLE, {"Content-Length": "0", "Connection": "close"}
+)
 NO_NAMES: Mapping[str, str] = {}
 
 
 class Gateway:
     """Serves a pool from `start` to `stop`, or as a context manager.
 
-    `names` are further names for a request's `model`, each for "mux" (the pool) or an alias.
-    `listener` is a socket that listens already, at `host`.
-    `on_unleased` is called when the last of the leases (`GET /lease`) has ended. Any address
-    but a loopback one must be meant: `exposed`. The pool is the caller's to close.
+    `names` maps further names for a request's `model` to "mux" (the pool) or an alias.
+    `listener` is a socket that is listening already, at `host`. `on_unleased` is called when
+    the last lease (`GET /lease`) ends. An address that is not loopback needs `exposed=True`.
+    The caller closes the pool.
     """
 
     def __init__(  # noqa: PLR0913 - all there is to set
@@ -48,7 +52,7 @@ class Gateway:
         listener: socket.socket | None = None,
         exposed: bool = False,
         names: Mapping[str, str] = NO_NAMES,
-        patience: Patience = Patience(),  # noqa: B008 - an immutable record
+        timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - an immutable record
         on_unleased: Callable[[], None] | None = None,
     ) -> None:
         if not (exposed or is_loopback(host)):
@@ -61,22 +65,22 @@ class Gateway:
         self.port: int = self._listener.getsockname()[1]
         self.token = token
         self.pool = pool
-        self._patience = patience
+        self._timeouts = timeouts
         self._on_unleased = on_unleased
         self._ledger = Ledger()
-        self._watcher = SelectorThread("vibe-mux gateway")
+        self._selector = SelectorThread("vibe-mux gateway")
         self._changed = threading.Condition()
         self._connections: dict[Connection, threading.Thread] = {}
         self._busy: set[Connection] = set()
         self._leases = 0
         self._draining = False
-        self._desk = Context(
+        self._context = Context(
             pool,
             token,
             self.port,
             names,
             self._ledger,
-            self._watcher,
+            self._selector,
             self._lease,
             lambda: self._draining,
         )
@@ -88,29 +92,29 @@ class Gateway:
 
     @property
     def leases(self) -> int:
-        """How many clients hold a lease now."""
+        """The number of leases held now."""
         return self._leases
 
     def api_base(self, label: str = "", only: str | None = None) -> str:
-        """Return the `api_base` for a vibe of `run`: of the pool, or of one alias alone.
+        """Return the `api_base` for an agent of `run`: of the pool, or of the model `only`.
 
-        What is asked there is counted under `label`, whatever `model` says; see `routing`.
+        Calls there are counted under `label`, whatever `model` says; see `routing`.
         """
         return self.url + base_path(label, only)
 
     def receipt(self, label: str = "") -> Receipt:
-        """Return what the calls under `label` came to, or all calls."""
+        """Return the receipt of the calls under `label`, or of all calls."""
         return self._ledger.receipt(label)
 
     def start(self) -> None:
-        self._watcher.start()
-        self._watcher.watch(self._listener, self._accept)
+        self._selector.start()
+        self._selector.watch(self._listener, self._accept)
 
     def drain(self, seconds: float) -> bool:
-        """Take nothing new, and wait for what runs; return whether all of it has ended."""
+        """Accept nothing new; wait for running requests. Return whether all have ended."""
         with self._changed:
             self._draining = True
-            self._watcher.forget(self._listener)
+            self._selector.unwatch(self._listener)
             self._listener.close()
             for connection in self._connections:
                 if connection not in self._busy:
@@ -118,9 +122,9 @@ class Gateway:
             return self._changed.wait_for(lambda: not self._busy, seconds)
 
     def stop(self) -> None:
-        """End everything; comes back when every thread and socket is gone.
+        """End everything, and return when every thread and socket is gone.
 
-        A call through the pool is ended as if its client had left.
+        A running call is cancelled as if its client had left.
         """
         self.drain(0)
         with self._changed:
@@ -129,7 +133,7 @@ class Gateway:
             connection.wake()
         for thread in serving.values():
             thread.join()
-        self._watcher.stop()
+        self._selector.stop()
 
     def __enter__(self) -> Self:
         self.start()
@@ -149,42 +153,42 @@ class Gateway:
         except BlockingIOError:
             return True
         except OSError:
-            # Closed by `drain`; or out of descriptors, which only time can mend.
+            # Closed by `drain`, or out of descriptors: those come back with time.
             if not self._draining:
                 threading.Event().wait(PAUSE_SECONDS)
             return not self._draining
-        connection = Connection(sock, self._patience)
+        connection = Connection(sock, self._timeouts)
         thread = threading.Thread(
             target=self._serve, args=(connection,), name="vibe-mux client", daemon=True
         )
-        if not self._started(connection, thread):
+        if not self._start_thread(connection, thread):
             with contextlib.suppress(OSError):
                 sock.settimeout(0)
                 sock.send(TOO_MANY)
             connection.close()
         return True
 
-    def _started(self, connection: Connection, thread: threading.Thread) -> bool:
+    def _start_thread(self, connection: Connection, thread: threading.Thread) -> bool:
         with self._changed:
             if self._draining or len(self._connections) >= MOST_CONNECTIONS:
                 return False
             try:
                 thread.start()
             except RuntimeError:
-                # The system has no more threads to give.
+                # The system cannot start another thread.
                 return False
-            # It cannot take itself out before this, as that needs the lock.
+            # The thread cannot remove the entry before this, as that needs the lock.
             self._connections[connection] = thread
             return True
 
     def _serve(self, connection: Connection) -> None:
         try:
             with contextlib.suppress(ClientLeftError):
-                going_on = True
-                while going_on and not self._draining:
+                stays_open = True
+                while stays_open and not self._draining:
                     connection.wait()
-                    with self._being_busy(connection):
-                        going_on = answer_one(connection, self._desk)
+                    with self._busy_while(connection):
+                        stays_open = handle_request(connection, self._context)
         finally:
             connection.close()
             with self._changed:
@@ -192,7 +196,7 @@ class Gateway:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def _being_busy(self, connection: Connection) -> Generator[None]:
+    def _busy_while(self, connection: Connection) -> Generator[None]:
         with self._changed:
             self._busy.add(connection)
         try:
@@ -204,7 +208,7 @@ class Gateway:
 
     @contextlib.contextmanager
     def _lease(self, connection: Connection) -> Generator[None]:
-        """Count a lease while the block runs; nothing waits for one to end."""
+        """Count a lease while the block runs. `drain` does not wait for leases."""
         with self._changed:
             self._busy.discard(connection)
             if self._draining:

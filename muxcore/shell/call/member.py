@@ -12,11 +12,11 @@ from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Backend
 
 KeyFinder: TypeAlias = "Callable[[], Key | None]"
-Wrapping: TypeAlias = "Callable[[Connections], Connections]"
+Wrapping: TypeAlias = "Callable[[Sender], Sender]"
 
 if TYPE_CHECKING:
     from muxcore.config import Key
-    from muxcore.shell.http.connections import Connections
+    from muxcore.shell.http.connections import Sender
 
 SHORTEST_SECRET = 8
 """Shorter ones are placeholders, such as "ollama" or "EMPTY", and words of any message."""
@@ -57,11 +57,11 @@ class Member:
         """All keys it ever had: one call may be told of an older one than the present."""
         self._find_key = find_key
         self._wrap = wrap
-        self._connections: Connections | None = None
+        self._connections: Sender | None = None
         self._lock = threading.Lock()
 
     @property
-    def connections(self) -> Connections:
+    def connections(self) -> Sender:
         """The connections to its host, made when first needed: `requests` is slow to import."""
         with self._lock:
             if self._connections is None:
@@ -70,7 +70,7 @@ class Member:
 
                 size = self.endpoint.max_concurrent or DEFAULT_CONNECTIONS
                 url = self.endpoint.wire.api_base
-                made = Connections(url, size, loopback=is_loopback(url))
+                made: Sender = Connections(url, size, loopback=is_loopback(url))
                 self._connections = made if self._wrap is None else self._wrap(made)
             return self._connections
 

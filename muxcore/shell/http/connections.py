@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -260,6 +260,24 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+class Sender(Protocol):
+    """Sends the requests of one endpoint: its connections, or a wrapping of them."""
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        timeout: tuple[float, float],
+        scope: CancelScope,
+    ) -> Response:
+        """Send it and return the response with its body unread.
+
+        Raise what requests or urllib3 raises.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 class Connections:
     """The connections to one endpoint's host. Shared by threads."""
 
@@ -282,10 +300,6 @@ class Connections:
         timeout: tuple[float, float],
         scope: CancelScope,
     ) -> Response:
-        """Send it and return the answer with its body unread.
-
-        Raise what requests raises, or urllib3.
-        """
         _current.scope = scope
         _current.connect, _current.silence = timeout
         # Unless a new connection is made, it is one that has served before.

@@ -18,7 +18,7 @@ from requests.structures import CaseInsensitiveDict
 
 from muxcore.plugins.backend import HttpRequest, HttpResponse
 from muxcore.shell.http.cancel_scope import CancelScope
-from muxcore.shell.http.connections import Connections
+from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.fast_path import FastResponse, Response
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Exchange:
 
 
 def send(
-    connections: Connections,
+    connections: Sender,
     request: HttpRequest,
     key: Key | None,
     timeout: tuple[float, float],
@@ -159,7 +159,7 @@ def send(
 
 
 def _response(
-    connections: Connections,
+    connections: Sender,
     request: HttpRequest,
     key: Key | None,
     timeout: tuple[float, float],

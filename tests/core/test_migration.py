@@ -52,7 +52,7 @@ def test_nothing_is_lost_when_nothing_that_matters_changed() -> None:
         evolve(A, wire=evolve(A.wire, temperature=0.9, thinking="high")),
     ],
 )
-def test_the_same_place_keeps_what_is_known_of_it(changed: Endpoint) -> None:
+def test_an_endpoint_at_the_same_place_keeps_its_health(changed: Endpoint) -> None:
     state = migrate(STATE, [changed, B], POLICY)
     assert state["a"] == evolve(STATE["a"], endpoint=changed)
     assert state.policy == POLICY
@@ -68,7 +68,7 @@ def test_the_same_place_keeps_what_is_known_of_it(changed: Endpoint) -> None:
         evolve(A, wire=evolve(A.wire, extra_headers=(("X", "y"),))),
     ],
 )
-def test_another_place_begins_anew(changed: Endpoint) -> None:
+def test_an_endpoint_at_another_place_starts_fresh(changed: Endpoint) -> None:
     state = migrate(STATE, [changed, B], POLICY)
     assert state["a"] == Candidate(changed)
     assert state["b"] == STATE["b"]
@@ -76,21 +76,21 @@ def test_another_place_begins_anew(changed: Endpoint) -> None:
     assert state.attempts == 7
 
 
-def test_a_new_key_ends_the_spells_but_not_the_calls() -> None:
+def test_a_new_key_ends_the_cooldowns_but_not_the_calls() -> None:
     state = migrate(STATE, [A, B], POLICY, new_keys={"a"})
     assert state["a"].health == Health(under_way=(4, 7))
     assert state["a"].tally == STATE["a"].tally
     assert state["b"] == STATE["b"]
 
 
-def test_what_has_gone_takes_its_pins_along() -> None:
+def test_a_removed_endpoint_loses_its_pins() -> None:
     state = migrate(STATE, [A], POLICY)
     assert [candidate.endpoint.alias for candidate in state.candidates] == ["a"]
     assert state.pins == (Pin("one", "a", NOW),)
     assert state.last_used is None
 
 
-def test_newcomers_begin_anew_in_the_order_of_the_config() -> None:
+def test_new_endpoints_start_fresh_in_the_order_of_the_config() -> None:
     c = Endpoint("c")
     state = migrate(STATE, [c, B, A], POLICY)
     assert [candidate.endpoint.alias for candidate in state.candidates] == ["c", "b", "a"]

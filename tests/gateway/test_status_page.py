@@ -16,12 +16,12 @@ STATUS = status_of(
 )
 
 
-def test_a_pool_that_is_on_is_shown_as_it_is() -> None:
+def test_an_enabled_pool_shows_its_status() -> None:
     assert status_text(STATUS, None) == str(STATUS)
     assert status_json(STATUS, None) == STATUS.to_json()
 
 
-def test_off_is_said_first_with_the_lines_to_add() -> None:
+def test_a_disabled_multiplexer_shows_the_lines_to_add() -> None:
     off = SwitchOnHint.of("a", Path("/home/me/config.toml"), {"models": [{"alias": "a"}]})
     text = status_text(STATUS, off)
     assert text.startswith("## Multiplexer Status\n\n**The multiplexer is off:** `a` alone")
@@ -53,13 +53,13 @@ def test_the_lines_name_the_other_models_as_fallbacks(models: Any) -> None:
 
 
 @pytest.mark.parametrize("models", [None, 3, [], [{"alias": "a"}]])
-def test_the_lines_are_right_where_there_is_one_model(models: Any) -> None:
+def test_the_lines_are_valid_with_one_model(models: Any) -> None:
     lines = SwitchOnHint.of("a", None, {"models": models}).lines
     assert tomli.loads(lines)["multiplexer"]["pool"] == [{"model": "a"}]
     assert "# and one more [[multiplexer.pool]]" in lines
 
 
-def test_a_section_that_is_there_is_changed_not_added() -> None:
+def test_an_existing_section_is_changed() -> None:
     section = {"enabled": False, "pool": [{"model": "a"}]}
     off = SwitchOnHint.of("a", None, {"multiplexer": section})
     assert off.lines == "[multiplexer]\nenabled = true\n"

@@ -81,16 +81,16 @@ def test_a_stream(serve: Serve) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/event-stream"
     assert answer.headers["x-mux-model"] == "large"
-    told = events(answer)
-    assert text_of(told) == "pong from large-model"
-    assert told[-1]["choices"][0]["finish_reason"] == "stop"
-    assert not any("usage" in chunk for chunk in told)
+    found = events(answer)
+    assert text_of(found) == "pong from large-model"
+    assert found[-1]["choices"][0]["finish_reason"] == "stop"
+    assert not any("usage" in chunk for chunk in found)
 
 
-def test_usage_is_streamed_to_who_asks_and_always_asked_for(serve: Serve) -> None:
+def test_usage_is_streamed_on_request_and_always_requested(serve: Serve) -> None:
     served = serve()
-    told = events(served.ask(stream=True, stream_options={"include_usage": True}))
-    assert told[-1]["usage"]["total_tokens"] > 0
+    found = events(served.ask(stream=True, stream_options={"include_usage": True}))
+    assert found[-1]["usage"]["total_tokens"] > 0
     events(served.ask(stream=True))
     assert all(request.wants_usage for request in served.large.requests)
 
@@ -113,7 +113,7 @@ def test_a_connection_serves_many_requests(serve: Serve) -> None:
     assert len(served.large.requests) == 3
 
 
-def test_requests_sent_ahead_are_answered_in_turn(serve: Serve) -> None:
+def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
     served = serve()
     twice = chat(served.gateway) + chat(served.gateway, max_tokens=7)
     with dialled(served.gateway, twice) as client:
@@ -124,7 +124,7 @@ def test_requests_sent_ahead_are_answered_in_turn(serve: Serve) -> None:
     assert [r.body.get("max_tokens") for r in served.large.requests] == [None, 7]
 
 
-def test_http_1_0_is_answered_until_the_end_of_the_connection(serve: Serve) -> None:
+def test_a_response_to_http_1_0_ends_with_the_connection(serve: Serve) -> None:
     served = serve()
     data = chat(served.gateway, f"POST {CHAT} HTTP/1.0", stream=True)
     with dialled(served.gateway, data) as client:
@@ -134,7 +134,7 @@ def test_http_1_0_is_answered_until_the_end_of_the_connection(serve: Serve) -> N
     assert body.endswith(b"data: [DONE]\n\n")
 
 
-def test_a_body_may_be_announced(serve: Serve) -> None:
+def test_expect_100_continue_is_honoured(serve: Serve) -> None:
     served = serve()
     data = chat(served.gateway).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n", 1)
     head, _, body = data.partition(b"\r\n\r\n")
@@ -146,7 +146,7 @@ def test_a_body_may_be_announced(serve: Serve) -> None:
 
 @pytest.mark.parametrize("fault", DOWN, ids=lambda fault: type(fault).__name__)
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failing_model_is_replaced_unseen(
+def test_a_failing_model_is_replaced_and_the_client_sees_nothing(
     serve: Serve, fault: Behaviour, stream: bool
 ) -> None:
     served = serve()
@@ -161,7 +161,7 @@ def test_a_failing_model_is_replaced_unseen(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_all_are_limited(serve: Serve, stream: bool) -> None:
+def test_a_limited_pool_is_a_429(serve: Serve, stream: bool) -> None:
     served = serve(section={"max_wait_ms": 0})
     served.large.default = rate_limited(timedelta(seconds=30))
     served.small.default = rate_limited(timedelta(seconds=20))
@@ -174,7 +174,7 @@ def test_all_are_limited(serve: Serve, stream: bool) -> None:
     assert "large: rate limited until" in error["message"]
 
 
-def test_all_are_down(serve: Serve) -> None:
+def test_a_pool_that_is_down_is_a_503(serve: Serve) -> None:
     served = serve(section={"max_wait_ms": 0})
     served.large.default = served.small.default = server_error()
     answer = served.ask()
@@ -184,7 +184,7 @@ def test_all_are_down(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(400, 400), (413, 413), (422, 422)])
-def test_a_request_at_fault_is_told_so_once(
+def test_a_rejected_request_is_sent_once_and_keeps_its_status(
     serve: Serve, status: int, expected: int
 ) -> None:
     served = serve()
@@ -195,13 +195,13 @@ def test_a_request_at_fault_is_told_so_once(
     assert not served.small.requests
 
 
-def test_a_multiplexer_that_is_closed(serve: Serve) -> None:
+def test_a_closed_multiplexer_is_a_503(serve: Serve) -> None:
     served = serve()
     served.pool.close()
     assert served.ask().status_code == 503
 
 
-def test_a_mode_that_is_broken(serve: Serve) -> None:
+def test_a_broken_mode_is_a_500(serve: Serve) -> None:
     class Broken:
         def pick(self, *_: object) -> object:
             raise RuntimeError("no idea")
@@ -253,10 +253,10 @@ def test_tools_and_unknown_members_reach_the_model(serve: Serve) -> None:
 def test_tool_calls_come_in_one_shape(serve: Serve) -> None:
     served = serve()
     served.large.then(Answer(tool_calls=(ToolCall("read", '{"path": "a"}'),), pieces=3))
-    told = events(served.ask(stream=True))
+    found = events(served.ask(stream=True))
     fragments = [
         fragment
-        for chunk in told
+        for chunk in found
         for fragment in chunk["choices"][0]["delta"].get("tool_calls", [])
     ]
     assert {fragment["index"] for fragment in fragments} == {0}
@@ -264,10 +264,10 @@ def test_tool_calls_come_in_one_shape(serve: Serve) -> None:
     assert fragments[0]["id"] == "call00000"
     assert fragments[0]["type"] == "function"
     assert "".join(f["function"]["arguments"] for f in fragments) == '{"path": "a"}'
-    assert told[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    assert found[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
-def test_members_of_an_answer_that_nobody_knows_are_passed_on(serve: Serve) -> None:
+def test_unknown_members_of_a_response_are_passed_on(serve: Serve) -> None:
     served = serve()
     chunks: list[dict[str, Any]] = [
         {"choices": [{"delta": {"content": "hi", "odd": 1}}], "fingerprint": "f"},
@@ -284,7 +284,7 @@ def test_members_of_an_answer_that_nobody_knows_are_passed_on(serve: Serve) -> N
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_half_a_character_does_no_harm(serve: Serve, stream: bool) -> None:
+def test_a_lone_surrogate_is_passed_on(serve: Serve, stream: bool) -> None:
     served = serve()
     messages = [{"role": "user", "content": "\ud83d"}]
     raw = (
@@ -299,7 +299,7 @@ def test_half_a_character_does_no_harm(serve: Serve, stream: bool) -> None:
     assert b"\\ud83d" in answer.content
 
 
-def test_an_alias_asks_that_model_alone(serve: Serve) -> None:
+def test_an_alias_calls_that_model_alone(serve: Serve) -> None:
     served = serve(section={"max_wait_ms": 0})
     assert served.ask(model="small").headers["x-mux-model"] == "small"
     served.small.then(server_error())
@@ -308,7 +308,9 @@ def test_an_alias_asks_that_model_alone(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("model", ["large-model", "gpt-4", "", "MUX"])
-def test_an_unknown_model_is_told_of_the_known_ones(serve: Serve, model: str) -> None:
+def test_an_unknown_model_is_a_404_that_lists_the_known_ones(
+    serve: Serve, model: str
+) -> None:
     answer = serve().ask(model=model)
     assert answer.status_code == 404
     error = answer.json()["error"]
@@ -316,7 +318,7 @@ def test_an_unknown_model_is_told_of_the_known_ones(serve: Serve, model: str) ->
     assert "mux, large, small" in error["message"]
 
 
-def test_names_can_be_given_to_the_pool_and_to_models(serve: Serve) -> None:
+def test_further_names_stand_for_the_pool_and_for_models(serve: Serve) -> None:
     served = serve(names={"large-model": "mux", "small-model": "small", "lost": "gone"})
     assert served.ask(model="large-model").headers["x-mux-model"] == "large"
     assert served.ask(model="small-model").headers["x-mux-model"] == "small"
@@ -325,7 +327,7 @@ def test_names_can_be_given_to_the_pool_and_to_models(serve: Serve) -> None:
     assert names == ["mux", "large", "small", "large-model", "small-model", "lost"]
 
 
-def test_a_path_can_say_who_is_to_answer(serve: Serve) -> None:
+def test_a_path_can_choose_the_model(serve: Serve) -> None:
     served = serve()
     pool = served.gateway.api_base("run-1").removeprefix(served.gateway.url)
     alone = served.gateway.api_base("run-1", "small").removeprefix(served.gateway.url)
@@ -339,7 +341,7 @@ def test_a_path_can_say_who_is_to_answer(serve: Serve) -> None:
     assert served.gateway.receipt("run-1").calls == {"large": 1, "small": 1}
 
 
-def test_for_a_run_each_model_brings_its_own_settings(serve: Serve) -> None:
+def test_for_a_run_each_model_uses_its_own_settings(serve: Serve) -> None:
     def hot(made: dict[str, Any], _: object) -> dict[str, Any]:
         made["models"][0]["temperature"] = 0.9
         return made
@@ -397,7 +399,7 @@ def test_models_are_listed(serve: Serve) -> None:
     assert served.get("/v1/models/none").status_code == 404
 
 
-def test_receipts_tell_what_the_pool_was_good_for(serve: Serve) -> None:
+def test_receipts_count_what_the_pool_spared_the_client(serve: Serve) -> None:
     served = serve()
     usage = Usage(prompt_tokens=100, completion_tokens=10, cached_tokens=50)
     served.large.then(rate_limited(), Answer(usage=usage))
@@ -405,17 +407,17 @@ def test_receipts_tell_what_the_pool_was_good_for(serve: Serve) -> None:
     events(served.ask("/run/r-1/pool/v1/chat/completions", stream=True))
     served.ask("/run/r-1/pool/v1/chat/completions")
     served.ask("/run/r-1/pool/v1/chat/completions", messages=[])
-    told = served.get("/receipt?label=r-1").json()
-    assert told["calls"] == {"small": 2}
-    assert told["interruptions_avoided"] == 1
-    assert 55_000 < told["waiting_saved_ms"] <= 60_000
-    assert (told["tokens_in"], told["tokens_out"]) == (200, 20)
-    assert told["cached_share"] == 0.5
+    found = served.get("/receipt?label=r-1").json()
+    assert found["calls"] == {"small": 2}
+    assert found["interruptions_avoided"] == 1
+    assert 55_000 < found["waiting_saved_ms"] <= 60_000
+    assert (found["tokens_in"], found["tokens_out"]) == (200, 20)
+    assert found["cached_share"] == 0.5
     assert served.get("/receipt").json()["calls"] == {"small": 2}
     assert served.get("/receipt?label=other").json()["calls"] == {}
 
 
-def test_calls_that_fail_are_counted(serve: Serve) -> None:
+def test_failed_calls_are_counted(serve: Serve) -> None:
     served = serve(section={"max_wait_ms": 0})
     served.large.then(Cut(2))
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
@@ -429,7 +431,7 @@ class _Faulty(dict[str, str]):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_fault_of_the_server_ends_one_request_only(
+def test_a_bug_in_the_server_ends_one_request_only(
     serve: Serve, stream: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = serve(names=_Faulty())
@@ -440,7 +442,7 @@ def test_a_fault_of_the_server_ends_one_request_only(
     assert served.get("/healthz").json() == {"status": "ok"}
 
 
-def test_a_fault_in_the_middle_of_a_stream_cuts_it(
+def test_a_bug_during_a_stream_cuts_the_stream(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from muxcore.gateway.api import completions
@@ -457,7 +459,7 @@ def test_a_fault_in_the_middle_of_a_stream_cuts_it(
     wait_until(lambda: served.in_flight() == 0)
 
 
-def test_a_key_refused_is_read_once_more(serve: Serve, tmp_path: Any) -> None:
+def test_a_refused_key_is_read_again(serve: Serve, tmp_path: Any) -> None:
     """The file has not changed, only the key beside it, and the model refuses the old one."""
 
     def write(made: dict[str, Any], upstream: Any) -> Any:
@@ -498,9 +500,9 @@ def test_a_fire_drill(serve: Serve, fault: str, outcome: str, stream: bool) -> N
     answered = [served.ask(stream=stream).headers["x-mux-model"] for _ in range(4)]
     assert answered == ["large", "large", "small", "small"]
     assert len(served.large.requests) == 2
-    told = served.get("/status?format=json").json()
-    assert told["per_model"]["large"][outcome] == 1
-    assert told["notices"] == [
+    found = served.get("/status?format=json").json()
+    assert found["per_model"]["large"][outcome] == 1
+    assert found["notices"] == [
         f"Fire drill: large has the fault {fault} at its call number 3."
     ]
 

@@ -23,7 +23,7 @@ from tests.gateway.conftest import (
 Serve = Callable[..., Served]
 
 
-def test_what_runs_is_finished_and_nothing_new_taken(serve: Serve) -> None:
+def test_draining_finishes_running_requests_and_accepts_none(serve: Serve) -> None:
     served = serve()
     served.large.then(Stall(1))
     drained: list[bool] = []
@@ -48,7 +48,7 @@ def test_what_runs_is_finished_and_nothing_new_taken(serve: Serve) -> None:
     assert drained == [True]
 
 
-def test_an_answer_given_while_draining_says_that_it_is_the_last(serve: Serve) -> None:
+def test_a_response_while_draining_closes_the_connection(serve: Serve) -> None:
     served = serve()
     served.large.hold()
     data = chat(served.gateway)
@@ -61,7 +61,7 @@ def test_an_answer_given_while_draining_says_that_it_is_the_last(serve: Serve) -
         assert b"\r\nConnection: close\r\n" in read_all(client)
 
 
-def test_what_does_not_end_is_cut(serve: Serve) -> None:
+def test_a_request_that_does_not_end_is_cut(serve: Serve) -> None:
     served = serve()
     served.large.default = Silence()
     with dialled(served.gateway, chat(served.gateway)) as client:
@@ -73,7 +73,7 @@ def test_what_does_not_end_is_cut(serve: Serve) -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("vibe-mux client")]
 
 
-def test_a_pool_that_is_closed_ends_its_calls_with_an_error(serve: Serve) -> None:
+def test_closing_the_pool_ends_its_calls_with_an_error(serve: Serve) -> None:
     served = serve()
     served.large.default = Silence()
     with dialled(served.gateway, chat(served.gateway)) as client:
@@ -82,7 +82,7 @@ def test_a_pool_that_is_closed_ends_its_calls_with_an_error(serve: Serve) -> Non
         assert client.recv(20).startswith(b"HTTP/1.1 503")
 
 
-def test_stopping_twice_is_stopping(serve: Serve) -> None:
+def test_stop_can_be_called_twice(serve: Serve) -> None:
     served = serve()
     with Gateway(served.pool, TOKEN) as gateway:
         port = gateway.port
@@ -92,7 +92,7 @@ def test_stopping_twice_is_stopping(serve: Serve) -> None:
         assert gateway.port == port
 
 
-def test_nobody_is_let_in_after_the_end_has_begun(serve: Serve) -> None:
+def test_no_connection_is_accepted_while_draining(serve: Serve) -> None:
     served = serve()
     assert served.gateway.drain(0)
     assert served.gateway._accept() is False
@@ -114,7 +114,7 @@ def test_a_lease_lasts_as_long_as_its_connection(serve: Serve) -> None:
     assert served.gateway.leases == 0
 
 
-def test_a_lease_holds_up_no_end(serve: Serve) -> None:
+def test_draining_does_not_wait_for_a_lease(serve: Serve) -> None:
     served = serve()
     with dialled(served.gateway, head(served.gateway, "GET /lease HTTP/1.1")) as client:
         read_until(client, b"held\n")
@@ -122,7 +122,7 @@ def test_a_lease_holds_up_no_end(serve: Serve) -> None:
         assert client.recv(10) == b""
 
 
-def test_no_lease_is_given_by_one_that_ends(serve: Serve) -> None:
+def test_no_lease_is_given_while_draining(serve: Serve) -> None:
     served = serve()
     data = head(served.gateway, "GET /lease HTTP/1.1")
     with dialled(served.gateway, data[:-1]) as client:

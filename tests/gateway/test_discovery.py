@@ -51,14 +51,14 @@ def test_a_server_is_found_by_its_config_while_it_runs(
 
 
 @POSIX
-def test_only_the_user_can_read_it(tmp_path: Path, env: dict[str, str]) -> None:
+def test_only_the_user_can_read_the_file(tmp_path: Path, env: dict[str, str]) -> None:
     with publishing(server(tmp_path / "c"), env):
         (file,) = directory(env).glob("*.json")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_one_server_a_config_is_found(tmp_path: Path, env: dict[str, str]) -> None:
+def test_one_server_for_each_config_is_found(tmp_path: Path, env: dict[str, str]) -> None:
     file = tmp_path / "c"
     with publishing(server(file, 1), env), publishing(server(file, 2), env) as hindrance:
         assert "another server" in hindrance
@@ -67,7 +67,7 @@ def test_one_server_a_config_is_found(tmp_path: Path, env: dict[str, str]) -> No
         assert hindrance == ""
 
 
-def test_what_a_killed_server_left_is_in_nobodys_way(
+def test_the_file_of_a_killed_server_is_ignored(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     file = tmp_path / "c"
@@ -90,7 +90,7 @@ def test_what_a_killed_server_left_is_in_nobodys_way(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"port": 1}', "3"])
-def test_a_file_of_something_else_is_none(
+def test_a_file_of_another_shape_is_ignored(
     tmp_path: Path, env: dict[str, str], text: str
 ) -> None:
     with publishing(server(tmp_path / "c"), env):
@@ -121,11 +121,11 @@ def test_a_directory_that_others_can_write_to_is_not_used(
         assert "no place for the file" in hindrance
 
 
-def test_windows_keeps_it_with_the_users_own(tmp_path: Path) -> None:
+def test_windows_uses_local_app_data(tmp_path: Path) -> None:
     assert directory({"LOCALAPPDATA": str(tmp_path)}) == tmp_path / "vibe-mux"
 
 
-def test_a_server_is_asked(serve: Callable[..., Served], tmp_path: Path) -> None:
+def test_ask_returns_the_response(serve: Callable[..., Served], tmp_path: Path) -> None:
     served = serve()
     running = server(tmp_path, served.gateway.port)
     assert ask(running, "/status").startswith("## Multiplexer Status")
@@ -134,7 +134,7 @@ def test_a_server_is_asked(serve: Callable[..., Served], tmp_path: Path) -> None
         ask(running, "/none")
 
 
-def test_one_that_does_not_answer(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         running = server(tmp_path, held.getsockname()[1])
@@ -142,7 +142,7 @@ def test_one_that_does_not_answer(tmp_path: Path) -> None:
             ask(running, "/status")
 
 
-def test_its_file_is_plain_json(tmp_path: Path, env: dict[str, str]) -> None:
+def test_the_file_is_plain_json(tmp_path: Path, env: dict[str, str]) -> None:
     with publishing(server(tmp_path / "c"), env):
         (file,) = directory(env).glob("*.json")
         assert set(json.loads(file.read_text())) == {

@@ -89,9 +89,7 @@ def test_the_synchronous_call(models: dict[str, Any], make: Make) -> None:
     assert chunk.message.content == "pong from small-model"
 
 
-def test_a_stream_tells_its_usage_once_at_the_end(
-    models: dict[str, Any], make: Make
-) -> None:
+def test_a_stream_has_its_usage_once_at_the_end(models: dict[str, Any], make: Make) -> None:
     models["large"].then(Cut(after=0))
     chunks = asyncio.run(all_of(backend_of(models), **make()))
     assert "".join(chunk.message.content for chunk in chunks) == "pong from small-model"
@@ -110,7 +108,7 @@ def test_pieces_of_a_tool_call_keep_their_index(models: dict[str, Any], make: Ma
     assert "".join(call.function.arguments for call in calls) == '{"path": "x"}'
 
 
-def test_what_a_model_is_sent(
+def test_the_request_that_a_model_receives(
     models: dict[str, Any], make: Make, vibe: Any, tmp_path: Path
 ) -> None:
     image = tmp_path / "dot.png"
@@ -168,7 +166,7 @@ def test_what_a_model_is_sent(
     assert (chat.tool_choice, chat.max_tokens) == ("auto", 7)
 
 
-def test_the_member_that_serves_brings_its_own_temperature(
+def test_the_member_that_serves_uses_its_own_temperature(
     models: dict[str, Any], make: Make
 ) -> None:
     backend = backend_of(models)
@@ -217,7 +215,7 @@ def test_the_session_keeps_a_turn_on_its_model(
         ("large", "mistral-small", "large"),
     ],
 )
-def test_who_answers(
+def test_which_model_answers(
     models: dict[str, Any],
     make: Make,
     vibe: Any,
@@ -252,7 +250,7 @@ def test_a_refused_request_keeps_its_status(
     assert caught.value.status == 422
 
 
-def test_a_prompt_that_is_too_long_is_said_as_vibe_looks_for_it(
+def test_a_prompt_that_is_too_long_has_the_words_that_vibe_looks_for(
     models: dict[str, Any], make: Make, vibe: Any
 ) -> None:
     too_long = refusal(
@@ -267,7 +265,7 @@ def test_a_prompt_that_is_too_long_is_said_as_vibe_looks_for_it(
     assert caught.value.body_text.startswith("context too long")
 
 
-def test_a_stream_that_breaks_off_raises_after_what_came(
+def test_a_broken_stream_raises_after_its_chunks(
     models: dict[str, Any], make: Make, vibe: Any
 ) -> None:
     """Rule 8."""
@@ -313,7 +311,7 @@ def test_cancelling_a_call_gives_the_slot_back(models: dict[str, Any], make: Mak
     large.release()
 
 
-def test_many_calls_at_once_do_not_keep_threads_from_each_other(
+def test_many_concurrent_calls_do_not_starve_each_other(
     models: dict[str, Any], make: Make
 ) -> None:
     async def ask() -> list[Any]:
@@ -323,7 +321,9 @@ def test_many_calls_at_once_do_not_keep_threads_from_each_other(
     assert len(asyncio.run(ask())) == 64
 
 
-def test_it_stays_open_when_vibe_leaves_it(models: dict[str, Any], make: Make) -> None:
+def test_the_backend_stays_open_when_vibe_leaves_its_context(
+    models: dict[str, Any], make: Make
+) -> None:
     async def twice() -> None:
         backend = backend_of(models)
         for _ in range(2):
@@ -339,7 +339,9 @@ def test_tokens_are_estimated(models: dict[str, Any], make: Make, vibe: Any) -> 
     assert asyncio.run(backend_of(models).count_tokens(**asked)) == 100
 
 
-def test_everything_through_the_pool(models: dict[str, Any], vibe: Any, make: Make) -> None:
+def test_through_pool_replaces_every_backend(
+    models: dict[str, Any], vibe: Any, make: Make
+) -> None:
     with muxcore.vibe.through_pool(models["mux"], active="large") as backend:
         made = vibe.factories["mistral"](provider="any", timeout=3)
         assert made is backend
@@ -348,7 +350,9 @@ def test_everything_through_the_pool(models: dict[str, Any], vibe: Any, make: Ma
     assert vibe.factories["generic"]() == "generic's own"
 
 
-def test_without_vibe_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_vibe_the_import_error_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "vibe", None)
     monkeypatch.delitem(sys.modules, "muxcore.vibe.backend", raising=False)
     with pytest.raises(ImportError, match=r"needs vibe itself .*pip install mistral-vibe"):

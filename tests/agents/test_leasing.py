@@ -20,9 +20,9 @@ from muxcore.errors import MultiplexerError
 from muxcore.gateway import discovery as joining
 from muxcore.gateway.discovery import Server, ask, find
 from tests.gateway.conftest import as_toml, config, wait_until
+from tests.processes import environment
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="descriptors are inherited by POSIX")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["handed over", "waited for"])
@@ -43,10 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def env(tmp_path: Path) -> Iterator[dict[str, str]]:
-    roots = (ROOT, ROOT / "strategies", ROOT / "backends")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
-    env |= {"XDG_RUNTIME_DIR": str(tmp_path), "VIBE_HOME": str(tmp_path)}
-    yield env
+    yield environment(tmp_path, VIBE_HOME=str(tmp_path))
     # None of them outlives its last lease.
     wait_until(lambda: not list((tmp_path / "vibe-mux").glob("*.json")), seconds=30)
 
@@ -60,7 +57,9 @@ def is_ended(server: Server) -> bool:
 
 
 @pytest.mark.usefixtures("way")
-def test_the_first_starts_it_and_the_last_ends_it(file: Path, env: dict[str, str]) -> None:
+def test_the_first_lease_starts_the_server_and_the_last_ends_it(
+    file: Path, env: dict[str, str]
+) -> None:
     with leasing(file, env) as first:
         assert not first.joined
         assert first.url == f"http://127.0.0.1:{first.server.port}"
@@ -79,7 +78,7 @@ HELD = "import os, sys; open(sys.argv[1]).close(); os.execv(sys.argv[2], sys.arg
 
 
 @POSIX
-def test_nobody_waits_until_it_is_ready(
+def test_the_caller_does_not_wait_until_the_server_is_ready(
     file: Path, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = tmp_path / "pipe"
@@ -96,7 +95,7 @@ def test_nobody_waits_until_it_is_ready(
 
 
 @pytest.mark.usefixtures("way")
-def test_many_that_start_at_once_share_one(file: Path, env: dict[str, str]) -> None:
+def test_concurrent_leases_share_one_server(file: Path, env: dict[str, str]) -> None:
     many = 4
     together = Barrier(many)
 
@@ -111,7 +110,7 @@ def test_many_that_start_at_once_share_one(file: Path, env: dict[str, str]) -> N
 
 
 @pytest.mark.usefixtures("way")
-def test_one_that_is_drilled_is_nobody_elses(file: Path, env: dict[str, str]) -> None:
+def test_a_server_with_a_drill_is_not_shared(file: Path, env: dict[str, str]) -> None:
     with leasing(file, env, ["large=429"]) as drilled:
         assert find(file, env) is None
         with leasing(file, env, ["large=429"]) as other:
@@ -121,7 +120,7 @@ def test_one_that_is_drilled_is_nobody_elses(file: Path, env: dict[str, str]) ->
 
 
 @pytest.mark.usefixtures("way")
-def test_what_a_dead_one_left_is_in_nobodys_way(file: Path, env: dict[str, str]) -> None:
+def test_the_file_of_a_dead_server_is_ignored(file: Path, env: dict[str, str]) -> None:
     with leasing(file, env) as first:
         assert ask(first.server, "/healthz")
         os.kill(first.server.pid, signal.SIGKILL)
@@ -134,7 +133,7 @@ def test_what_a_dead_one_left_is_in_nobodys_way(file: Path, env: dict[str, str])
 
 
 @POSIX
-def test_where_none_can_be_found_each_has_its_own(
+def test_without_a_runtime_directory_each_lease_has_its_own_server(
     file: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nowhere(_: object) -> Path:
@@ -149,7 +148,7 @@ def test_where_none_can_be_found_each_has_its_own(
 
 
 @POSIX
-def test_one_whose_claim_is_held_by_nobody_who_serves_goes_alone(
+def test_a_lock_without_a_server_leads_to_a_server_of_its_own(
     file: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOKS", 2)
@@ -161,7 +160,9 @@ def test_one_whose_claim_is_held_by_nobody_who_serves_goes_alone(
 
 
 @POSIX
-def test_its_last_words_tell_why_it_has_ended(file: Path, env: dict[str, str]) -> None:
+def test_the_last_line_of_a_server_says_why_it_ended(
+    file: Path, env: dict[str, str]
+) -> None:
     file.write_text("nonsense")
     with leasing(file, env) as lease:
         wait_until(lambda: is_ended(lease.server), seconds=30)
@@ -170,7 +171,7 @@ def test_its_last_words_tell_why_it_has_ended(file: Path, env: dict[str, str]) -
     (file.parent / "vibe-mux").joinpath(joining._file(file, env).name).unlink()
 
 
-def test_one_that_is_waited_for_says_why_it_has_not_started(
+def test_a_server_that_does_not_start_says_why(
     file: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CAN_HAND_OVER", False)
@@ -183,7 +184,7 @@ def test_one_that_is_waited_for_says_why_it_has_not_started(
         pass
 
 
-def test_one_that_ends_at_once_is_told(
+def test_a_server_that_ends_at_once_is_an_error(
     file: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CAN_HAND_OVER", False)

@@ -57,7 +57,7 @@ def _reset(client: socket.socket) -> None:
 @pytest.mark.parametrize("leave", [socket.socket.close, _reset], ids=["close", "reset"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
-def test_in_any_silence(
+def test_a_client_that_leaves_during_any_silence_frees_the_slot(
     serve: Serve, silence: Behaviour, stream: bool, leave: Callable[[socket.socket], Any]
 ) -> None:
     served = serve()
@@ -78,7 +78,7 @@ def test_in_any_silence(
     assert not served.small.requests
 
 
-def test_while_waiting_in_line(serve: Serve) -> None:
+def test_a_client_that_leaves_while_waiting_for_a_slot(serve: Serve) -> None:
     served = serve("large", section={"caps": {"large": 1}})
     served.large.hold()
     with dialled(served.gateway, chat(served.gateway)):
@@ -93,7 +93,7 @@ def test_while_waiting_in_line(serve: Serve) -> None:
     served.large.release()
 
 
-def test_while_waiting_for_a_cooldown(serve: Serve) -> None:
+def test_a_client_that_leaves_while_waiting_for_a_cooldown(serve: Serve) -> None:
     served = serve("large", section={"max_wait_ms": 30_000})
     served.large.default = server_error()
     with dialled(served.gateway, chat(served.gateway)) as client:
@@ -103,8 +103,8 @@ def test_while_waiting_for_a_cooldown(serve: Serve) -> None:
         wait_until(lambda: not pool._line, SOON)
 
 
-def test_half_a_goodbye_is_one(serve: Serve) -> None:
-    """A client that says it will send no more is not told from one that has gone."""
+def test_a_half_closed_connection_counts_as_left(serve: Serve) -> None:
+    """A client that says it will send no more is not output from one that has gone."""
     served = serve()
     served.large.then(Silence())
     with dialled(served.gateway, chat(served.gateway)) as client:
@@ -113,10 +113,10 @@ def test_half_a_goodbye_is_one(serve: Serve) -> None:
         wait_until(lambda: served.in_flight() == 0, SOON)
 
 
-def test_a_client_that_reads_nothing_is_not_waited_for(serve: Serve) -> None:
-    from muxcore.gateway.http.connection import Patience
+def test_a_client_that_does_not_read_is_given_up(serve: Serve) -> None:
+    from muxcore.gateway.http.connection import ClientTimeouts
 
-    served = serve(patience=Patience(send=0.2))
+    served = serve(timeouts=ClientTimeouts(send=0.2))
     served.large.then(Answer("x" * 60_000_000, pieces=600))
     with dialled(served.gateway) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -125,7 +125,9 @@ def test_a_client_that_reads_nothing_is_not_waited_for(serve: Serve) -> None:
         wait_until(lambda: served.in_flight() == 0 and not served.large.in_flight)
 
 
-def test_who_stays_is_served_in_full_and_may_leave_afterwards(serve: Serve) -> None:
+def test_a_client_that_stays_is_served_in_full_and_may_leave_afterwards(
+    serve: Serve,
+) -> None:
     served = serve()
     for _ in range(20):
         assert len(events(served.ask(stream=True))) > 2
@@ -135,7 +137,7 @@ def test_who_stays_is_served_in_full_and_may_leave_afterwards(serve: Serve) -> N
     assert (status.success_count, status.cancelled_count) == (20, 0)
 
 
-def test_100_open_streams_and_the_status_at_once(serve: Serve) -> None:
+def test_status_answers_beside_100_open_streams(serve: Serve) -> None:
     served = serve("large")
     served.large.default = Stall(1)
     opened = []
@@ -160,43 +162,43 @@ def test_100_open_streams_and_the_status_at_once(serve: Serve) -> None:
     wait_until(lambda: served.in_flight() == 0, 5)
 
 
-def test_a_departure_after_the_end_is_none() -> None:
+def test_a_disconnect_after_the_response_is_ignored() -> None:
     ours, theirs = socket.socketpair()
     left: list[bool] = []
     with ours:
-        departure = DisconnectMonitor(ours, lambda: left.append(True))
-        departure.over()
+        monitor = DisconnectMonitor(ours, lambda: left.append(True))
+        monitor.stop()
         theirs.close()
-        assert departure.check() is False
+        assert monitor.check() is False
     assert not left
 
 
-def test_what_is_called_may_raise_and_the_watcher_lives_on(
+def test_a_callback_may_raise_and_the_thread_survives(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail() -> None:
         raise RuntimeError("odd")
 
-    watcher = SelectorThread("test")
-    watcher.start()
+    selector = SelectorThread("test")
+    selector.start()
     left: list[bool] = []
     try:
         ours, theirs = socket.socketpair()
-        with ours, monitoring_disconnect(watcher, ours, fail):
+        with ours, monitoring_disconnect(selector, ours, fail):
             theirs.close()
             wait_until(lambda: "odd" in capsys.readouterr().err)
         # One that was closed before its turn came.
-        watcher.watch(ours, lambda: True)
-        watcher.forget(ours)
+        selector.watch(ours, lambda: True)
+        selector.unwatch(ours)
         ours, theirs = socket.socketpair()
-        with ours, monitoring_disconnect(watcher, ours, lambda: left.append(True)):
+        with ours, monitoring_disconnect(selector, ours, lambda: left.append(True)):
             theirs.close()
             wait_until(lambda: bool(left))
     finally:
-        watcher.stop()
+        selector.stop()
 
 
-def test_a_watcher_survives_what_select_does_on_windows(
+def test_the_thread_survives_an_error_of_select(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failures = [OSError(10038, "not a socket")]
@@ -208,14 +210,14 @@ def test_a_watcher_survives_what_select_does_on_windows(
             return super().select(timeout)
 
     monkeypatch.setattr(selectors, "DefaultSelector", Failing)
-    watcher = SelectorThread("test")
-    watcher.start()
+    selector = SelectorThread("test")
+    selector.start()
     left: list[bool] = []
     try:
         ours, theirs = socket.socketpair()
-        with ours, monitoring_disconnect(watcher, ours, lambda: left.append(True)):
+        with ours, monitoring_disconnect(selector, ours, lambda: left.append(True)):
             theirs.close()
             wait_until(lambda: bool(left))
     finally:
-        watcher.stop()
+        selector.stop()
     assert not failures

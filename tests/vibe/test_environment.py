@@ -32,7 +32,7 @@ def model(alias: str, **more: Any) -> dict[str, Any]:
     return {"name": f"{alias}-model", "provider": "lab", "alias": alias, **more}
 
 
-def told(
+def variables(
     mine: dict[str, Any], env: dict[str, str] | None = None, pool: Any = None
 ) -> dict[str, Any]:
     environment = {**KEYS, **(env or {})}
@@ -61,15 +61,17 @@ LARGE = model(
 
 
 def test_each_model_keeps_every_field_but_its_provider() -> None:
-    made = told(data(LARGE, model("small"), model("outside"), pool=[{"model": "large"}]))
+    made = variables(
+        data(LARGE, model("small"), model("outside"), pool=[{"model": "large"}])
+    )
     models = made["VIBE_MODELS"]
     assert models["large"] == {**LARGE, "provider": "vibe-mux"}
     assert models["outside"] == model("outside")
     assert "VIBE_ACTIVE_MODEL" not in made
 
 
-def test_the_active_model_is_the_pool_and_each_other_member_is_itself_alone() -> None:
-    made = told(data(LARGE, model("b/c")))
+def test_the_active_model_is_the_pool_and_other_members_are_single_models() -> None:
+    made = variables(data(LARGE, model("b/c")))
     providers = made["VIBE_PROVIDERS"]
     assert providers["vibe-mux"] == {
         "name": "vibe-mux",
@@ -83,24 +85,24 @@ def test_the_active_model_is_the_pool_and_each_other_member_is_itself_alone() ->
 
 
 def test_vibes_own_providers_stay() -> None:
-    providers = told(data(LARGE))["VIBE_PROVIDERS"]
+    providers = variables(data(LARGE))["VIBE_PROVIDERS"]
     assert providers["lab"] == LAB
     assert providers["mistral"]["api_key_env_var"] == "MISTRAL_API_KEY"
 
 
-def test_a_provider_of_the_users_with_our_name_gives_way() -> None:
+def test_a_provider_of_the_user_with_our_name_is_replaced() -> None:
     mine = data(LARGE, providers=[LAB, {**LAB, "name": "vibe-mux"}])
-    assert told(mine)["VIBE_PROVIDERS"]["vibe-mux"]["backend"] == "generic"
+    assert variables(mine)["VIBE_PROVIDERS"]["vibe-mux"]["backend"] == "generic"
 
 
 def test_tables_by_alias_are_models_as_well() -> None:
     mine = data(LARGE)
     raw = {name: value for name, value in LARGE.items() if name != "alias"}
     mine["models"] = {"large": raw}
-    assert told(mine)["VIBE_MODELS"]["large"] == {**LARGE, "provider": "vibe-mux"}
+    assert variables(mine)["VIBE_MODELS"]["large"] == {**LARGE, "provider": "vibe-mux"}
 
 
-def test_the_smallest_window_of_the_primaries_is_the_pools() -> None:
+def test_the_window_of_the_pool_is_the_smallest_of_its_primaries() -> None:
     mine = data(
         LARGE,
         model("small", max_context_length=32_000),
@@ -112,7 +114,7 @@ def test_the_smallest_window_of_the_primaries_is_the_pools() -> None:
             {"model": "last", "is_fallback": True},
         ],
     )
-    made = told(mine)
+    made = variables(mine)
     large = made["VIBE_MODELS"]["large"]
     assert (large["max_context_length"], large["auto_compact_threshold"]) == (
         32_000,
@@ -127,31 +129,31 @@ def test_the_smallest_window_of_the_primaries_is_the_pools() -> None:
 @pytest.mark.parametrize(
     "own", [{"auto_compact_threshold": 0}, {"auto_compact_threshold": 9}]
 )
-def test_who_sums_up_earlier_or_never_goes_on_so(own: dict[str, int]) -> None:
+def test_a_lower_threshold_of_the_user_is_kept(own: dict[str, int]) -> None:
     mine = data(model("large", **own), model("small", max_context_length=32_000))
-    made = told(mine)
+    made = variables(mine)
     assert made["VIBE_MODELS"]["large"]["auto_compact_threshold"] == sum(own.values())
     assert "VIBE_AUTO_COMPACT_THRESHOLD" not in made
 
 
-def test_what_vibe_renames_as_it_starts_is_the_pool_by_both_names() -> None:
+def test_a_renamed_alias_is_the_pool_by_both_names() -> None:
     old = {"name": "mistral-vibe-cli-latest", "provider": "mistral", "alias": "devstral-2"}
-    models = told(data(old))["VIBE_MODELS"]
+    models = variables(data(old))["VIBE_MODELS"]
     assert models["devstral-2"] == {**old, "provider": "vibe-mux"}
     assert models["mistral-medium-3.5"]["provider"] == "vibe-mux"
     assert models["mistral-medium-3.5"]["thinking"] == "high"
 
 
-def test_a_model_of_the_users_with_the_new_name_is_left_alone() -> None:
+def test_a_model_of_the_user_with_the_new_name_is_kept() -> None:
     old = {"name": "mistral-vibe-cli-latest", "provider": "mistral", "alias": "devstral-2"}
     new = model("mistral-medium-3.5")
-    models = told(data(old, new, pool=[{"model": "devstral-2"}]))["VIBE_MODELS"]
+    models = variables(data(old, new, pool=[{"model": "devstral-2"}]))["VIBE_MODELS"]
     assert models["mistral-medium-3.5"]["provider"] == "lab"
 
 
-def test_without_models_those_of_vibe_are_told() -> None:
+def test_without_models_vibes_own_are_passed() -> None:
     mine = {"multiplexer": {"enabled": True, "mode": "failover"}}
-    models = told(mine)["VIBE_MODELS"]
+    models = variables(mine)["VIBE_MODELS"]
     assert models["mistral-medium-3.5"]["provider"] == "vibe-mux"
     # What the first ones have as their default.
     assert models["devstral-2"]["provider"] == "vibe-mux"
@@ -161,23 +163,26 @@ def test_without_models_those_of_vibe_are_told() -> None:
 def test_a_pool_of_another_file_stands_behind_vibes_own_model() -> None:
     pool = data(model("other"), model("small"))
     mine = data(LARGE, model("small"))
-    made = told(mine, pool=pool)
+    made = variables(mine, pool=pool)
     assert made["VIBE_MODELS"]["large"]["provider"] == "vibe-mux"
     assert made["VIBE_MODELS"]["small"]["provider"] == "vibe-mux-small"
     assert "other" not in made["VIBE_MODELS"]
 
 
-def test_compaction_goes_where_the_active_model_goes() -> None:
-    made = told(data(LARGE, compaction_model=model("short")))
+def test_the_compaction_model_uses_the_pools_provider() -> None:
+    made = variables(data(LARGE, compaction_model=model("short")))
     assert made["VIBE_COMPACTION_MODEL"] == {**model("short"), "provider": "vibe-mux"}
 
 
-def test_the_users_skills_stay() -> None:
+def test_the_skills_of_the_user_are_kept() -> None:
     mine = data(LARGE, skill_paths=["~/mine"])
-    assert told(mine)["VIBE_SKILL_PATHS"] == ["~/mine", "skills"]
-    given = told(mine, {"VIBE_SKILL_PATHS": '["/other"]'})
+    assert variables(mine)["VIBE_SKILL_PATHS"] == ["~/mine", "skills"]
+    given = variables(mine, {"VIBE_SKILL_PATHS": '["/other"]'})
     assert given["VIBE_SKILL_PATHS"] == ["/other", "skills"]
-    assert told(mine, {"VIBE_SKILL_PATHS": "?"})["VIBE_SKILL_PATHS"] == ["~/mine", "skills"]
+    assert variables(mine, {"VIBE_SKILL_PATHS": "?"})["VIBE_SKILL_PATHS"] == [
+        "~/mine",
+        "skills",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -190,8 +195,8 @@ def test_the_users_skills_stay() -> None:
         ({"NO_PROXY": "127.0.0.1"}, "127.0.0.1"),
     ],
 )
-def test_the_loopback_goes_past_any_proxy(own: dict[str, str], hosts: str) -> None:
-    made = told(data(LARGE), own)
+def test_loopback_bypasses_any_proxy(own: dict[str, str], hosts: str) -> None:
+    made = variables(data(LARGE), own)
     assert (made["NO_PROXY"], made["no_proxy"]) == (hosts, hosts)
 
 
@@ -204,7 +209,7 @@ def test_the_loopback_goes_past_any_proxy(own: dict[str, str], hosts: str) -> No
         ({"active_model": "a"}, {"VIBE_ACTIVE_MODEL": "b"}, "b"),
     ],
 )
-def test_the_active_model_is_the_one_that_vibe_would_take(
+def test_the_active_model_is_the_one_that_vibe_uses(
     written: dict[str, Any], env: dict[str, str], active: str
 ) -> None:
     assert own_active_model(written, env) == active

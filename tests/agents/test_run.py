@@ -19,9 +19,9 @@ from muxcore.cli.run import receipt_line
 from muxcore.gateway import find
 from muxcore.standin import Model, StandInServer, rate_limited
 from tests.gateway.conftest import as_toml, config, wait_until
+from tests.processes import COMMAND, ROOT, environment
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
-ROOT = Path(__file__).parents[2]
 ASK = """
 import json, os, sys, urllib.request
 def ask(alias="large"):
@@ -52,7 +52,7 @@ class Place:
 
     def command(self, script: str, *options: str) -> list[str]:
         program = [sys.executable, "-c", ASK + script]
-        return [sys.executable, "-m", "muxcore", "run", *options, "--", *program]
+        return [*COMMAND, "run", *options, "--", *program]
 
     def run(
         self, script: str, *options: str, **env: str
@@ -98,21 +98,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
         upstream = stack.enter_context(StandInServer([large, small]))
         file = tmp_path / "config.toml"
         file.write_text(as_toml(config(upstream.url, "large", "small")))
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(("VIBE_", "XDG_"))}
-        roots = (ROOT, ROOT / "strategies", ROOT / "backends")
-        env = {
-            **kept,
-            "PYTHONPATH": os.pathsep.join(map(str, roots)),
-            "XDG_RUNTIME_DIR": str(tmp_path),
-            "VIBE_HOME": str(tmp_path),
-        }
+        env = environment(tmp_path, VIBE_HOME=str(tmp_path))
         made = Place(file, large, small, env, stack)
         yield made
         # The last one out has stopped it.
         wait_until(lambda: not made.is_served())
 
 
-def test_the_pool_is_where_the_active_model_was(place: Place) -> None:
+def test_the_active_model_is_the_pool(place: Place) -> None:
     place.large.default = rate_limited()
     done = place.run("print(ask()); sys.exit(7)")
     assert (done.returncode, done.stdout) == (7, "pong from small-model\n")
@@ -127,11 +120,11 @@ def test_another_alias_is_that_model_alone(place: Place) -> None:
     assert not place.large.requests
 
 
-def test_quiet_says_nothing(place: Place) -> None:
+def test_quiet_prints_nothing(place: Place) -> None:
     assert place.run("ask()", "--quiet").stderr == ""
 
 
-def test_the_skill_is_there_and_goes(place: Place) -> None:
+def test_the_skill_exists_while_the_program_runs(place: Place) -> None:
     script = """
 folder, = json.loads(os.environ["VIBE_SKILL_PATHS"])
 print(folder); print(open(folder + "/mux/SKILL.md").read())
@@ -168,7 +161,7 @@ signal.pause()
 
 
 @POSIX
-def test_an_end_by_a_signal_is_told_as_shells_do(place: Place) -> None:
+def test_an_end_by_a_signal_has_the_exit_status_of_a_shell(place: Place) -> None:
     done = place.run("os.kill(os.getpid(), 9)", "--quiet")
     assert done.returncode == 128 + 9
 
@@ -191,7 +184,7 @@ print("again", flush=True)
     assert started.wait(10) == 0
 
 
-def test_several_share_a_server_and_the_last_one_out_stops_it(place: Place) -> None:
+def test_several_runs_share_a_server_that_ends_with_the_last(place: Place) -> None:
     script = "print(ask(), flush=True); sys.stdin.readline()"
     place.large.then(rate_limited())
     first = place.start(script, "--quiet")
@@ -209,7 +202,7 @@ def test_several_share_a_server_and_the_last_one_out_stops_it(place: Place) -> N
 
 
 @POSIX
-def test_a_server_that_ends_before_the_program_is_told(
+def test_a_server_that_ends_before_the_program_is_reported(
     place: Place, tmp_path: Path
 ) -> None:
     folder = tmp_path / "vibe-mux"
@@ -225,7 +218,7 @@ file.unlink()
     assert last == "vibe-mux: the server has ended before vibe"
 
 
-def test_a_drill_is_nobody_elses(place: Place) -> None:
+def test_a_server_with_a_drill_is_not_shared(place: Place) -> None:
     script = "print(ask(), flush=True); sys.stdin.readline()"
     drilled = place.start(script, "--quiet", "--break", "large=429")
     assert drilled.stdout is not None
@@ -242,7 +235,7 @@ def test_a_drill_is_nobody_elses(place: Place) -> None:
         ("unknown=429", 1, "'unknown', which is not in the pool (known: large, small)"),
     ],
 )
-def test_a_drill_that_cannot_be_is_said(
+def test_an_invalid_drill_is_one_line(
     place: Place, drill: str, code: int, words: str
 ) -> None:
     done = place.run("print('ran')", "--break", drill)
@@ -251,7 +244,7 @@ def test_a_drill_that_cannot_be_is_said(
     assert "Traceback" not in done.stderr
 
 
-def test_off_is_said_with_the_lines_that_switch_it_on(place: Place) -> None:
+def test_a_disabled_multiplexer_shows_the_lines_that_switch_it_on(place: Place) -> None:
     text = place.file.read_text().splitlines()
     place.file.write_text("\n".join(line for line in text if "multiplexer" not in line))
     done = place.run("print('VIBE_MODELS' in os.environ)")
@@ -262,13 +255,13 @@ def test_off_is_said_with_the_lines_that_switch_it_on(place: Place) -> None:
     assert place.run("", "--quiet").stderr == ""
 
 
-def test_who_has_switched_it_off_is_told_in_a_line(place: Place) -> None:
+def test_a_multiplexer_disabled_by_the_user_is_one_line(place: Place) -> None:
     place.rewrite(enabled=False)
     assert len(place.run("").stderr.splitlines()) == 1
     assert place.run("", "--break", "large=429").returncode == 1
 
 
-def test_a_broken_config_is_said_even_when_quiet(place: Place) -> None:
+def test_an_invalid_config_is_reported_even_when_quiet(place: Place) -> None:
     place.rewrite(mode="failovr")
     done = place.run("print('VIBE_MODELS' in os.environ)", "--quiet")
     assert (done.returncode, done.stdout) == (0, "False\n")
@@ -276,7 +269,7 @@ def test_a_broken_config_is_said_even_when_quiet(place: Place) -> None:
     assert "runs as it is, without the pool" in done.stderr
 
 
-def test_a_program_that_is_not_there(place: Place) -> None:
+def test_a_missing_program_is_one_line(place: Place) -> None:
     command = [sys.executable, "-m", "muxcore", "run", "--", "no-such-vibe"]
     done = subprocess.run(
         command, env=place.env, cwd=ROOT, capture_output=True, text=True, check=False
@@ -284,7 +277,7 @@ def test_a_program_that_is_not_there(place: Place) -> None:
     assert (done.returncode, done.stderr) == (127, "vibe-mux: no-such-vibe: not found\n")
 
 
-def test_what_is_in_the_users_directory_is_not_taken_for_ours(
+def test_modules_in_the_working_directory_are_not_imported(
     place: Place, tmp_path: Path
 ) -> None:
     evil = tmp_path / "attrs"

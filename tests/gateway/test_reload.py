@@ -57,7 +57,7 @@ def aliases(follower: ReloadingPool) -> list[str]:
     return [c.endpoint.alias for c in follower.multiplexer.state.candidates]
 
 
-def test_what_has_not_changed_is_left_alone(stage: Stage) -> None:
+def test_an_unchanged_file_is_not_reloaded(stage: Stage) -> None:
     follower = stage.follow()
     before = follower.config
     follower.multiplexer.complete(PING)
@@ -66,7 +66,7 @@ def test_what_has_not_changed_is_left_alone(stage: Stage) -> None:
     assert follower.config is before
 
 
-def test_a_change_counts_from_the_next_call_and_what_stayed_keeps_its_health(
+def test_the_next_call_uses_a_change_and_endpoints_that_stay_keep_their_health(
     stage: Stage,
 ) -> None:
     follower = stage.follow()
@@ -84,7 +84,7 @@ def test_a_change_counts_from_the_next_call_and_what_stayed_keeps_its_health(
     assert multiplexer.complete(PING).model == "small"
 
 
-def test_a_change_of_the_same_size_within_the_same_moment_is_seen(stage: Stage) -> None:
+def test_a_change_with_the_same_size_and_time_is_seen(stage: Stage) -> None:
     follower = stage.follow()
     stat = stage.file.stat()
     text = stage.file.read_text()
@@ -93,7 +93,7 @@ def test_a_change_of_the_same_size_within_the_same_moment_is_seen(stage: Stage) 
     assert "failovre" in follower.status().notices[0]
 
 
-def test_an_old_file_is_not_read_again_and_again(stage: Stage) -> None:
+def test_an_old_file_is_read_once(stage: Stage) -> None:
     os.utime(stage.file, (1, 1))
     seen = stamp(stage.file)
     assert stamp(stage.file, seen) is seen
@@ -101,7 +101,9 @@ def test_an_old_file_is_not_read_again_and_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "this is no TOML", 'active_model = "none"\n', None])
-def test_a_broken_edit_keeps_the_pool_and_is_told(stage: Stage, text: str | None) -> None:
+def test_an_invalid_edit_keeps_the_pool_and_is_reported(
+    stage: Stage, text: str | None
+) -> None:
     follower = stage.follow()
     if text is None:
         stage.file.unlink()
@@ -117,7 +119,7 @@ def test_a_broken_edit_keeps_the_pool_and_is_told(stage: Stage, text: str | None
     assert not follower.status().notices
 
 
-def test_running_calls_run_on_and_are_counted(stage: Stage) -> None:
+def test_running_calls_continue_and_are_counted(stage: Stage) -> None:
     stage.write(stage.config(caps={"large": 1}))
     follower = stage.follow()
     multiplexer = follower.multiplexer
@@ -136,7 +138,7 @@ def test_running_calls_run_on_and_are_counted(stage: Stage) -> None:
     assert multiplexer.state["large"].tally.succeeded == 1
 
 
-def test_a_running_call_of_a_model_that_has_gone_ends_well(stage: Stage) -> None:
+def test_a_running_call_of_a_removed_model_succeeds(stage: Stage) -> None:
     follower = stage.follow()
     multiplexer = follower.multiplexer
     stage.models["large"].then(Stall(1))
@@ -151,7 +153,7 @@ def test_a_running_call_of_a_model_that_has_gone_ends_well(stage: Stage) -> None
     assert follower.multiplexer.complete(PING).model == "small"
 
 
-def test_a_waiting_call_chooses_anew(stage: Stage) -> None:
+def test_a_waiting_call_chooses_again(stage: Stage) -> None:
     stage.write(stage.config("large", caps={"large": 1}))
     follower = stage.follow()
     multiplexer = follower.multiplexer
@@ -165,7 +167,7 @@ def test_a_waiting_call_chooses_anew(stage: Stage) -> None:
         assert waiting.result(5).model == "third"
 
 
-def test_a_key_beside_the_file_is_followed_too(stage: Stage) -> None:
+def test_a_change_of_the_env_file_is_seen(stage: Stage) -> None:
     made = stage.config()
     made["providers"][0]["api_key_env_var"] = "A_KEY"
     keys = stage.file.parent / ".env"
@@ -184,7 +186,7 @@ def test_a_key_beside_the_file_is_followed_too(stage: Stage) -> None:
     assert "typographic quote" in follower.status().notices[0]
 
 
-def test_a_key_refused_and_not_renewed_is_asked_once(stage: Stage) -> None:
+def test_a_refused_key_that_stays_the_same_is_tried_once(stage: Stage) -> None:
     made = stage.config()
     made["providers"][0]["api_key_env_var"] = "A_KEY"
     stage.write(made)
@@ -194,7 +196,7 @@ def test_a_key_refused_and_not_renewed_is_asked_once(stage: Stage) -> None:
     assert len(stage.models["large"].requests) == 1
 
 
-def test_off_and_on(stage: Stage) -> None:
+def test_the_multiplexer_can_be_switched_off_and_on(stage: Stage) -> None:
     follower = stage.follow()
     assert follower.off is None
     stage.write(stage.config() | {"multiplexer": {"enabled": False}})
@@ -206,7 +208,7 @@ def test_off_and_on(stage: Stage) -> None:
     assert follower.off is None
 
 
-def test_the_mode_changes(stage: Stage) -> None:
+def test_the_mode_can_change(stage: Stage) -> None:
     made = stage.config()
     made["multiplexer"]["mode"] = "load_balance"
     for entry in made["multiplexer"]["pool"]:
@@ -219,7 +221,7 @@ def test_the_mode_changes(stage: Stage) -> None:
     assert follower.multiplexer.status().mode == "load_balance"
 
 
-def test_vibes_own_file_need_not_be_there(stage: Stage) -> None:
+def test_vibes_own_file_may_be_missing(stage: Stage) -> None:
     env = {"VIBE_HOME": str(stage.file.parent), "MISTRAL_API_KEY": "a-key"}
     stage.file.unlink()
     follower = ReloadingPool(env=env)
@@ -239,7 +241,7 @@ def test_vibes_own_file_need_not_be_there(stage: Stage) -> None:
         follower.close()
 
 
-def test_who_comes_while_another_reads_does_not_wait(stage: Stage) -> None:
+def test_callers_do_not_wait_for_a_reload(stage: Stage) -> None:
     follower = stage.follow()
     with follower._lock:
         stage.write(stage.config("third"))
@@ -247,7 +249,7 @@ def test_who_comes_while_another_reads_does_not_wait(stage: Stage) -> None:
     assert aliases(follower) == ["third"]
 
 
-def test_every_config_can_be_adapted_before_it_counts(stage: Stage) -> None:
+def test_adapt_maps_every_config(stage: Stage) -> None:
     def patient(config: Config) -> Config:
         policy = evolve(config.policy, max_wait=timedelta(seconds=3))
         return evolve(config, policy=policy)
@@ -259,20 +261,20 @@ def test_every_config_can_be_adapted_before_it_counts(stage: Stage) -> None:
     assert follower.own_model == "third"
 
 
-def test_the_pools_first_stands_for_an_active_model_outside_of_it(stage: Stage) -> None:
+def test_the_first_of_the_pool_stands_for_an_active_model_outside_it(stage: Stage) -> None:
     made = stage.config()
     made["models"].append({"name": "x", "provider": "stand-in", "alias": "x"})
     stage.write(made | {"active_model": "x"})
     assert stage.follow().own_model == "large"
 
 
-def test_a_broken_config_is_no_beginning(stage: Stage) -> None:
+def test_an_invalid_config_is_an_error_at_the_start(stage: Stage) -> None:
     stage.file.write_text("")
     with pytest.raises(ConfigError, match="empty"):
         stage.follow()
 
 
-def test_a_drill_names_a_model_of_the_pool_and_lasts_through_changes(stage: Stage) -> None:
+def test_a_drill_names_a_model_of_the_pool_and_outlives_a_reload(stage: Stage) -> None:
     with pytest.raises(ConfigError, match=r"'none'.*known: large, small"):
         stage.follow(drills=[parse_drill("none=429")])
     follower = stage.follow(drills=[parse_drill("large=429@2")])
@@ -289,12 +291,12 @@ def test_a_drill_names_a_model_of_the_pool_and_lasts_through_changes(stage: Stag
         ("a@b=cut@10", "a@b", "cut", 10),
     ],
 )
-def test_drills_are_read(text: str, alias: str, fault: str, at: int | None) -> None:
+def test_drills_are_parsed(text: str, alias: str, fault: str, at: int | None) -> None:
     drill = parse_drill(text)
     assert (drill.alias, drill.fault, drill.at) == (alias, fault, at)
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=", "=429", "a=430@1", "a=429@0", "a=429@x"])
-def test_drills_that_cannot_be_meant(text: str) -> None:
+def test_invalid_drills_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="429, 500, 401, refused, cut"):
         parse_drill(text)

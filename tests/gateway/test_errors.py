@@ -49,7 +49,7 @@ def exhausted(*outcomes: str, retry_in: float | None = None) -> PoolExhaustedErr
         ((), {"a": Limit.RATE, "b": Fault.AUTH}, "a", 429),
     ],
 )
-def test_429_if_anybody_is_limited_else_503(
+def test_an_exhausted_pool_is_a_429_if_any_model_is_limited_else_a_503(
     outcomes: tuple[str, ...],
     causes: dict[str, Limit | Fault | None],
     only: str | None,
@@ -72,16 +72,18 @@ def test_retry_after_is_whole_seconds_and_never_too_early(
     assert error_response_of(error, status(), NOW).fields.get("Retry-After") == header
 
 
-def test_the_message_says_first_who_is_limited_until_when() -> None:
-    told = error_response_of(exhausted(), status(devstral=Limit.RATE, ok=None), NOW).message
-    assert told == "devstral: rate limited until 14:01:00; no model could serve the call"
+def test_the_message_begins_with_the_limited_models() -> None:
+    message = error_response_of(
+        exhausted(), status(devstral=Limit.RATE, ok=None), NOW
+    ).message
+    assert message == "devstral: rate limited until 14:01:00; no model could serve the call"
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [(400, 400), (413, 413), (422, 422), (None, 400), (403, 400), (429, 400), (500, 400)],
 )
-def test_a_fault_of_the_request_keeps_its_status_if_that_means_one(
+def test_a_rejected_request_keeps_a_status_that_blames_the_request(
     given: int | None, expected: int
 ) -> None:
     error = RequestRejectedError("no", [AttemptReport("a", "request refused")], given)
@@ -96,18 +98,18 @@ def test_a_fault_of_the_request_keeps_its_status_if_that_means_one(
         ("content filtered", "content_filter"),
     ],
 )
-def test_known_faults_have_the_code_that_clients_know(outcome: str, code: str) -> None:
+def test_known_rejections_have_openais_code(outcome: str, code: str) -> None:
     error = RequestRejectedError("no", [AttemptReport("a", outcome)], 500)
     assert error_response_of(error, status(), NOW).code == code
 
 
-def test_faults_of_this_side() -> None:
+def test_errors_of_the_server() -> None:
     assert error_response_of(RequestRejectedError("no"), status(), NOW).status == 400
     assert error_response_of(StrategyError("odd"), status(), NOW).status == 500
     assert error_response_of(MultiplexerError("closed"), status(), NOW).status == 503
 
 
-def test_an_unknown_model_is_told_of_the_known_ones() -> None:
+def test_an_unknown_model_is_a_404_that_lists_the_known_ones() -> None:
     refusal = unknown_model("gpt\x1b", ["mux", "a"])
     assert refusal.status == 404
     assert error_body(refusal) == {

@@ -4,8 +4,13 @@ from typing import Any
 
 import pytest
 
-from muxcore.gateway.api.authorization import LARGEST_BODY, hosts_for, is_loopback, refused
-from muxcore.gateway.http.wire import Head
+from muxcore.gateway.api.authorization import (
+    LARGEST_BODY,
+    check_request,
+    hosts_for,
+    is_loopback,
+)
+from muxcore.gateway.http.wire import Head, RefusedError
 
 HOSTS = frozenset({"127.0.0.1:4000", "localhost:4000"})
 TOKEN = "secret-token"
@@ -21,8 +26,11 @@ def judged(
 ) -> int | None:
     fields = {**FIELDS, **{name.replace("_", "-"): value for name, value in more.items()}}
     fields = {name: value for name, value in fields.items() if value != "-"}
-    refusal = refused(Head(method, target, True, fields, length), HOSTS, TOKEN)
-    return None if refusal is None else refusal.status
+    try:
+        check_request(Head(method, target, True, fields, length), HOSTS, TOKEN)
+    except RefusedError as error:
+        return error.response.status
+    return None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,7 @@ def judged(
         ({"expect": "the-best"}, 417),
     ],
 )
-def test_a_head_is_judged(more: dict[str, Any], status: int | None) -> None:
+def test_a_head_is_accepted_or_refused(more: dict[str, Any], status: int | None) -> None:
     assert judged(**more) == status
 
 
@@ -87,7 +95,7 @@ def test_methods_and_bodies(method: str, length: int, status: int | None) -> Non
     assert judged(method, "/status", length) == status
 
 
-def test_only_the_health_needs_no_token_and_that_still_a_host() -> None:
+def test_healthz_needs_a_host_but_no_token() -> None:
     assert judged("GET", "/healthz", 0, authorization="-") is None
     assert judged("GET", "/healthz", 0, authorization="-", host="evil:4000") == 421
     assert judged("GET", "/healthz", 0, authorization="-", origin="http://evil") == 403
@@ -102,7 +110,7 @@ def test_only_the_health_needs_no_token_and_that_still_a_host() -> None:
         ("192.168.1.9", {"192.168.1.9:5"}),
     ],
 )
-def test_the_hosts_are_those_of_the_address(address: str, hosts: set[str]) -> None:
+def test_the_valid_hosts_of_an_address(address: str, hosts: set[str]) -> None:
     assert hosts_for(address, 5) == hosts
 
 

@@ -1,0 +1,21 @@
+"""What tests need to start this checkout's command as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (ROOT, ROOT / "strategies", ROOT / "backends")
+PYTHONPATH = os.pathsep.join(map(str, SOURCES))
+COMMAND = (sys.executable, "-m", "muxcore")
+
+
+def environment(runtime: Path, **more: str) -> dict[str, str]:
+    """Return an environment for a process: this checkout, and a runtime directory of its own.
+
+    It has none of the caller's vibe settings.
+    """
+    own = {n: v for n, v in os.environ.items() if not n.startswith(("VIBE_", "XDG_"))}
+    return {**own, "PYTHONPATH": PYTHONPATH, "XDG_RUNTIME_DIR": str(runtime), **more}
