@@ -1,1 +1,1 @@
-"""How modes and backends come in: two hooks, one catalogue, and the Backend protocol."""
+"""Modes and backends as plugins: two hooks, one catalogue, and the `Backend` protocol."""

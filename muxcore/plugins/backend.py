@@ -1,7 +1,7 @@
 """The `Backend` protocol: a pure codec for one wire dialect. The shell does the HTTP.
 
-A backend is made once by its factory and shared between threads, so it keeps nothing between
-calls. It never sees a key: `HttpRequest.key_header` says where the shell is to put it.
+A backend is made once by its factory and shared between threads, so it keeps no state between
+calls. It never sees a key: `HttpRequest.key_header` says where the shell puts it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from muxcore.core.records import Endpoint
 
 @frozen
 class KeyHeader:
-    """The header that carries the key, and what stands before it."""
+    """The header that carries the key, and the prefix of its value."""
 
     name: str = "Authorization"
     prefix: str = "Bearer "
@@ -27,10 +27,10 @@ class KeyHeader:
 
 @frozen
 class HttpRequest:
-    """A POST that the shell is to make. `rewrites` tells people what the history needed.
+    """A POST for the shell to make. `rewrites` describes what was changed in the history.
 
-    `prompt_tokens` is the estimated size of the prompt, set only for a server that is known
-    to cut one that is too long without a word: then the answer's own count is held against it.
+    `prompt_tokens` is the estimated size of the prompt. It is set only for a server that is
+    known to truncate long prompts silently: the shell compares it with the answer's count.
     """
 
     url: str
@@ -43,7 +43,7 @@ class HttpRequest:
 
 @frozen
 class HttpResponse:
-    """A provider's answer, whole. The names of `headers` are in lower case."""
+    """A provider's whole answer. The names of `headers` are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,10 +52,10 @@ class HttpResponse:
 
 @frozen
 class Failure:
-    """What an answer that is no reply means.
+    """The meaning of an answer that is not a reply.
 
-    `hint` is how long the server asks to be left alone, `window` the size in tokens that it
-    names as the model's, `message` its own words, cleaned for people.
+    `hint` is how long the server asks clients to wait, `window` the model's context window in
+    tokens as the server states it, `message` the server's message without control characters.
     """
 
     kind: Kind
@@ -65,7 +65,7 @@ class Failure:
 
 
 class BadReplyError(Exception):
-    """An answer that looked well is not one. With `failure` None it counts as transient."""
+    """An answer with status 200 that is not a reply. Without `failure` it counts as transient."""
 
     def __init__(self, message: str, failure: Failure | None = None) -> None:
         self.failure = failure
@@ -84,20 +84,20 @@ class ServerEvent:
 
 
 class Decoder(Protocol):
-    """Makes chunks of one stream's events. One decoder serves one stream."""
+    """Turns the events of one stream into chunks. Each stream has its own decoder."""
 
     def feed(self, event: ServerEvent) -> Iterable[Chunk]:
-        """Give the chunks of this event; raise `BadReplyError` for an error in band."""
+        """Return the chunks of this event; raise `BadReplyError` for an error in the stream."""
         ...
 
     @property
     def done(self) -> bool:
-        """Whether the answer is whole, by what the stream has said in its dialect's way."""
+        """Whether the answer is complete, as the dialect marks it."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether the stream has said that nothing more will come, such as `[DONE]`."""
+        """Whether the stream has marked its end, as `[DONE]` does."""
         ...
 
 
@@ -105,11 +105,11 @@ class Backend(Protocol):
     """A wire dialect. Every method is pure."""
 
     def request(self, endpoint: Endpoint, chat: Chat) -> HttpRequest:
-        """Encode `chat` for `endpoint`, rewriting a copy of the history as it demands."""
+        """Encode `chat` for `endpoint`, with the history rewritten in a copy where it has to be."""
         ...
 
     def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
-        """Decode a whole answer with status 200; raise `BadReplyError` if it is none."""
+        """Decode a whole answer with status 200; raise `BadReplyError` if it is not a reply."""
         ...
 
     def stream(self, endpoint: Endpoint) -> Decoder:
@@ -117,5 +117,5 @@ class Backend(Protocol):
         ...
 
     def failure(self, answer: HttpResponse, now: datetime) -> Failure:
-        """Classify an answer that is no reply. `now` is for hints that name a moment."""
+        """Classify an answer that is not a reply. `now` is for hints that name a moment."""
         ...

@@ -1,7 +1,7 @@
 """The catalogue of modes and backends: built-in ones by module, others by entry point.
 
-A third party's code is imported only when a name is asked for that is not built in, so a
-broken plugin breaks nothing that does not use it.
+A third party's code is imported only when a name is needed that is not built in, so a broken
+plugin affects only the pools that use it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 
 class PluginError(Exception):
-    """A mode or backend that cannot be had: its text says why, and whose it is.
+    """A mode or backend that is not available: the text gives the reason and the distribution.
 
-    `known` are the names that could be had instead.
+    `known` are the names that are available.
     """
 
     def __init__(self, message: str, known: Iterable[str] = ()) -> None:
@@ -48,7 +48,7 @@ class PluginError(Exception):
 
 @frozen
 class Registration(Generic[T]):
-    """One mode or backend: its name, its factory, and the distribution it comes from."""
+    """One mode or backend: its name, its factory, and its distribution."""
 
     name: str
     factory: Callable[..., T]
@@ -62,7 +62,7 @@ class Registration(Generic[T]):
 
     @property
     def origin(self) -> str:
-        """The distribution and its version, as people name them."""
+        """The distribution with its version, for display."""
         return f"{self.distribution} {self.version}".rstrip()
 
     @property
@@ -76,12 +76,12 @@ class _Origin:
     version: str
     load: Callable[[], object]
     label: str
-    """What to call it in an error: its distribution and where it lies in there."""
+    """Its name in an error: its distribution and entry point."""
 
 
 @frozen
 class Catalogue:
-    """All modes and backends at hand. `problems` tells of plugins that could not be used."""
+    """All available modes and backends. `problems` describes the plugins that failed."""
 
     strategies: Mapping[str, Registration[Strategy]]
     backends: Mapping[str, Registration[Backend]]
@@ -105,14 +105,14 @@ def _entry(
 
 @frozen
 class _Registry:
-    """What the plugins have registered so far, while a catalogue is being made."""
+    """What the plugins have registered so far."""
 
     strategies: dict[str, Registration[Strategy]] = field(factory=dict)
     backends: dict[str, Registration[Backend]] = field(factory=dict)
     problems: list[str] = Factory(list)
 
-    def admit(self, origin: _Origin) -> None:
-        """Load one plugin and take what it registers, all of it or nothing."""
+    def load(self, origin: _Origin) -> None:
+        """Load one plugin and add what it registers, all of it or nothing."""
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         strategies: list[tuple[str, Callable[..., Any]]] = []
@@ -122,20 +122,20 @@ class _Registry:
             manager.check_pending()
             manager.hook.vibe_mux_register_strategies(register=_collect(strategies))
             manager.hook.vibe_mux_register_backends(register=_collect(backends))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code may raise anything
             reason = f"{type(error).__name__}: {error}"
             self.problems.append(f"the plugin {origin.label} cannot be used: {reason}")
             return
         if not strategies and not backends:
-            text = "registers nothing; is a hook of it without @hookimpl?"
+            text = "registers nothing; is @hookimpl missing on its hook?"
             self.problems.append(f"the plugin {origin.label} {text}")
-        self._take(origin, self.strategies, strategies, "mode")
-        self._take(origin, self.backends, backends, "backend")
+        self._add(origin, self.strategies, strategies, "mode")
+        self._add(origin, self.backends, backends, "backend")
 
-    def _take(
+    def _add(
         self,
         origin: _Origin,
-        taken: dict[str, Registration[Any]],
+        registered: dict[str, Registration[Any]],
         offered: list[tuple[str, Callable[..., Any]]],
         kind: str,
     ) -> None:
@@ -143,15 +143,15 @@ class _Registry:
             if not (isinstance(name, str) and name and callable(factory)):
                 self.problems.append(
                     f"{origin.label} registers the {kind} {name!r} as {factory!r}: expected"
-                    " a name and what makes it"
+                    " a name and a factory"
                 )
-            elif name in taken:
+            elif name in registered:
                 self.problems.append(
                     f"{origin.label} registers the {kind} {name!r}, which"
-                    f" {taken[name].distribution} has registered already: the first one counts"
+                    f" {registered[name].distribution} has registered already: the first one counts"
                 )
             else:
-                taken[name] = Registration(
+                registered[name] = Registration(
                     name, factory, origin.distribution, origin.version
                 )
 
@@ -164,26 +164,26 @@ def _collect(into: list[tuple[str, Callable[..., Any]]]) -> Callable[[str, Any],
 
 
 def built_in() -> Catalogue:
-    """Make the catalogue of what this package brings: no third party's code is imported."""
+    """Return the catalogue of this package's own modes and backends, without other imports."""
     return _built_in(BUILT_IN)
 
 
 @cache
 def _built_in(modules: tuple[str, ...]) -> Catalogue:
-    # Without the version, which nobody has to be told of one's own: `importlib.metadata`,
-    # which knows it, takes a tenth of the time of a small command.
+    # Without the version: importing `importlib.metadata` for it takes a tenth of the time of
+    # a small command.
     return _catalogue(modules, [], "")
 
 
 def everything() -> Catalogue:
-    """Make the catalogue of all that is installed: this imports every plugin."""
+    """Return the catalogue of all that is installed. This imports every plugin."""
     return _catalogue(BUILT_IN, _third_party(), version())
 
 
 def holding(*, mode: str, backends: Iterable[str]) -> Catalogue:
-    """Make the smallest catalogue for these names: plugins only if one is not built in."""
+    """Return a catalogue with these names. It imports plugins only if one is not built in."""
     names = {mode, *backends}
-    # A built-in one bears the name of its module, so no other has to be imported.
+    # A built-in has the name of its module, so no other module has to be imported.
     small = _built_in(tuple(m for m in BUILT_IN if m.rpartition(".")[2] in names))
     if mode in small.strategies and all(name in small.backends for name in backends):
         return small
@@ -196,9 +196,9 @@ def _catalogue(
     registry = _Registry()
     for module in modules:
         load = _importer(module)
-        registry.admit(_Origin(DISTRIBUTION, own_version, load, module))
+        registry.load(_Origin(DISTRIBUTION, own_version, load, module))
     for origin in third_party:
-        registry.admit(origin)
+        registry.load(origin)
     return Catalogue(registry.strategies, registry.backends, tuple(registry.problems))
 
 
@@ -209,18 +209,18 @@ def _importer(module: str) -> Callable[[], object]:
 def _third_party() -> list[_Origin]:
     from importlib import metadata  # noqa: PLC0415 - see `built_in`
 
-    # By label: sys.path may name one place twice, and an editable install has metadata in two.
+    # By label: sys.path may list a directory twice, and an editable install has its metadata twice.
     found: dict[str, _Origin] = {}
     for distribution in metadata.distributions():
         try:
             points = distribution.entry_points
-        except Exception:  # noqa: BLE001, S112 - garbled, and hardly of one of ours
+        except Exception:  # noqa: BLE001, S112 - garbled metadata, hardly of a plugin
             continue
         for point in points:
             if point.group == hookspecs.PROJECT:
                 origin = _origin(distribution, point)
                 found.setdefault(origin.label, origin)
-    # The order of sys.path is an accident; by name, the first to register is always the same.
+    # Sorted, so that the first to register is always the same, whatever the order of sys.path.
     return [found[label] for label in sorted(found)]
 
 
@@ -228,7 +228,7 @@ def _origin(
     distribution: metadata.Distribution, entry_point: metadata.EntryPoint
 ) -> _Origin:
     about = distribution.metadata
-    # Asking for what is not there is deprecated, and Python 3.11's protocol has no `get`.
+    # Reading a missing key is deprecated, and the protocol of Python 3.11 has no `get`.
     keys = ("Name", "Version")
     name, version = (about[key] if key in about else "" for key in keys)  # noqa: SIM401
     name = name or "unknown"
@@ -237,7 +237,7 @@ def _origin(
 
 
 def version() -> str:
-    """Return the version of this package; "" when it runs from a bare checkout."""
+    """Return the version of this package; "" in a checkout that is not installed."""
     from importlib import metadata  # noqa: PLC0415 - see `built_in`
 
     try:

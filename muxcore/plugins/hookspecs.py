@@ -1,4 +1,4 @@
-"""The two hooks by which modes and backends come in, built-in ones too."""
+"""The two hooks that register modes and backends, built-in ones too."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""List every mode and backend, in a process of its own: listing imports strangers' code.
+"""List every mode and backend, in a child process, because that imports every plugin.
 
-A plugin that hangs, exits or prints at import cannot take the caller with it.
+A plugin that hangs, exits or prints at import does not affect the caller.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ MARK = "vibe-mux listing: "
 
 
 def listing(limit: float = LIMIT_SECONDS) -> dict[str, Any]:
-    """Return all modes and backends at hand as plain JSON values, and what is wrong.
+    """Return all modes and backends as plain JSON values, and the problems.
 
-    If some plugin keeps the rest from being listed, the built-in ones are.
+    If a plugin ends or delays the child process, only the built-in ones are listed.
     """
     command = [sys.executable, "-m", "muxcore.plugins.listing"]
     try:
-        done = subprocess.run(  # noqa: S603 - this very Python and module
+        done = subprocess.run(  # noqa: S603 - this Python and this module
             command,
             capture_output=True,
             text=True,
             encoding="utf-8",
-            # What a plugin prints while it is imported may be anything.
+            # A plugin may print any bytes at import.
             errors="replace",
             timeout=limit,
             check=False,
-            # What this process can import, so can that one: a bare checkout too.
+            # The child can import what this process can, also in a checkout.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUTF8": "1"},
         )
     except subprocess.TimeoutExpired:
@@ -44,7 +44,7 @@ def listing(limit: float = LIMIT_SECONDS) -> dict[str, Any]:
         if line.startswith(MARK):
             found: dict[str, Any] = json.loads(line.removeprefix(MARK))
             return found
-    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
     return _built_in(f"a plugin ended the process that imported it: {last}")
 
 

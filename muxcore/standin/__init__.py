@@ -1,7 +1,7 @@
-"""Stand-in models on loopback: real HTTP, OpenAI-compatible, and as unwell as one likes.
+"""Stand-in models on loopback: real HTTP, OpenAI-compatible, with any fault on demand.
 
 `vibe-mux demo` and this project's own tests talk to these. A `Model` plays `Behaviour`s,
-which are data; a `StandInServer` hosts models.
+which are data (`script`); a `StandInServer` hosts models.
 """
 
 from muxcore.standin.gate import Gate

@@ -1,4 +1,4 @@
-"""A stand-in plays another machine, which has a clock of its own."""
+"""The stand-ins' clock: they play another machine, so they do not use the caller's."""
 
 from time import monotonic  # noqa: TID251
 

@@ -1,4 +1,4 @@
-"""One client's connection: sending, and waiting with an eye on whether it is still there."""
+"""A client's connection: send, and wait until a time or a gate, or until the client leaves."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from contextlib import suppress
 from muxcore.standin.clock import monotonic
 from muxcore.standin.gate import Gate
 
-# l_onoff and l_linger: close at once, and say so with an RST.
+# l_onoff and l_linger: close at once, with an RST.
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 class ClientGoneError(Exception):
-    """Nobody reads any more."""
+    """The client has closed the connection."""
 
 
 class StoppedError(Exception):
-    """The server is being stopped."""
+    """The server stops."""
 
 
 class ClientConnection:
@@ -33,7 +33,7 @@ class ClientConnection:
         self._is_stopping = False
         self._bell, self._button = socket.socketpair()
         self._button.settimeout(0)
-        # macOS refuses it when the client has gone already, which a read will tell.
+        # macOS refuses it if the client has left already; the next read finds that out.
         with suppress(OSError):
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -44,7 +44,7 @@ class ClientConnection:
             raise self._reason() from None
 
     def wait(self, seconds: float = math.inf, gate: Gate | None = None) -> None:
-        """Wait for so long, or until the gate opens. Raise if the client leaves meanwhile."""
+        """Wait until the time is over or the gate opens; raise if the client leaves."""
         gate = gate or Gate()
         until = monotonic() + seconds
         with selectors.DefaultSelector() as selector, gate.ringing(self.ring):
@@ -53,25 +53,25 @@ class ClientConnection:
             while not gate.is_open and (left := until - monotonic()) > 0:
                 events = selector.select(None if math.isinf(left) else left)
                 if not events:
-                    # The time is over, even where a test has frozen the clock.
+                    # The time is over, even if a test has frozen the clock.
                     return
                 ready = [key.fileobj for key, _ in events]
-                is_heard = self._peer in ready
-                if self._is_stopping or (is_heard and self._is_at_end()):
+                is_readable = self._peer in ready
+                if self._is_stopping or (is_readable and self._is_at_end()):
                     raise self._reason()
-                if is_heard:
-                    # The next request is here early, and the end is not seen behind it.
+                if is_readable:
+                    # The next request is here early, and hides the end of the connection.
                     selector.unregister(self._peer)
                 if self._bell in ready:
                     self._bell.recv(64)
 
     def ring(self) -> None:
-        # A full buffer has rung already, and a closed connection waits for nothing.
+        # A full buffer wakes the waiter already; on a closed connection there is none.
         with suppress(OSError):
             self._button.send(b"!")
 
     def stop(self) -> None:
-        """Make whatever this connection's thread is doing end."""
+        """End what this connection's thread is doing."""
         self._is_stopping = True
         self.ring()
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A door that a play waits at, without polling and without a thread of its own."""
+"""A gate that a behaviour waits at, without polling or a thread of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Lock
 
 
 class Gate:
-    """Opens once, for all who wait. `threading.Event` cannot be awaited beside a socket."""
+    """Opens once, for all waiters. `threading.Event` cannot be awaited together with a socket."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -23,15 +23,15 @@ class Gate:
         with self._lock:
             self._is_open = True
             bells = tuple(self._bells)
-        # Outside the lock, so that a bell may ask or leave the gate.
+        # Outside the lock, so that a callback may use the gate.
         for ring in bells:
             ring()
 
     @contextmanager
     def ringing(self, ring: Callable[[], None]) -> Generator[None]:
-        """Have `ring` called if the gate opens while the block runs.
+        """Call `ring` if the gate opens while the block runs.
 
-        Ask `is_open` inside the block: a gate that was open before does not ring.
+        Check `is_open` inside the block: a gate that was open before does not ring.
         """
         with self._lock:
             self._bells.add(ring)

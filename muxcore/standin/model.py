@@ -1,4 +1,4 @@
-"""A stand-in model: what it plays next, and what it was asked."""
+"""A stand-in model: the queue of what it plays, and the requests that it received."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from muxcore.standin.script import Answer, Behaviour, Ending, Framing, Play, Rec
 
 @final
 class Model:
-    """Plays its queue, then its default; may be asked and told things from any thread.
+    """Plays its queue, then its default. Thread-safe.
 
-    Two models may share a name if their providers differ: a server reaches those under
-    `/PROVIDER/v1`, and one without a provider under `/v1`.
+    Two models may share a name if their providers differ: a server has them under
+    `/PROVIDER/v1`, and a model without a provider under `/v1`.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Model:
 
     @property
     def requests(self) -> tuple[Received, ...]:
-        """All that arrived, in that order."""
+        """All requests, in the order of their arrival."""
         with self._changed:
             return tuple(self._requests)
 
     @property
     def in_flight(self) -> int:
-        """How many requests run: from their last byte in until just before the last out.
+        """The requests under way: from the last byte received to just before the last byte sent.
 
-        So a client that has its whole answer is never counted, and cannot overlap itself.
+        So a client that has its whole answer is not counted, and cannot overlap itself.
         """
         return self._in_flight
 
@@ -64,24 +64,24 @@ class Model:
         return self._max_in_flight
 
     def then(self, *plays: Play) -> None:
-        """Queue what to do with the next requests, one each."""
+        """Queue plays for the next requests, one for each."""
         with self._changed:
             self._queue.extend(plays)
 
     def hold(self) -> None:
-        """Let requests arrive, and stay without an answer until `release`."""
+        """Let requests arrive, but answer none until `release`."""
         with self._changed:
             self._is_held = True
 
     def release(self) -> None:
-        """Let go of every request that is held or silent now, and hold no more."""
+        """Continue every request that is held or silent now, and hold no more."""
         with self._changed:
             self._is_held = False
             gate, self._release = self._release, Gate()
         gate.open()
 
     def wait_for(self, condition: Callable[[Model], bool], timeout: float = 5.0) -> None:
-        """Wait until the condition holds of this model; raise TimeoutError after `timeout`."""
+        """Wait until the condition is true of this model; raise TimeoutError after `timeout` s."""
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout):
                 raise TimeoutError(
@@ -90,7 +90,7 @@ class Model:
                 )
 
     def arrive(self, received: Received, instead: Behaviour | None = None) -> Visit:
-        """Count a request in. `instead` is what to do, whatever the script says."""
+        """Record a new request. `instead` replaces what the script would play."""
         with self._changed:
             numbered = evolve(received, number=len(self._requests))
             self._requests.append(numbered)
@@ -98,12 +98,12 @@ class Model:
             self._max_in_flight = max(self._max_in_flight, self._in_flight)
             self._changed.notify_all()
             is_held = self._is_held and instead is None
-            # Chosen and caught here, so that the order of arrival decides, and so that a
-            # release after the arrival was seen cannot be missed.
+            # The play and the gate are taken here: so the order of arrival decides, and a
+            # release after the arrival cannot be missed.
             return Visit(self, numbered, instead or self._next(), self._release, is_held)
 
     def leave(self, number: int, ending: Ending) -> None:
-        """Count a request out. A second time amends how it ended."""
+        """Record the end of a request. A second call corrects the ending."""
         with self._changed:
             if self._requests[number].ending is None:
                 self._in_flight -= 1
@@ -116,7 +116,7 @@ class Model:
 
 @frozen
 class Visit:
-    """One request at its model: what to do with it, and the gate of `Model.release`."""
+    """One request at its model: what to play, and the gate that `Model.release` opens."""
 
     model: Model
     received: Received

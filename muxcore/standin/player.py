@@ -1,9 +1,10 @@
-"""Acting out a behaviour on a connection: one match over the closed union."""
+"""Play a behaviour on a connection: one match over the closed union."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from itertools import count
 from typing import assert_never
 
@@ -11,7 +12,7 @@ from attrs import define
 
 from muxcore import http_framing
 from muxcore.http_framing import LAST_CHUNK, chunk
-from muxcore.standin import render as rendering
+from muxcore.standin import render
 from muxcore.standin.connection import ClientConnection, ClientGoneError, StoppedError
 from muxcore.standin.model import Visit
 from muxcore.standin.render import JSON_TYPE, STREAM_TYPE, Body
@@ -46,13 +47,13 @@ BLANK = b" "
 def perform(
     visit: Visit, connection: ClientConnection, *, keeps_alive: bool, may_chunk: bool
 ) -> bool:
-    """Do what the script says. Return whether the connection can serve another request."""
-    exchange = Performance(connection, visit, keeps_alive, may_chunk)
+    """Play a visit. Return whether the connection can serve another request."""
+    performance = Performance(connection, visit, keeps_alive, may_chunk)
     try:
         behaviour = visit.play(visit.received) if callable(visit.play) else visit.play
         if visit.is_held:
             connection.wait(gate=visit.gate)
-        _play(behaviour, exchange)
+        _play(behaviour, performance)
     except ClientGoneError:
         visit.end(Ending.LEFT)
         return False
@@ -60,15 +61,15 @@ def perform(
         visit.end(Ending.STOPPED)
         return False
     except BaseException:
-        # A mistake in a test's own script: its thread dies of it, loudly.
+        # A mistake in a test's script: the exception ends this thread.
         visit.end(Ending.FAILED)
         raise
-    return exchange.keeps_alive
+    return performance.keeps_alive
 
 
 @define
 class Performance:
-    """The response being given."""
+    """A response under way: its head, its framing and its end."""
 
     connection: ClientConnection
     visit: Visit
@@ -78,11 +79,11 @@ class Performance:
     last_frame: bytes = b""
 
     def body(self, answer: Answer) -> Body:
-        return rendering.body(answer, self.visit.model.label, self.visit.received)
+        return render.body(answer, self.visit.model.label, self.visit.received)
 
     def unfinished(self, answer: Answer, *, says_done: bool) -> Body:
         label, received = self.visit.model.label, self.visit.received
-        return rendering.unfinished(answer, label, received, says_done=says_done)
+        return render.unfinished(answer, label, received, says_done=says_done)
 
     @property
     def content_type(self) -> str:
@@ -92,10 +93,10 @@ class Performance:
         self,
         content_type: str,
         length: int | None = None,
-        status: int = 200,
+        status: int = HTTPStatus.OK,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> bytes:
-        """Decide how the body's end is told, and write the head without its empty line."""
+        """Choose the framing of the body, and write the head without its empty line."""
         fields = {"content-type": content_type}
         if length is not None:
             fields["content-length"] = str(length)
@@ -125,7 +126,7 @@ class Performance:
     def end(self, data: bytes = b"") -> None:
         """Send the last of the body, as one write.
 
-        The visit ends before: who has read the end finds the request counted out.
+        The visit ends first: a client that has read the end finds `in_flight` reduced.
         """
         self.visit.end(Ending.SERVED)
         self.connection.send(self.frame(data) + self.last_frame)
@@ -140,78 +141,80 @@ class Performance:
         self.connection.wait(gate=self.visit.gate)
 
 
-def _play(behaviour: Behaviour, exchange: Performance) -> None:  # noqa: C901, PLR0912
+def _play(behaviour: Behaviour, performance: Performance) -> None:  # noqa: C901, PLR0912
     match behaviour:
         case Answer():
-            _play_body(exchange, exchange.body(behaviour), behaviour.delay)
+            _play_body(performance, performance.body(behaviour), behaviour.delay)
         case EndWithoutFinish(says_done, answer):
-            body = exchange.unfinished(answer, says_done=says_done)
-            _play_body(exchange, body, answer.delay)
+            body = performance.unfinished(answer, says_done=says_done)
+            _play_body(performance, body, answer.delay)
         case StatusAnswer(status, content, headers):
-            _play_status(exchange, status, content, headers)
+            _play_status(performance, status, content, headers)
         case ConnectionClosed():
-            exchange.break_off()
+            performance.break_off()
         case ConnectionReset():
-            exchange.break_off(Break.RESET)
+            performance.break_off(Break.RESET)
         case Silence():
-            exchange.await_release()
-            exchange.break_off()
+            performance.await_release()
+            performance.break_off()
         case HeadersOnly():
-            exchange.connection.send(exchange.head(exchange.content_type) + b"\r\n")
-            exchange.await_release()
-            exchange.break_off()
+            performance.connection.send(
+                performance.head(performance.content_type) + b"\r\n"
+            )
+            performance.await_release()
+            performance.break_off()
         case Drip():
-            _play_drip(exchange, behaviour)
+            _play_drip(performance, behaviour)
         case Raw(pieces, delay, status, headers):
-            head = exchange.head(exchange.content_type, None, status, headers)
-            exchange.connection.send(head + b"\r\n")
-            exchange.send_apart(pieces[:-1], delay)
-            exchange.end(b"".join(pieces[-1:]))
+            head = performance.head(performance.content_type, None, status, headers)
+            performance.connection.send(head + b"\r\n")
+            performance.send_apart(pieces[:-1], delay)
+            performance.end(b"".join(pieces[-1:]))
         case Delivery(pieces, delay):
-            exchange.send_apart(pieces, delay)
-            exchange.break_off()
+            performance.send_apart(pieces, delay)
+            performance.break_off()
         case Cut(after, how, answer):
-            _begin(exchange, answer, after)
-            exchange.break_off(how)
+            _begin(performance, answer, after)
+            performance.break_off(how)
         case Stall(after, answer):
-            body = _begin(exchange, answer, after)
-            exchange.await_release()
-            exchange.send_apart(body.contents[after:], answer.delay)
-            exchange.end(body.closing)
-        case ErrorEvent(error, after, answer) if exchange.visit.received.streams:
-            _begin(exchange, answer, after)
-            exchange.end(rendering.event({"error": error}))
+            body = _begin(performance, answer, after)
+            performance.await_release()
+            performance.send_apart(body.contents[after:], answer.delay)
+            performance.end(body.closing)
+        case ErrorEvent(error, after, answer) if performance.visit.received.streams:
+            _begin(performance, answer, after)
+            performance.end(render.event({"error": error}))
         case ErrorEvent(error):
-            _play_status(exchange, 200, {"error": error}, NO_HEADERS)
+            _play_status(performance, HTTPStatus.OK, {"error": error}, NO_HEADERS)
         case Hang(gate, then):
-            exchange.connection.wait(gate=gate)
-            _play(then, exchange)
+            performance.connection.wait(gate=gate)
+            _play(then, performance)
         case Delayed(by, then):
-            exchange.connection.wait(by.total_seconds())
-            _play(then, exchange)
+            performance.connection.wait(by.total_seconds())
+            _play(then, performance)
         case _ as never:
             assert_never(never)
 
 
-def _play_body(exchange: Performance, body: Body, delay: timedelta) -> None:
+def _play_body(performance: Performance, body: Body, delay: timedelta) -> None:
     if body.length is not None and not delay:
-        head = exchange.head(body.content_type, body.length)
-        exchange.end(b"".join([head, b"\r\n", *body.contents, body.closing]))
+        head = performance.head(body.content_type, body.length)
+        performance.end(b"".join([head, b"\r\n", *body.contents, body.closing]))
         return
-    exchange.open(body)
-    exchange.send_apart(body.contents, delay)
-    exchange.end(body.closing)
+    performance.open(body)
+    performance.send_apart(body.contents, delay)
+    performance.end(body.closing)
 
 
-def _begin(exchange: Performance, answer: Answer, after: int) -> Body:
-    body = exchange.body(answer)
-    exchange.open(body)
-    exchange.send_apart(body.contents[:after], answer.delay)
+def _begin(performance: Performance, answer: Answer, after: int) -> Body:
+    body = performance.body(answer)
+    performance.open(body)
+    performance.send_apart(body.contents[:after], answer.delay)
     return body
 
 
 def _play_status(
-    exchange: Performance, status: int, content: object, headers: Mapping[str, str]
+    performance: Performance, status: int, content: object, headers: Mapping[str, str]
 ) -> None:
     match content:
         case bytes():
@@ -219,34 +222,34 @@ def _play_status(
         case str():
             data = content.encode()
         case _:
-            data = rendering.as_json(content)
-    head = exchange.head(JSON_TYPE, len(data), status, headers)
-    exchange.end(head + b"\r\n" + data)
+            data = render.as_json(content)
+    head = performance.head(JSON_TYPE, len(data), status, headers)
+    performance.end(head + b"\r\n" + data)
 
 
-def _play_drip(exchange: Performance, drip: Drip) -> None:
-    body = exchange.body(drip.answer)
-    # Its length is not known beforehand, whatever the content.
-    head = exchange.head(body.content_type)
+def _play_drip(performance: Performance, drip: Drip) -> None:
+    body = performance.body(drip.answer)
+    # Its length is unknown, whatever the content.
+    head = performance.head(body.content_type)
     if drip.what is Dripping.HEADERS:
-        exchange.connection.send(head)
-        for number in _drips(exchange, drip):
-            exchange.connection.send(b"x-drip: %d\r\n" % number)
-        exchange.connection.send(b"\r\n")
+        performance.connection.send(head)
+        for number in _drips(performance, drip):
+            performance.connection.send(b"x-drip: %d\r\n" % number)
+        performance.connection.send(b"\r\n")
     else:
-        exchange.connection.send(head + b"\r\n")
-        drop = COMMENT if exchange.visit.received.streams else BLANK
-        for _ in _drips(exchange, drip):
-            exchange.send(drop)
-    exchange.send(body.opening)
-    exchange.send_apart(body.contents, drip.answer.delay)
-    exchange.end(body.closing)
+        performance.connection.send(head + b"\r\n")
+        drop = COMMENT if performance.visit.received.streams else BLANK
+        for _ in _drips(performance, drip):
+            performance.send(drop)
+    performance.send(body.opening)
+    performance.send_apart(body.contents, drip.answer.delay)
+    performance.end(body.closing)
 
 
-def _drips(exchange: Performance, drip: Drip) -> Iterator[int]:
-    gate = exchange.visit.gate
+def _drips(performance: Performance, drip: Drip) -> Iterator[int]:
+    gate = performance.visit.gate
     for number in count() if drip.count is None else range(drip.count):
         if gate.is_open:
             return
         yield number
-        exchange.connection.wait(drip.interval.total_seconds(), gate)
+        performance.connection.wait(drip.interval.total_seconds(), gate)

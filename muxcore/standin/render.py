@@ -1,4 +1,4 @@
-"""An answer's bytes, whole or streamed, without headers. Pure and deterministic."""
+"""Render an answer as bytes, whole or streamed, without headers. Pure and deterministic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @frozen
 class Body:
-    """The parts between which an answer can be held up, or broken off."""
+    """The parts of an answer, between which it can be delayed or broken off."""
 
     content_type: str
     opening: bytes
@@ -29,19 +29,19 @@ class Body:
 
     @property
     def length(self) -> int | None:
-        """What `content-length` says; nobody knows a stream's beforehand."""
+        """The value of `content-length`; None for a stream."""
         if self.content_type == STREAM_TYPE:
             return None
         return sum(map(len, self.contents)) + len(self.closing)
 
 
 def body(answer: Answer, label: str, received: Received) -> Body:
-    render = _streamed if received.streams else _whole
-    return render(answer, label, received, finish_reason(answer))
+    render_body = _streamed if received.streams else _whole
+    return render_body(answer, label, received, finish_reason(answer))
 
 
 def unfinished(answer: Answer, label: str, received: Received, *, says_done: bool) -> Body:
-    """Render an answer whose end nobody declares."""
+    """Render an answer without a finish reason."""
     if not received.streams:
         return _whole(answer, label, received, None)
     rendered = _streamed(answer, label, received, None)
@@ -53,7 +53,7 @@ def finish_reason(answer: Answer) -> str:
 
 
 def as_json(value: object) -> bytes:
-    # Not ASCII only: real providers send UTF-8, which a piece may cut.
+    # Not escaped to ASCII: real providers send UTF-8, and a piece may end within a character.
     return json.dumps(value, ensure_ascii=False).encode()
 
 
@@ -85,7 +85,7 @@ def _whole(answer: Answer, label: str, received: Received, finish: str | None) -
             "usage": _usage(answer, label, received),
         }
     )
-    # One part more than asked for, so that even a single piece can be cut before the end.
+    # One more part, so that an answer of a single piece can be cut before its end, too.
     *contents, closing = _split(data, answer.pieces + 1)
     return Body(JSON_TYPE, b"", tuple(contents), closing)
 
@@ -134,7 +134,7 @@ def _tool_call(index: int, call: ToolCall) -> Json:
 
 
 def _split(whole: AnyStr, count: int) -> list[AnyStr]:
-    """Cut into `count` parts of nearly one length, or fewer where none would be empty."""
+    """Cut into `count` parts of about equal length; fewer if some would be empty."""
     size = max(1, -(-len(whole) // count))
     return [whole[start : start + size] for start in range(0, len(whole), size)]
 

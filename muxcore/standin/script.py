@@ -1,8 +1,8 @@
-"""What a stand-in model does, as data. `playing` acts it out on a connection.
+"""What a stand-in model does, as data. `player` plays it on a connection.
 
-Durations are `timedelta`s. Where a record holds an `answer`, it takes the words from there;
-`after` counts the pieces of content that are sent before things go wrong (0: the stream
-has begun, with a role and no content).
+Durations are `timedelta`s. A record with an `answer` takes its text from there. `after`
+counts the pieces of content that are sent before the fault (0: the stream has begun, with
+a role and no content).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from http import HTTPStatus
 from typing import TypeAlias, final
 
 from attrs import field, frozen
@@ -21,7 +22,7 @@ AT_ONCE = timedelta()
 
 
 class Ending(StrEnum):
-    """How a request ended, seen from the stand-in."""
+    """How a request ended, from the stand-in's view."""
 
     SERVED = "served"
     BROKEN = "broken off by the script"
@@ -31,23 +32,23 @@ class Ending(StrEnum):
 
 
 class Break(StrEnum):
-    """How a connection is given up: with a FIN, or with an RST."""
+    """How a connection is closed: with a FIN or an RST."""
 
     CLOSE = "close"
     RESET = "reset"
 
 
 class Framing(StrEnum):
-    """How a client knows where a body of unknown length ends."""
+    """How the end of a body of unknown length is marked: chunks, or the connection's end."""
 
     CHUNKED = "chunked"
     CLOSE = "close"
 
 
 class Dripping(StrEnum):
-    """What drips: header lines, or what a body may hold before its content.
+    """What drips: header lines, or the part of a body that clients skip.
 
-    That is comments in a stream, blanks ahead of JSON.
+    The latter are comments in a stream, and blanks before JSON.
     """
 
     HEADERS = "headers"
@@ -57,7 +58,7 @@ class Dripping(StrEnum):
 @final
 @frozen
 class ToolCall:
-    """An empty `id` becomes one of nine letters and digits, which every provider accepts."""
+    """A tool call. An empty `id` becomes nine letters and digits, which all providers accept."""
 
     name: str
     arguments: str = "{}"
@@ -69,10 +70,10 @@ class ToolCall:
 class Answer:
     """A good answer, streamed or whole as the request asks.
 
-    `text` None says "pong from NAME", or nothing beside tool calls; `finish_reason` None is
-    "stop" or "tool_calls"; `usage` None is counted from the words. Text, reasoning and each
-    tool call's arguments are cut into `pieces`, with `delay` between two of them; a whole
-    answer's bytes are cut and delayed alike.
+    `text` None means "pong from NAME", or no text with tool calls; `finish_reason` None means
+    "stop" or "tool_calls"; `usage` None is estimated from the text. Text, reasoning and each
+    tool call's arguments are cut into `pieces`, with `delay` between them; the bytes of a
+    whole answer are cut and delayed in the same way.
     """
 
     text: str | None = None
@@ -88,7 +89,7 @@ class Answer:
 @final
 @frozen
 class StatusAnswer:
-    """Any status, with a body as it is (str, bytes) or as JSON (anything else)."""
+    """Any status. A body of str or bytes is sent as it is, any other as JSON."""
 
     status: int
     body: object = field(factory=dict[str, object])
@@ -98,13 +99,13 @@ class StatusAnswer:
 @final
 @frozen
 class ConnectionClosed:
-    """The request is read and the connection closed without a byte."""
+    """Read the request, then close the connection without a byte."""
 
 
 @final
 @frozen
 class ConnectionReset:
-    """The request is read and the connection reset without a byte."""
+    """Read the request, then reset the connection without a byte."""
 
 
 @final
@@ -122,9 +123,9 @@ class HeadersOnly:
 @final
 @frozen
 class Drip:
-    """Something that means nothing, each `interval`; then the answer.
+    """Bytes without a meaning, one drop each `interval`; then the answer.
 
-    It drips `count` times, or (None) until `Model.release()`.
+    It drips `count` times; None means until `Model.release()`.
     """
 
     what: Dripping
@@ -136,7 +137,7 @@ class Drip:
 @final
 @frozen
 class Raw:
-    """A body in these very pieces, ended as HTTP asks. For events and UTF-8 cut anywhere."""
+    """A body in exactly these pieces, properly ended. For events and UTF-8 cut anywhere."""
 
     pieces: tuple[bytes, ...]
     delay: timedelta = AT_ONCE
@@ -147,7 +148,7 @@ class Raw:
 @final
 @frozen
 class Delivery:
-    """These very bytes on the connection, which is then closed. For broken HTTP."""
+    """Exactly these bytes on the connection, which is then closed. For broken HTTP."""
 
     pieces: tuple[bytes, ...]
     delay: timedelta = AT_ONCE
@@ -175,7 +176,7 @@ class Stall:
 @final
 @frozen
 class ErrorEvent:
-    """A 200 that holds an error: in band after some pieces, or as the whole body."""
+    """A 200 with an error: as an event after some pieces, or as the whole body."""
 
     error: Json
     after: int = 0
@@ -185,7 +186,7 @@ class ErrorEvent:
 @final
 @frozen
 class EndWithoutFinish:
-    """All the words, then a clean end without a `finish_reason`."""
+    """The whole text, then a clean end without a `finish_reason`."""
 
     says_done: bool = False
     """Whether a stream still ends with `[DONE]`."""
@@ -195,7 +196,7 @@ class EndWithoutFinish:
 @final
 @frozen
 class Hang:
-    """Silence until the gate opens, then the next behaviour."""
+    """Silence until the gate opens, then another behaviour."""
 
     gate: Gate
     then: Behaviour = Answer()
@@ -204,7 +205,7 @@ class Hang:
 @final
 @frozen
 class Delayed:
-    """Silence for a while, then the next behaviour."""
+    """Silence for a while, then another behaviour."""
 
     by: timedelta
     then: Behaviour = Answer()
@@ -234,12 +235,12 @@ Behaviour: TypeAlias = (
 class Received:
     """One request. `headers` have names in lower case; `ending` is None while it runs.
 
-    `arrived` is on the monotonic clock; `connection` tells which requests shared one.
+    `arrived` is on the monotonic clock; requests with equal `connection` shared one.
     """
 
     method: str
     path: str
-    # A key is in here, and a failing test prints what it compared.
+    # Not in the repr: it holds the key, and a failing test prints what it compared.
     headers: Mapping[str, str] = field(repr=False)
     body: Json
     arrived: float
@@ -261,7 +262,7 @@ class Received:
 
 
 Play: TypeAlias = Behaviour | Callable[[Received], Behaviour]
-"""What a model does with a request, fixed or depending on it."""
+"""What a model does with a request: fixed, or a function of it."""
 
 
 def refusal(
@@ -272,7 +273,7 @@ def refusal(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> StatusAnswer:
-    """Make a status with a body of OpenAI's shape."""
+    """Make an error answer with a body in OpenAI's shape."""
     error = {"message": message, "type": kind, "param": None, "code": code}
     return StatusAnswer(status, {"error": error}, headers or {})
 
@@ -280,7 +281,7 @@ def refusal(
 def rate_limited(retry_after: timedelta | None = None) -> StatusAnswer:
     """Make a 429, with a `Retry-After` in seconds if one is given."""
     return refusal(
-        429,
+        HTTPStatus.TOO_MANY_REQUESTS,
         "Rate limit exceeded",
         kind="rate_limit_error",
         code="rate_limit_exceeded",
@@ -292,6 +293,6 @@ def rate_limited(retry_after: timedelta | None = None) -> StatusAnswer:
     )
 
 
-def server_error(status: int = 503) -> StatusAnswer:
-    """Make an outage that the server itself reports."""
+def server_error(status: int = HTTPStatus.SERVICE_UNAVAILABLE) -> StatusAnswer:
+    """Make the answer of an overloaded server."""
     return refusal(status, "The server is overloaded", kind="server_error")

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from http import HTTPStatus
 from threading import Lock, Thread
 from types import TracebackType
 from typing import Self, cast, final
@@ -22,10 +23,15 @@ from muxcore.standin.wire import Request, Unreadable, read_request
 
 LOOPBACK = "127.0.0.1"
 _PATH = re.compile(r"(?:/(?P<provider>[^/]+))?/v1/(?P<what>chat/completions|models)")
-_NOT_FOUND = refusal(404, "There is nothing here", code="not_found")
-_NO_MODEL = refusal(400, "The body is not a JSON object that names a model")
+_NOT_FOUND = refusal(HTTPStatus.NOT_FOUND, "There is nothing here", code="not_found")
+_NO_MODEL = refusal(
+    HTTPStatus.BAD_REQUEST, "The body is not a JSON object that names a model"
+)
 _UNAUTHORIZED = refusal(
-    401, "Incorrect API key provided", kind="authentication_error", code="invalid_api_key"
+    HTTPStatus.UNAUTHORIZED,
+    "Incorrect API key provided",
+    kind="authentication_error",
+    code="invalid_api_key",
 )
 
 
@@ -33,7 +39,7 @@ _UNAUTHORIZED = refusal(
 class StandInServer:
     """Serves from `start` to `stop`, or as a context manager.
 
-    `stop` ends what runs, and comes back when every thread and socket is gone.
+    `stop` ends the requests under way, and returns when all threads and sockets are closed.
     """
 
     def __init__(
@@ -58,7 +64,7 @@ class StandInServer:
 
     @property
     def other_requests(self) -> tuple[Received, ...]:
-        """What no model received: lists of models, unknown names and paths, bad HTTP."""
+        """Requests that no model received: lists of models, unknown names and paths, bad HTTP."""
         return self._others.requests
 
     def url_of(self, provider: str) -> str:
@@ -81,7 +87,7 @@ class StandInServer:
         if was_stopping:
             return
         if self._accepting.is_alive():
-            # Only a client wakes it up on every platform.
+            # Only a new connection wakes the thread on every platform.
             with socket.create_connection((LOOPBACK, self.port)):
                 self._accepting.join()
         self._listener.close()
@@ -117,7 +123,7 @@ class StandInServer:
                     name=f"stand-in connection {number}",
                     daemon=True,
                 )
-                # Ended ones go only here, so that `stop` joins whatever may still run.
+                # Ended threads are removed only here, so that `stop` joins all that may still run.
                 self._serving = [each for each in self._serving if each[0].is_alive()]
                 thread.start()
                 self._serving.append((thread, connection))
@@ -136,7 +142,9 @@ class StandInServer:
             return False
         if isinstance(request, Unreadable):
             received = Received("", "", {}, {}, monotonic(), connection.number)
-            visit = self._others.arrive(received, refusal(400, request.reason))
+            visit = self._others.arrive(
+                received, refusal(HTTPStatus.BAD_REQUEST, request.reason)
+            )
             return perform(visit, connection, keeps_alive=False, may_chunk=False)
         return perform(
             self._arrive(request, connection),
@@ -183,14 +191,14 @@ class StandInServer:
             for owner, name in tuple(self._models)
             if owner == provider
         ]
-        return StatusAnswer(200, {"object": "list", "data": models})
+        return StatusAnswer(HTTPStatus.OK, {"object": "list", "data": models})
 
 
 @contextmanager
 def dead_port() -> Generator[str]:
-    """Yield a base URL where connecting is refused, as long as the block runs.
+    """Yield a base URL that refuses connections as long as the block runs.
 
-    The port is bound and never listened on, so that nobody else can come to live there.
+    The port is bound but never listened on, so no other program can take it.
     """
     with socket.socket() as holder:
         holder.bind((LOOPBACK, 0))
@@ -207,4 +215,4 @@ def _parse(data: bytes) -> Json:
 
 def _unknown(name: str) -> StatusAnswer:
     message = f"The model `{name}` does not exist or you do not have access to it."
-    return refusal(404, message, code="model_not_found")
+    return refusal(HTTPStatus.NOT_FOUND, message, code="model_not_found")

@@ -1,4 +1,4 @@
-"""Reads HTTP/1.1 requests."""
+"""Read HTTP/1.1 requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_LINE = 65_536
 
 @frozen
 class Request:
-    """`headers` have names in lower case."""
+    """A request. The names of `headers` are in lower case."""
 
     method: str
     path: str
@@ -36,7 +36,7 @@ class Unreadable:
 
 
 def read_request(reader: BufferedReader) -> Request | Unreadable | None:
-    """Read the next request; None if the client has no more, or left in the middle."""
+    """Read the next request; None if there is no more, or if the client left in the middle."""
     try:
         return _read(reader)
     except OSError:

@@ -1,7 +1,7 @@
 """`failover`: the first open model in the order of the pool.
 
-Promise: a later model is used only while every earlier one of its tier cannot be.
-Choose it when the models differ, and you have an order of preference.
+Guarantee: a model is used only while no earlier model of its tier is open.
+Choose it when the models differ and you prefer some to others.
 """
 
 from __future__ import annotations

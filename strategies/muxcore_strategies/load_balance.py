@@ -1,16 +1,15 @@
 """`load_balance`: by weight, within one request of the exact share at every moment.
 
-Promise: while the set of open models does not change, the number of calls that each has had
-is within one of its weight's share, after every single call (rule 10). As in Pfair
-scheduling (Baruah et al., 1996): among the models whose next turn has been released, that is
-whose share so far exceeds their turns so far, the one whose turn is due first; if none is
-released, the one that is due first.
+Guarantee: while the set of open models stays the same, each model's number of calls is within
+one of its weight's share, after every call (rule 10). As in Pfair scheduling (Baruah et al.,
+1996), a model's next turn is *released* once its share so far exceeds its turns so far. The
+released model whose turn is due first is picked; if none is released, the one due first.
 
-A model's *lag* is its share less its turns. While a model is busy, its lag is kept as it is;
-one that was disabled starts again at zero, so that nothing is owed and no burst follows.
-Lags are whole numbers over a common denominator: nothing is ever rounded.
+A model's *lag* is its share minus its turns. A busy model keeps its lag; a model that was
+disabled starts again at zero, so it gets no burst of calls to catch up. Lags are integers
+over a common denominator, so nothing is rounded.
 
-Choose it when the models are alike, and you want to spread the load.
+Choose it when the models are alike and you want to spread the load.
 """
 
 from __future__ import annotations
@@ -49,14 +48,14 @@ class LoadBalance:
         now: datetime,  # noqa: ARG002
     ) -> tuple[Endpoint, object]:
         total = sum(candidate.endpoint.weight for candidate in candidates)
-        denominator, lags, disablings = _recalled(memory, total)
+        denominator, lags, disablings = _read_memory(memory, total)
         share = denominator // total
         best = candidates[0].endpoint
         best_lag, best_released = 0, False
         for candidate in candidates:
             endpoint, tally = candidate.endpoint, candidate.tally
             alias, weight = endpoint.alias, endpoint.weight
-            # Every rate limit and failure disables, so their count tells of a return.
+            # Every rate limit and failure disables, so a new count means that it has come back.
             disabled = tally.rate_limited + tally.failed
             lag = lags.get(alias, 0) if disablings.get(alias, 0) == disabled else 0
             lag += weight * share
@@ -76,8 +75,8 @@ class LoadBalance:
         )
 
 
-def _recalled(memory: object, total: int) -> tuple[int, dict[str, int], dict[str, int]]:
-    """Return copies of what is remembered, in units that divide by `total`."""
+def _read_memory(memory: object, total: int) -> tuple[int, dict[str, int], dict[str, int]]:
+    """Return the denominator, a multiple of `total`, and copies of lags and disablings."""
     if memory is None:
         return total, {}, {}
     known = cast("BalanceMemory", memory)

@@ -1,19 +1,19 @@
-"""`lowest_cost`: the cheapest open model for this call and those that will follow it.
+"""`lowest_cost`: the cheapest open model for this call and the calls that follow it.
 
-Promise: no open model of the tier would cost less for the tokens that are expected; of
-equally cheap ones, the first in pool order.
+Guarantee: no open model of the tier costs less for the expected tokens. Of equally cheap
+models, the first in pool order is picked.
 
-Expected are the call's own prompt, as it is estimated, and as many tokens of answer as the
-shown models have given on average (`output_tokens` until one has answered). Where the
-conversation was a moment ago, the part of the prompt that was there then counts as cached,
-so a cheaper model must be cheaper by more than the warm cache is worth. A call of a
-conversation is followed by `calls_ahead` more that find their prompt cached where this one
-goes: what is cheapest for the first call alone, cold, is seldom so for an agent's turn.
+The expected tokens are the estimated prompt of the call and the average answer of the shown
+models (`output_tokens` until one has answered). On the model that served the conversation
+last, the part of the prompt that it has seen counts as cached. So another model must be
+cheaper by more than the warm cache is worth. Each call of a conversation is assumed to be
+followed by `calls_ahead` more, which find their prompt cached on the model picked now: the
+cheapest model for one cold call is seldom the cheapest for an agent's turn.
 
-It assumes that the config's prices are right (a model without any is free, as a local one
-is), that models answer about as long, and that a warm cache is used.
+It assumes that the prices in the config are right (a model without prices is free, like a
+local one), that the models' answers are about equally long, and that a warm cache is used.
 
-Choose it when several models are good enough, and the bill matters more than the wait.
+Choose it when several models are good enough and cost matters more than latency.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from muxcore.core.strategy import Strategy
 from muxcore.plugins.hookspecs import hookimpl
 
 UNKNOWN_PROMPT = 10_000
-"""Tokens of a prompt of which nothing is known, about as much as an agent's first one."""
+"""Tokens of a prompt of unknown size: about those of an agent's first call."""
 
 
 @frozen
 class LowestCost:
-    """The cheapest for this call and what follows, counting what is probably cached."""
+    """The cheapest for this call and those that follow, counting what is probably cached."""
 
     needs_prompt_tokens: ClassVar[bool] = True
 
@@ -49,14 +49,14 @@ class LowestCost:
         now: datetime,  # noqa: ARG002 - the protocol's
     ) -> tuple[Endpoint, object]:
         prompt, answer = self._expected(candidates, call)
-        # Without a conversation nothing is known to follow.
+        # Without a conversation no calls are assumed to follow.
         ahead = 0 if call.conversation is None else self.calls_ahead
         endpoints = [candidate.endpoint for candidate in candidates]
         cheapest = min(endpoints, key=lambda one: _price(one, call, prompt, answer, ahead))
         return cheapest, memory
 
     def _expected(self, candidates: Sequence[Candidate], call: Call) -> tuple[float, float]:
-        """Return the tokens of this prompt and of its answer, as well as one can know."""
+        """Return the expected tokens of this prompt and of its answer."""
         served = tokens_in = tokens_out = 0
         for candidate in candidates:
             tally = candidate.tally
@@ -72,7 +72,7 @@ class LowestCost:
 def _price(
     endpoint: Endpoint, call: Call, prompt: float, answer: float, ahead: int
 ) -> float:
-    """Return what it would cost there, in millionths of a dollar."""
+    """Return the cost on this endpoint, in millionths of a dollar."""
     cached = 0.0
     if call.pin is not None and call.pin.alias == endpoint.alias:
         cached = min(call.pin.tokens, prompt)

@@ -1,21 +1,21 @@
-"""`lowest_latency`: the model that is soonest to its first content, by what was seen lately.
+"""`lowest_latency`: the model with the lowest recent time to first content.
 
-Promise: a model that has become slow is left after its first slow answer, and one that is
-well again is found out by the first measure of it that is older than `explore_after_ms`
-(five minutes), at the price of at most one pick in `explore_one_in` (20). Everything else
-goes where the level is lowest, counting the calls that are already under way there.
+Guarantee: a model that becomes slow is avoided after its first slow answer. A model that has
+recovered is found again: once its last measurement is older than `explore_after_ms` (five
+minutes), it is tried, with at most one pick in `explore_one_in` (20). All other picks go to
+the lowest level, counting the calls that are already under way there.
 
 The *level* of a model is a peak-sensitive moving average, as in Finagle's "peak EWMA": a
-slower time counts at once and whole, a faster one the more, the longer after the last it
-came. Times are whole microseconds and the arithmetic is exact, so the same history gives the
-same picks on every machine. A model of which nothing is known is tried first.
-Calls under way add to the level by their share of `max_concurrent`, or of `calls_at_once` (8)
-where there is no such limit: a model as full as that counts as twice as slow.
+slower time replaces it at once; a faster time counts the more, the more time has passed since
+the last one. Times are whole microseconds and the arithmetic is exact, so the same history
+gives the same picks on every machine. A model that was never used is tried first.
+Calls under way raise the level by their share of `max_concurrent`, or of `calls_at_once` (8)
+where there is no such limit: a full model counts as twice as slow.
 
-It assumes that calls are much alike: a long cold prompt takes longer anywhere. It does not
-look at weights. With `sticky = "turn"` it chooses for a turn, and learns from all its calls.
+It assumes that calls are alike: a long cold prompt takes longer on any model. It ignores
+weights. With `sticky = "turn"` it picks once a turn, and learns from all calls of the turn.
 
-Choose it when the models are alike and it is their servers that differ, or have bad hours.
+Choose it when the models are alike but their servers differ, or have bad hours.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from muxcore.plugins.hookspecs import hookimpl
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DECAY = timedelta(seconds=10) // MICROSECOND
-"""After this long, a faster time counts for one half."""
+"""After this long, a faster time counts for one half, in microseconds."""
 
 SECOND = timedelta(seconds=1) // MICROSECOND
-"""The level of a model that has never been measured, where no other has been either."""
+"""The level of a model without a measurement while no other model has one either."""
 
 
 class LatencyMemory(TypedDict):
-    """Plain JSON: picks since the last exploration; each model's level and its moment.
+    """Plain JSON: picks since the last exploration; by alias, the level and its moment.
 
     Both in microseconds, the moment since 1970.
     """
@@ -51,7 +51,7 @@ class LatencyMemory(TypedDict):
 
 @frozen
 class LowestLatency:
-    """The soonest to its first content lately, counting the calls under way."""
+    """The lowest recent time to first content, counting the calls under way."""
 
     explore_after_ms: int = field(default=300_000, validator=validators.ge(1000))
     explore_one_in: int = field(default=20, validator=validators.ge(1))
@@ -75,20 +75,20 @@ class LowestLatency:
         picks = known["picks"] + 1
         chosen = None
         if picks >= self.explore_one_in:
-            chosen = self._stalest(candidates, levels, now)
+            chosen = self._least_recently_measured(candidates, levels, now)
         if chosen is None:
-            chosen = self._soonest(candidates, levels)
+            chosen = self._lowest(candidates, levels)
         else:
             picks = 0
         return chosen.endpoint, LatencyMemory(picks=picks, levels=levels)
 
-    def _stalest(
+    def _least_recently_measured(
         self,
         candidates: Sequence[Candidate],
         levels: Mapping[str, Sequence[int]],
         now: datetime,
     ) -> Candidate | None:
-        """Return the idle model that was measured longest ago, if that is too long ago."""
+        """Return the idle model with the oldest measurement, if that is too old."""
         limit = _moment(now) - self.explore_after_ms * 1000
         moments = [
             (levels[c.endpoint.alias][1] if c.endpoint.alias in levels else 0, place)
@@ -98,13 +98,13 @@ class LowestLatency:
         moment, place = min(moments, default=(limit + 1, 0))
         return candidates[place] if moment <= limit else None
 
-    def _soonest(
+    def _lowest(
         self, candidates: Sequence[Candidate], levels: Mapping[str, Sequence[int]]
     ) -> Candidate:
         shown = [
             levels[c.endpoint.alias][0] for c in candidates if c.endpoint.alias in levels
         ]
-        # What has been used without any content to show for it is taken for the worst.
+        # A model that was used and has given no content yet counts as the slowest.
         unmeasured = max(shown, default=SECOND)
 
         def wait(candidate: Candidate) -> int:
@@ -122,7 +122,7 @@ class LowestLatency:
 
 
 def _measure(candidate: Candidate, levels: dict[str, list[int]]) -> None:
-    """Fold the newest time to first content into the model's level, once."""
+    """Fold the newest time to first content into the level, unless it is in there already."""
     latest, at = candidate.tally.latest_first_content, candidate.tally.first_content_at
     if latest is None or at is None:
         return

@@ -278,7 +278,7 @@ TOLD = {
     "does-not-import": "No module named 'nothing_like_this'",
     "leaves-python": "SystemExit: 3",
     "misspells": "unknown hook 'vibe_mux_register_strategy'",
-    "forgets-the-mark": "registers nothing; is a hook of it without @hookimpl?",
+    "forgets-the-mark": "registers nothing; is @hookimpl missing on its hook?",
     "takes-ours": "registers the mode 'failover', which vibe-mux has registered already",
     "zz-again": (
         "registers the mode 'least_busy', which vibe-mux-strategy-least-busy has registered"

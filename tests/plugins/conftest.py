@@ -1,4 +1,4 @@
-"""Distributions that are not there: a package, and what pip would have written beside it."""
+"""Fake distributions: a package, and the metadata that pip would have written."""
 
 from __future__ import annotations
 

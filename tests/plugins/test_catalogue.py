@@ -1,4 +1,4 @@
-"""Modes and backends: built-in ones, strangers', and what is wrong with some of these."""
+"""The catalogue: built-in modes and backends, third-party ones, and broken plugins."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def problems_of(config: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_what_is_built_in_needs_no_stranger(install: Install) -> None:
+def test_a_built_in_mode_imports_no_plugin(install: Install) -> None:
     install("bomb", "raise SystemExit('never to be imported')")
     assert not built_in().problems
     assert {"failover", "load_balance"} <= set(built_in().strategies)
@@ -94,15 +94,15 @@ def test_what_is_built_in_needs_no_stranger(install: Install) -> None:
     assert "bomb" not in sys.modules
 
 
-def test_a_built_in_one_bears_the_name_of_its_module() -> None:
-    # So a config for some of them imports no others.
+def test_a_built_in_has_the_name_of_its_module() -> None:
+    # So that a config for some of them imports no others.
     names = sorted(module.rpartition(".")[2] for module in BUILT_IN)
     assert names == sorted({*built_in().strategies, *built_in().backends})
     held = holding(mode="load_balance", backends=["mistral"])
     assert (*held.strategies, *held.backends) == ("load_balance", "mistral")
 
 
-def test_a_strangers_mode_serves(install: Install) -> None:
+def test_a_third_party_mode_serves(install: Install) -> None:
     install("some-plugin", LEAST_BUSY)
     with StandInServer([Model("model-a")]) as server:
         config = pool_with("least_busy", server.url)
@@ -115,7 +115,7 @@ def test_a_strangers_mode_serves(install: Install) -> None:
     assert not entry.is_built_in
 
 
-def test_a_strangers_backend_serves(install: Install) -> None:
+def test_a_third_party_backend_serves(install: Install) -> None:
     install("some-dialect", BACKEND)
     with StandInServer([Model("model-a")]) as server:
         config = pool_with("failover", server.url, backend="odd")
@@ -139,7 +139,7 @@ def test_a_backend_that_cannot_be_made_is_named(install: Install) -> None:
     )
 
 
-def test_a_name_that_nobody_has_is_told_with_those_that_there_are(install: Install) -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones(install: Install) -> None:
     install("some-plugin", LEAST_BUSY)
     with pytest.raises(PluginError, match=r"^there is no mode 'nonsense'$") as caught:
         everything().strategy("nonsense")
@@ -182,7 +182,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "forgot to mark its hook": (
         strategy("'x'").replace("@hookimpl", ""),
-        "the plugin broken (broken) registers nothing; is a hook of it without @hookimpl?",
+        "the plugin broken (broken) registers nothing; is @hookimpl missing on its hook?",
     ),
     "registers no name": (
         strategy("3"),
@@ -190,13 +190,13 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "registers nothing that makes one": (
         strategy("'x'", "'y'"),
-        "broken (broken) registers the mode 'x' as 'y': expected a name and what makes it",
+        "broken (broken) registers the mode 'x' as 'y': expected a name and a factory",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_plugin_is_named_and_breaks_no_other(install: Install, case: str) -> None:
+def test_a_broken_plugin_is_named_and_affects_no_other(install: Install, case: str) -> None:
     code, told = BROKEN[case]
     install("broken", code)
     install("some-plugin", LEAST_BUSY)
@@ -207,13 +207,13 @@ def test_a_broken_plugin_is_named_and_breaks_no_other(install: Install, case: st
     with pytest.raises(PluginError) as caught:
         found.strategy("x")
     assert problem in str(caught.value)
-    # Who uses another one is not bothered; who asks for what is not there is told why.
+    # A pool that uses another mode works; one that needs the broken one gets the reason.
     Multiplexer.from_config(pool_with("least_busy"), env={}).close()
     assert "broken" in problems_of(pool_with("nonsense"))
 
 
 @pytest.mark.parametrize("taken", ["failover", "least_busy"])
-def test_a_name_registered_twice_stays_with_the_first(install: Install, taken: str) -> None:
+def test_the_first_to_register_a_name_keeps_it(install: Install, taken: str) -> None:
     install("some-plugin", LEAST_BUSY)
     install("thief", strategy(repr(taken)))
     found = everything()
@@ -227,7 +227,7 @@ def test_a_name_registered_twice_stays_with_the_first(install: Install, taken: s
     assert found.strategy(taken).distribution == first
 
 
-def test_a_plugin_that_registers_one_name_twice_is_told(install: Install) -> None:
+def test_a_plugin_that_registers_a_name_twice_is_reported(install: Install) -> None:
     twice = strategy("'x'") + "    register('x', int)\n"
     install("stutter", twice)
     found = everything()
@@ -237,10 +237,10 @@ def test_a_plugin_that_registers_one_name_twice_is_told(install: Install) -> Non
     )
 
 
-def test_a_distribution_that_lies_in_two_places_is_one(
+def test_a_distribution_that_is_found_twice_counts_once(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As with an editable install, beside whose metadata the checkout's own are found.
+    # As with an editable install: its metadata is found beside that of the checkout.
     install("some-plugin", LEAST_BUSY)
     other = tmp_path / "other"
     install("some-plugin", LEAST_BUSY, where=other)
@@ -257,31 +257,31 @@ def test_an_entry_point_may_name_an_object(install: Install) -> None:
     assert everything().strategy("least_busy").distribution == "some-plugin"
 
 
-def test_other_entry_points_are_left_alone(install: Install) -> None:
+def test_entry_points_of_other_groups_are_not_loaded(install: Install) -> None:
     install("bomb", "raise SystemExit", entry_points="[other]\nbomb = bomb\n")
     assert not everything().problems
     assert "bomb" not in sys.modules
 
 
-def test_a_distribution_without_a_name_is_told_as_one(install: Install) -> None:
+def test_a_distribution_without_a_name_is_called_unknown(install: Install) -> None:
     install("nameless", "1 / 0", metadata="Metadata-Version: 2.1\n")
     (problem,) = everything().problems
     assert problem.startswith("the plugin unknown (nameless) cannot be used: ZeroDiv")
 
 
 @pytest.mark.parametrize("points", ["[vibe_mux]\nnonsense\n", "nonsense", "[vibe_mux\n= x"])
-def test_metadata_that_make_no_sense_break_nothing(install: Install, points: str) -> None:
+def test_garbled_metadata_is_skipped(install: Install, points: str) -> None:
     install("some-plugin", LEAST_BUSY)
     install("garbled", "", entry_points=points)
     assert everything().strategy("least_busy").distribution == "some-plugin"
 
 
-def test_a_mode_without_words_has_no_summary() -> None:
+def test_a_mode_without_a_docstring_has_no_summary() -> None:
     assert Registration("x", lambda: None).summary == ""
     assert Registration("x", dict[str, int]).origin == "vibe-mux"
 
 
-def test_a_built_in_module_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_built_in_module_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "BUILT_IN", ("muxcore_strategies.nonsense",))
     (problem,) = built_in().problems
     assert problem.startswith("the plugin muxcore_strategies.nonsense cannot be used")
@@ -301,7 +301,7 @@ def test_the_version_is_that_of_the_distribution(monkeypatch: pytest.MonkeyPatch
     assert version() == ""
 
 
-# Listing everything is done in a process of its own.
+# `listing` runs in a child process.
 
 
 def test_the_list_has_everything(install: Install) -> None:
@@ -318,7 +318,7 @@ def test_the_list_has_everything(install: Install) -> None:
     }
     assert by_name["odd"]["summary"] == "An odd dialect."
     assert found["problems"] == []
-    # None of it was imported here.
+    # Nothing was imported in this process.
     assert "some_plugin" not in sys.modules
 
 
@@ -349,7 +349,7 @@ def test_a_broken_plugin_is_listed_as_a_problem(
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
-        ("import os; os._exit(0)", "it said nothing"),
+        ("import os; os._exit(0)", "no output"),
         (
             "import os, sys; sys.stderr.write('I am gone\\n'); sys.stderr.flush(); os._exit(9)",
             "I am gone",
@@ -377,7 +377,7 @@ def test_a_plugin_that_hangs_leaves_the_built_in_ones(install: Install) -> None:
     ]
 
 
-def test_the_lister_prints_one_line_for_its_caller(
+def test_the_child_process_prints_one_line_for_its_caller(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     listing._main()

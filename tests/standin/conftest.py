@@ -16,7 +16,7 @@ from muxcore.standin import StandInServer
 @pytest.fixture(autouse=True)
 def _nothing_left_open() -> Iterator[None]:
     yield
-    # A socket left open warns here, in the test that left it.
+    # A socket that is left open warns here, in the test that left it open.
     gc.collect()
 
 
@@ -48,7 +48,7 @@ def ask(session: requests.Session) -> Callable[..., requests.Response]:
 
 @pytest.fixture
 def dial() -> Callable[..., AbstractContextManager[socket.socket]]:
-    """Connect, and send a request by hand: for what no HTTP client does."""
+    """Connect, and send a request by hand, as no HTTP client would."""
 
     @contextmanager
     def dial(

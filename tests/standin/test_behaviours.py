@@ -1,4 +1,4 @@
-"""Each behaviour, as an HTTP client or a bare socket meets it."""
+"""Each behaviour, as an HTTP client or a bare socket sees it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_stream_has_the_shape_of_openai(ask: Ask) -> None:
     ("options", "has_usage"),
     [({"include_usage": True}, True), ({"include_usage": False}, False), (None, False)],
 )
-def test_a_stream_tells_its_usage_when_asked(
+def test_a_stream_has_usage_if_the_request_asks_for_it(
     ask: Ask, options: object, has_usage: bool
 ) -> None:
     usage = Usage(prompt_tokens=10, completion_tokens=2, cached_tokens=7)
@@ -212,7 +212,7 @@ def test_reasoning_and_tool_calls(ask: Ask) -> None:
     ]
 
 
-def test_words_stay_utf_8(ask: Ask) -> None:
+def test_text_is_sent_as_utf_8(ask: Ask) -> None:
     with StandInServer(
         [Model("alpha", Answer(text="é", finish_reason="length"))]
     ) as server:
@@ -223,7 +223,7 @@ def test_words_stay_utf_8(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_pieces_come_apart(ask: Ask, stream: bool) -> None:
+def test_pieces_arrive_one_by_one(ask: Ask, stream: bool) -> None:
     answer = Answer(pieces=2, delay=A_MOMENT)
     with StandInServer([Model("alpha", answer)]) as server:
         response = ask(server, stream=stream)
@@ -242,7 +242,7 @@ def test_a_stream_can_end_with_the_connection(ask: Ask, stream: bool) -> None:
         assert b"pong" in response.content
 
 
-def test_an_old_client_is_never_sent_chunks(dial: Dial) -> None:
+def test_an_http_1_0_client_gets_no_chunked_body(dial: Dial) -> None:
     with (
         StandInServer([Model("alpha")]) as server,
         dial(server, "HTTP/1.0", stream=True) as client,
@@ -298,7 +298,7 @@ def test_closed_without_a_byte(dial: Dial) -> None:
     model = Model("alpha", ConnectionClosed())
     with StandInServer([model]) as server, dial(server) as client:
         assert received(client) == b""
-        # Counted out before the client can know.
+        # The request has left the count before the client reads the end.
         assert model.in_flight == 0
         assert only_ending(model) is Ending.BROKEN
 
@@ -355,7 +355,7 @@ def test_headers_drip_and_then_the_answer_comes(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("stream", "drops"), [(False, b"  {"), (True, b": keep-alive\n\n" * 2 + b"data: {")]
 )
-def test_a_body_drips_what_means_nothing(ask: Ask, stream: bool, drops: bytes) -> None:
+def test_a_body_drips_comments_or_blanks(ask: Ask, stream: bool, drops: bytes) -> None:
     behaviour = Drip(Dripping.BODY, A_MOMENT, count=2)
     with StandInServer([Model("alpha", behaviour)]) as server:
         response = ask(server, stream=stream)
@@ -364,7 +364,7 @@ def test_a_body_drips_what_means_nothing(ask: Ask, stream: bool, drops: bytes) -
         assert b"pong" in response.content
 
 
-def test_a_drip_goes_on_until_the_release(dial: Dial) -> None:
+def test_a_drip_continues_until_the_release(dial: Dial) -> None:
     model = Model("alpha", Drip(Dripping.HEADERS, A_MOMENT))
     with StandInServer([model]) as server, dial(server, stream=True) as client:
         head = until(client, b"x-drip: 3")
@@ -406,7 +406,7 @@ def test_a_cut_stream_has_no_end(dial: Dial, after: int) -> None:
     assert only_ending(model) is Ending.BROKEN
 
 
-def test_a_cut_answer_is_shorter_than_it_said(ask: Ask) -> None:
+def test_a_cut_answer_is_shorter_than_its_content_length(ask: Ask) -> None:
     behaviour = Cut(1, answer=Answer(pieces=1))
     with (
         StandInServer([Model("alpha", behaviour)]) as server,
@@ -428,7 +428,7 @@ def test_a_stream_can_break_with_a_reset(dial: Dial) -> None:
 @pytest.mark.parametrize(
     ("stream", "first"), [(False, b'{"id": "chatcmpl'), (True, b'{"content": "a"}')]
 )
-def test_a_stalled_answer_goes_on_after_the_release(
+def test_a_stalled_answer_continues_after_the_release(
     dial: Dial, stream: bool, first: bytes
 ) -> None:
     model = Model("alpha", Stall(1, Answer(text="abc")))
@@ -442,7 +442,7 @@ def test_a_stalled_answer_goes_on_after_the_release(
         assert only_ending(model) is Ending.SERVED
 
 
-def test_an_error_in_band(ask: Ask) -> None:
+def test_an_error_event_in_a_stream(ask: Ask) -> None:
     behaviour = ErrorEvent({"code": 502, "message": "gone"}, after=1)
     with StandInServer([Model("alpha", behaviour)]) as server:
         streamed, whole = ask(server, stream=True), ask(server)
@@ -458,7 +458,7 @@ def test_an_error_in_band(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("says_done", "end"), [(False, b'"finish_reason": null}]}\n\n'), (True, b"[DONE]\n\n")]
 )
-def test_an_end_that_gives_no_reason(ask: Ask, says_done: bool, end: bytes) -> None:
+def test_an_end_without_a_finish_reason(ask: Ask, says_done: bool, end: bytes) -> None:
     with StandInServer([Model("alpha", EndWithoutFinish(says_done))]) as server:
         streamed, whole = ask(server, stream=True), ask(server)
 
@@ -478,13 +478,13 @@ def test_hanging_until_a_gate_opens(dial: Dial) -> None:
         assert gate.is_open
 
 
-def test_an_open_gate_hangs_nobody(ask: Ask) -> None:
+def test_an_open_gate_delays_no_request(ask: Ask) -> None:
     gate = Gate()
     gate.open()
     with StandInServer([Model("alpha", Hang(gate))]) as server:
         assert ask(server).status_code == 200
 
 
-def test_a_late_answer(ask: Ask) -> None:
+def test_a_delayed_answer(ask: Ask) -> None:
     with StandInServer([Model("alpha", Delayed(A_MOMENT))]) as server:
         assert ask(server).elapsed >= A_MOMENT

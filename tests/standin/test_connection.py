@@ -1,4 +1,4 @@
-"""What a wait notices, without a server whose threads would decide the order."""
+"""What ends a wait, without a server, whose threads would decide the order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_wait_ends_with_its_time_under_a_frozen_clock(
     connection.wait(0.001)
 
 
-def test_a_wait_without_a_length_is_none(connection: ClientConnection) -> None:
+def test_a_wait_of_no_time_returns_at_once(connection: ClientConnection) -> None:
     connection.wait(0)
 
 
@@ -51,7 +51,7 @@ def test_a_wait_ends_with_its_gate(connection: ClientConnection) -> None:
     opener.join()
 
 
-def test_a_ring_without_a_reason_ends_no_wait(connection: ClientConnection) -> None:
+def test_a_ring_without_an_open_gate_ends_no_wait(connection: ClientConnection) -> None:
     connection.ring()
     connection.wait(0.001)
 

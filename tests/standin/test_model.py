@@ -1,4 +1,4 @@
-"""The queue, the records, and the conditions a test can wait for."""
+"""The queue, the recorded requests, and the conditions that a test can wait for."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def test_one_client_after_another_never_counts_as_two(ask: Ask) -> None:
     with StandInServer([model]) as server:
         for number in range(50):
             with ask(server, stream=bool(number % 2)) as response:
-                # As a client does that stops at the last word and not at the end.
+                # Like a client that stops reading at the last word, before the end.
                 next(line for line in response.iter_lines() if b"stop" in line)
 
     assert model.max_in_flight == 1
 
 
-def test_waiting_in_vain_says_for_what() -> None:
+def test_a_wait_that_times_out_describes_the_model() -> None:
     with pytest.raises(
         TimeoutError, match=r"waited 0.01 s for the stand-in 'p/alpha', with 0"
     ):
@@ -140,7 +140,9 @@ def test_a_client_that_leaves_is_noticed_by_sending(dial: Dial) -> None:
     assert model.in_flight == 0
 
 
-def test_a_mistake_in_a_script_is_loud(dial: Dial, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_script_ends_its_thread(
+    dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raised: list[str] = []
 
     def note(args: threading.ExceptHookArgs) -> None:
@@ -159,7 +161,7 @@ def test_a_mistake_in_a_script_is_loud(dial: Dial, monkeypatch: pytest.MonkeyPat
     assert raised == ["my mistake"]
 
 
-def test_two_providers_offer_one_name(ask: Ask) -> None:
+def test_two_providers_may_have_a_model_of_the_same_name(ask: Ask) -> None:
     models = [
         Model("alpha"),
         Model("alpha", provider="one"),
@@ -174,7 +176,7 @@ def test_two_providers_offer_one_name(ask: Ask) -> None:
         ]
 
 
-def test_the_release_of_one_silence_leaves_the_next_one(dial: Dial) -> None:
+def test_a_release_ends_only_the_present_silence(dial: Dial) -> None:
     model = Model("alpha", Silence())
     with StandInServer([model]) as server, dial(server) as first:
         model.wait_for(lambda m: m.in_flight == 1)

@@ -1,4 +1,4 @@
-"""Routing, keep-alive, bad requests, and stopping without a trace."""
+"""Routing, keep-alive, bad requests, and a stop that leaves nothing open."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_unknown_model_is_not_found(ask: Ask) -> None:
         ("POST", "/v1/chat/completions", b'{"model": []}', 400),
     ],
 )
-def test_what_is_no_call_is_refused(
+def test_an_unknown_request_is_refused(
     session: requests.Session, method: str, path: str, data: bytes, status: int
 ) -> None:
     with StandInServer([Model("alpha")]) as server:
@@ -99,7 +99,7 @@ def test_what_is_no_call_is_refused(
         b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
     ],
 )
-def test_what_is_no_http_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused(data: bytes) -> None:
     with StandInServer() as server:
         answer = exchange(server, data, and_leave=False)
 
@@ -170,7 +170,7 @@ def test_the_next_request_may_come_early(dial: Dial) -> None:
     with StandInServer([model]) as server, dial(server) as client:
         model.wait_for(lambda m: m.in_flight == 1)
         client.sendall(REQUEST)
-        # The second waits behind the first; it is read when that is answered.
+        # The second request waits behind the first, and is read after its answer.
         model.release()
         client.shutdown(socket.SHUT_WR)
         answers = b"".join(iter(lambda: client.recv(65536), b""))
@@ -178,7 +178,7 @@ def test_the_next_request_may_come_early(dial: Dial) -> None:
     assert answers.count(b"HTTP/1.1 200 OK") == 2
 
 
-def test_two_of_one_name_are_a_mistake() -> None:
+def test_two_models_of_one_name_are_an_error() -> None:
     with pytest.raises(ValueError, match="there is a stand-in 'one/alpha' already"):
         StandInServer([Model("alpha", provider="one"), Model("alpha", provider="one")])
 
@@ -216,7 +216,7 @@ def test_stopping_ends_everything(dial: Dial) -> None:
     ] * 3
 
 
-def test_stopping_what_never_started() -> None:
+def test_a_server_that_never_started_can_be_stopped() -> None:
     server = StandInServer()
     server.stop()
     server.stop()

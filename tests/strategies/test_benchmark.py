@@ -1,4 +1,4 @@
-"""The simulation of `benchmarks/modes.py`, small: what its tables must show."""
+"""The simulation of `benchmarks/modes.py` at a small scale: what its tables must show."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_stickiness_keeps_caches_warm(modes: ModuleType) -> None:
     assert failover.calls >= alone.calls
 
 
-def test_lowest_latency_leaves_the_slow_ones(modes: ModuleType) -> None:
+def test_lowest_latency_avoids_slow_models(modes: ModuleType) -> None:
     balanced = modes.latencies(LoadBalance(), 1500, 2.0)
     lowest = modes.latencies(LowestLatency(), 1500, 2.0)
     assert lowest.percentile(0.5) < balanced.percentile(0.5)
@@ -60,7 +60,7 @@ def test_lowest_latency_leaves_the_slow_ones(modes: ModuleType) -> None:
     assert min(lowest.by_model.values()) > 0
 
 
-def test_lowest_cost_is_as_cheap_as_the_best_alone(modes: ModuleType) -> None:
+def test_lowest_cost_is_as_cheap_as_the_cheapest_model_alone(modes: ModuleType) -> None:
     def money(mode: object, *pool: object) -> float:
         return float(modes.money(pool, mode, Sticky.TURN, 2)[0])
 

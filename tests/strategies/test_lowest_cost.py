@@ -1,4 +1,4 @@
-"""`lowest_cost`: its arithmetic, row by row, and what it makes of a warm cache."""
+"""`lowest_cost`: its arithmetic, row by row, and the effect of a warm cache."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def picked(*endpoints: Endpoint, mode: LowestCost = USUAL, **call: object) -> st
     return mode.pick(candidates, None, Call(**call), NOW)[0].alias  # type: ignore[arg-type]
 
 
-def test_the_cheaper_one() -> None:
+def test_the_cheapest_model_is_picked() -> None:
     assert picked(DEAR, CHEAP, prompt_tokens=1000) == "cheap"
 
 
-def test_equally_cheap_ones_go_in_pool_order() -> None:
+def test_equally_cheap_models_go_in_pool_order() -> None:
     twin = evolve(CHEAP, alias="twin")
     assert picked(twin, CHEAP, prompt_tokens=1000) == "twin"
     assert picked(CHEAP, twin, prompt_tokens=1000) == "cheap"
 
 
-def test_no_price_is_free() -> None:
+def test_a_model_without_prices_is_free() -> None:
     assert picked(CHEAP, Endpoint("local"), prompt_tokens=1) == "local"
 
 
@@ -60,7 +60,7 @@ def test_prompt_and_answer_both_count(prompt: int, expected: str) -> None:
     assert picked(TALKER, CHEAP, prompt_tokens=prompt) == expected
 
 
-def test_the_answer_is_expected_as_long_as_they_have_been() -> None:
+def test_the_expected_answer_is_the_average_so_far() -> None:
     tally = Tally(succeeded=2, tokens_in=100, tokens_out=20)
     candidates = [Candidate(CHEAP, tally=tally), Candidate(TALKER)]
     # 10 tokens: 0.5 p + 20 against 0.1 p + 90, equal at 175.
@@ -69,7 +69,7 @@ def test_the_answer_is_expected_as_long_as_they_have_been() -> None:
         assert LowestCost().pick(candidates, None, call, NOW)[0] is expected
 
 
-def test_without_an_estimate_the_prompt_is_as_large_as_they_have_been() -> None:
+def test_without_an_estimate_the_expected_prompt_is_the_average_so_far() -> None:
     assert UNKNOWN_PROMPT == 10_000
     assert picked(CHEAP, TALKER) == "talker"
     tally = Tally(succeeded=2, tokens_in=1000, tokens_out=1000)
@@ -77,7 +77,7 @@ def test_without_an_estimate_the_prompt_is_as_large_as_they_have_been() -> None:
     assert LowestCost().pick(candidates, None, Call(), NOW)[0] is CHEAP
 
 
-def test_a_warm_cache_holds_its_model() -> None:
+def test_a_warm_cache_keeps_its_model() -> None:
     prompt = 20_000
     warm = Pin("talk", "dear", NOW, tokens=20_000)
     facts = {"conversation": "talk", "prompt_tokens": prompt}
@@ -85,15 +85,15 @@ def test_a_warm_cache_holds_its_model() -> None:
     assert picked(CHEAP, DEAR, mode=once, **facts) == "cheap"
     # 20,000 warm at 0.2 against 20,000 fresh at 0.5.
     assert picked(CHEAP, DEAR, mode=once, pin=warm, **facts) == "dear"
-    # Only as much is warm as was there: 4,000 at 0.2 and 16,000 at 2.
+    # Only the 4,000 tokens that were there are warm: at 0.2, and 16,000 at 2.
     part = evolve(warm, tokens=4000)
     assert picked(CHEAP, DEAR, mode=once, pin=part, **facts) == "cheap"
-    # Where it is not, nothing is warm.
+    # On a model other than the pin, nothing is warm.
     elsewhere = evolve(warm, alias="gone")
     assert picked(CHEAP, DEAR, mode=once, pin=elsewhere, **facts) == "cheap"
 
 
-def test_what_follows_in_a_conversation_counts() -> None:
+def test_the_following_calls_of_a_conversation_count() -> None:
     caching = evolve(CHEAP, alias="caching", input_price=0.8, cached_input_price=0.05)
     mode = LowestCost(output_tokens=0)
     assert picked(CHEAP, caching, mode=mode, prompt_tokens=1000) == "cheap"
@@ -103,7 +103,7 @@ def test_what_follows_in_a_conversation_counts() -> None:
     assert picked(CHEAP, caching, mode=once, **facts) == "cheap"
 
 
-def test_select_tells_where_the_conversation_is() -> None:
+def test_select_passes_the_pin_to_the_mode() -> None:
     policy = Policy(sticky=Sticky.TURN)
     state = PoolState.of(CHEAP, DEAR, policy=policy)
     mode = LowestCost(calls_ahead=0, output_tokens=0)
@@ -144,7 +144,7 @@ def test_its_options_are_checked() -> None:
     assert "multiplexer.options.output_tokens: -1, which is refused" in str(caught.value)
 
 
-def test_prompts_are_measured_for_it_alone() -> None:
+def test_prompts_are_estimated_only_for_modes_that_need_it() -> None:
     for mode, measured in (("lowest_cost", True), ("failover", False)):
         with Multiplexer.from_config(config(mode), env={}) as mux:
             assert mux._measures is measured

@@ -1,4 +1,4 @@
-"""`lowest_latency`: the level of a model, and who is picked by it."""
+"""`lowest_latency`: the level of a model, and which one is picked."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def level(memory: LatencyMemory, alias: str) -> float:
     return memory["levels"][alias][0] / 1_000_000
 
 
-def test_the_soonest() -> None:
+def test_the_lowest_level_is_picked() -> None:
     assert pick(measured(A, 2), measured(B, 1))[0] == "b"
     assert pick(measured(A, 1), measured(B, 1))[0] == "a"
 
 
-def test_one_that_was_never_tried_goes_first() -> None:
+def test_a_model_that_was_never_tried_goes_first() -> None:
     assert pick(measured(A, 0.001), Candidate(B), Candidate(C))[0] == "b"
 
 
@@ -59,14 +59,14 @@ def test_one_that_was_never_tried_goes_first() -> None:
         Candidate(B, tally=Tally(rejected=1)),
     ],
 )
-def test_one_with_nothing_to_show_counts_as_the_worst(used: Candidate) -> None:
+def test_a_model_that_has_given_no_content_counts_as_the_slowest(used: Candidate) -> None:
     assert pick(measured(A, 1), used, measured(C, 3))[0] == "a"
     assert pick(used, measured(C, 3, under_way=8))[0] == "b"
-    # Nobody was ever measured: a second each, so the less busy one.
+    # No model was ever measured: each counts as a second, so the less busy one is picked.
     assert pick(used, Candidate(A, Health(under_way=(2, 3))))[0] == "b"
 
 
-def test_calls_under_way_count_by_the_share_of_what_it_takes() -> None:
+def test_calls_under_way_count_by_their_share_of_the_cap() -> None:
     # 1 s with 4 of 8 under way is 1.5 s.
     assert pick(measured(A, 1, under_way=4), measured(B, 1.4))[0] == "b"
     assert pick(measured(A, 1, under_way=4), measured(B, 1.6))[0] == "a"
@@ -93,20 +93,20 @@ def test_a_faster_time_counts_by_its_age(passed: float, expected: float) -> None
     assert level(now, "a") == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_time_counts_once() -> None:
+def test_a_measurement_counts_once() -> None:
     memory = pick(measured(A, 9, ago=10))[1]
     once = pick(measured(A, 1), memory=memory)[1]
     assert pick(measured(A, 1), memory=once)[1]["levels"] == once["levels"]
 
 
-def test_what_was_measured_too_long_ago_is_measured_anew() -> None:
+def test_a_model_with_an_old_measurement_is_measured_again() -> None:
     old = measured(B, 5, ago=301)
     for picks in (0, 18):
         memory: LatencyMemory = {"picks": picks, "levels": {}}
         assert pick(measured(A, 1), old, memory=memory)[0] == "a"
     alias, kept = pick(measured(A, 1), old, memory={"picks": 19, "levels": {}})
     assert (alias, kept["picks"]) == ("b", 0)
-    # Not if it is under way already, or fresh enough; and the stalest goes first.
+    # Not if a call is under way there, or if the measurement is recent. The oldest goes first.
     due = {"picks": 19, "levels": {}}
     assert pick(measured(A, 1), evolve(old, health=Health(under_way=(1,))), memory=due)[
         0
@@ -120,7 +120,7 @@ def test_what_was_measured_too_long_ago_is_measured_anew() -> None:
     assert pick(busy, measured(B, 5, under_way=1), memory=due)[0] == "a"
 
 
-def test_options() -> None:
+def test_its_options_are_checked() -> None:
     mode = LowestLatency(explore_after_ms=1000, explore_one_in=1)
     assert pick(measured(A, 1), measured(B, 5, ago=1), mode=mode)[0] == "b"
     for wrong in ({"explore_after_ms": 999}, {"explore_one_in": 0}, {"calls_at_once": 0}):
@@ -129,7 +129,7 @@ def test_options() -> None:
 
 
 def test_recovery_is_noticed_in_a_pool() -> None:
-    """A model goes bad for ten minutes: it is left after one slow answer, and found again."""
+    """A model is slow for ten minutes: it is avoided after one slow answer, and found again."""
     mode, state, now = LowestLatency(), PoolState.of(A, B), NOW
     served: list[str] = []
     for number in range(700):
@@ -147,5 +147,5 @@ def test_recovery_is_noticed_in_a_pool() -> None:
     before, during, after = served[:200], served[200:500], served[500:]
     assert before.count("b") == 2
     assert during.count("a") <= 4
-    # Five minutes are 150 picks, and it has been well for 200.
+    # Five minutes are 150 picks, and it recovered 200 picks ago.
     assert after[-20:] == ["a"] * 20
