@@ -1,19 +1,29 @@
-"""Run every check in an environment of its own making: `python3 .ci/check.py`.
+"""Run every check in environments of its own making: `python3 .ci/check.py`.
 
-It needs Python 3.11 or newer and the package registry, nothing more. It makes one virtual
-environment for the oldest Python from 3.11 on that it finds here and one for the newest,
-installs the project with its development tools, and runs linters, type checks and tests.
-`--here` uses the Python that runs it alone.
+It needs Python 3.11 or newer and the package registry, nothing more. The newest Python from
+3.11 on that it finds here runs linters, type checks and tests with the newest versions of
+all that the project depends on; the oldest runs the tests with the lowest versions that
+setup.cfg allows. Where there are two cores, the two run side by side.
+
+`--all` adds the tests marked `slow`, and the oldest Python with the newest versions.
+`--here` checks with the Python that runs it alone.
 """
 
 from __future__ import annotations
 
+import argparse
+import configparser
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +33,144 @@ COVERED = 95
 """Percent of lines and branches that the tests reach, in all."""
 WHOLE = "muxcore/core/*,strategies/muxcore_strategies/*"
 """What decides: all of it is reached."""
+LINTERS = re.compile(r"ruff|mypy|import-linter|types-")
+"""What the tests do without. These need newer libraries than the lowest versions."""
+BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)$")
+CLOSING_LINE = re.compile(r"\d+ passed\b.* in [\d.]+s")
+NOT_RUN = "NOT RUN: "
+"""What tests/conftest.py begins the line of a skipped group of tests with."""
+NEVER_RUN = ("any other Python than these", "macOS and Windows, if this is neither")
+
+installing = threading.Lock()
+"""An editable install writes into the sources."""
+printing = threading.Lock()
+
+
+class CheckFailedError(Exception):
+    """A step of a lane failed; the message names it."""
+
+
+@dataclass
+class Lane:
+    """The checks that one Python runs, one after the other."""
+
+    python: str
+    version: tuple[int, int]
+    lowest: bool = False
+    """With the lowest versions that setup.cfg allows."""
+    measured: bool = False
+    """Also linted, type-checked, and with its coverage measured."""
+    slow: bool = False
+    environment: Path = Path()
+    closing_line: str = ""
+    not_run: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        label = ".".join(map(str, self.version))
+        return f"{label} lowest" if self.lowest else label
+
+    def show(self, line: str) -> None:
+        with printing:
+            print(f"{self.name} | {line}", flush=True)
+
+    def run(self, *command: str | Path) -> None:
+        """Run a program and show what it prints, line by line."""
+        shown = [Path(command[0]).name, *map(str, command[1:])]
+        self.show(f"$ {' '.join(shown)}")
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not re.fullmatch(
+                r"PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|VIBE_.*|.*_API_KEY", name
+            )
+        }
+        # Two runs side by side must not write the same file.
+        more = {"COVERAGE_FILE": str(self.environment / "coverage")}
+        started = time.perf_counter()
+        with subprocess.Popen(
+            [str(part) for part in command],
+            cwd=ROOT,
+            env=kept | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            assert process.stdout is not None  # noqa: S101
+            for line in map(str.rstrip, process.stdout):
+                self.show(line)
+                if line.startswith(NOT_RUN):
+                    self.not_run.append(line.removeprefix(NOT_RUN))
+                elif CLOSING_LINE.search(line):
+                    self.closing_line = line
+        self.show(f"({time.perf_counter() - started:.1f} s)")
+        if process.returncode:
+            raise CheckFailedError(" ".join(shown[:4]))
+
+    def check(self) -> None:
+        """Make an environment and run all checks of this lane in it."""
+        with tempfile.TemporaryDirectory(prefix="vibe-mux-check-") as folder:
+            self.environment = Path(folder)
+            self.run(self.python, "-m", "venv", folder)
+            tools = Path(folder) / ("Scripts" if os.name == "nt" else "bin")
+            own = tools / "python"
+            self.install(own)
+            if self.measured:
+                self.run(tools / "ruff", "check", ".")
+                self.run(tools / "ruff", "format", "--check", ".")
+                self.run(tools / "lint-imports")
+                self.run(tools / "mypy")
+                self.run(tools / "mypy", "--python-version", ".".join(map(str, OLDEST)))
+            tests = ["-m", "pytest", "-q", *([] if self.slow else ["-m", "not slow"])]
+            if not self.measured:
+                self.run(own, *tests)
+                return
+            self.run(own, "-m", "coverage", "run", *tests)
+            self.run(own, "-m", "coverage", "report", f"--fail-under={COVERED}")
+            whole = (f"--include={WHOLE}", "--fail-under=100")
+            self.run(own, "-m", "coverage", "report", *whole)
+
+    def install(self, own: Path) -> None:
+        run, development, extras = requirements()
+        constraints = self.environment / "constraints.txt"
+        if self.lowest:
+            development = [one for one in development if not LINTERS.match(one)]
+            constraints.write_text("\n".join(lowest([*run, *extras])), encoding="utf-8")
+        else:
+            constraints.touch()
+        wanted = [*run, *development, *extras]
+        pip = (own, "-m", "pip", "install", "--quiet")
+        self.run(*pip, "--upgrade", "pip")
+        self.run(*pip, "--constraint", constraints, *wanted)
+        with installing:
+            self.run(*pip, "--no-deps", "--editable", ".")
+
+
+def requirements() -> tuple[list[str], list[str], list[str]]:
+    """Return what setup.cfg names: for a run, for development, and for the other extras."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = {
+        name: text.split("\n") for name, text in config["options.extras_require"].items()
+    }
+    development = extras.pop("dev")
+    run = config["options"]["install_requires"].split("\n")
+    named = (run, development, [one for extra in extras.values() for one in extra])
+    one, two, three = ([line for line in lines if line] for lines in named)
+    return one, two, three
+
+
+def lowest(named: Iterable[str]) -> list[str]:
+    """Turn lower bounds into exact versions. Raise `CheckFailedError` for one without."""
+    exact = []
+    for requirement in named:
+        bound = BOUND.match(requirement)
+        if bound is None:
+            raise CheckFailedError(f"setup.cfg: {requirement!r}, expected NAME>=VERSION")
+        exact.append("==".join(bound.groups()))
+    return exact
 
 
 def version_of(python: str) -> tuple[int, int] | None:
@@ -55,58 +203,52 @@ def pythons() -> dict[tuple[int, int], str]:
     return found
 
 
-def run(*command: str | Path, **more: str) -> None:
-    print("$", *(Path(part).name for part in command[:1]), *command[1:], flush=True)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not re.fullmatch(r"PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|VIBE_.*|.*_API_KEY", name)
-    }
-    subprocess.run(
-        [str(part) for part in command], cwd=ROOT, env=environment | more, check=True
-    )
+def lanes(*, here: bool, slow: bool) -> list[Lane]:
+    """Return what is to run, the longest first."""
+    found = {sys.version_info[:2]: sys.executable} if here else pythons()
+    if not found or min(found) < OLDEST:
+        return []
+    newest, oldest = max(found), min(found)
+    made = [Lane(found[newest], newest, measured=True, slow=slow)]
+    if not here:
+        made.append(Lane(found[oldest], oldest, lowest=True))
+        if slow and oldest != newest:
+            made.append(Lane(found[oldest], oldest, slow=True))
+    return made
 
 
-def check(python: str, version: tuple[int, int], *, first: bool) -> None:
-    """Make an environment with this Python and run all checks in it."""
-    label = ".".join(map(str, version))
-    print(f"\n=== Python {label} ===", flush=True)
-    with tempfile.TemporaryDirectory(prefix="vibe-mux-check-") as folder:
-        run(python, "-m", "venv", folder)
-        tools = Path(folder) / ("Scripts" if os.name == "nt" else "bin")
-        own = tools / "python"
-        run(own, "-m", "pip", "install", "--quiet", "--upgrade", "pip")
-        run(own, "-m", "pip", "install", "--quiet", "--editable", ".[dev]")
-        if first:
-            run(tools / "ruff", "check", ".")
-            run(tools / "ruff", "format", "--check", ".")
-            run(tools / "lint-imports")
-        run(tools / "mypy")
-        run(own, "-m", "coverage", "erase")
-        run(own, "-m", "coverage", "run", "-m", "pytest", "-q")
-        run(own, "-m", "coverage", "report", f"--fail-under={COVERED}")
-        run(own, "-m", "coverage", "report", f"--include={WHOLE}", "--fail-under=100")
+def outcome(lane: Lane) -> str:
+    """Run a lane and return which step failed, "" if none did."""
+    try:
+        lane.check()
+    except CheckFailedError as error:
+        return str(error)
+    return ""
 
 
 def main() -> int:
-    found = pythons()
-    if not found:
+    parser = argparse.ArgumentParser(description="Run every check of the project.")
+    parser.add_argument("--all", action="store_true", help="run the slow tests, too")
+    parser.add_argument("--here", action="store_true", help="use this Python alone")
+    options = parser.parse_args()
+    chosen = lanes(here=options.here, slow=options.all)
+    if not chosen:
         print("vibe-mux needs Python 3.11 or newer, and none was found.", file=sys.stderr)
         return 1
-    versions = sorted({min(found), max(found)})
-    if "--here" in sys.argv[1:]:
-        versions = [sys.version_info[:2]]
-    for version in reversed(versions):
-        try:
-            check(found[version], version, first=version == versions[-1])
-        except subprocess.CalledProcessError as error:
-            failed = " ".join(Path(str(part)).name for part in error.cmd[:3])
-            print(
-                f"\nFAILED on Python {version[0]}.{version[1]}: {failed}", file=sys.stderr
-            )
-            return 1
-    print("\nAll checks passed.")
-    return 0
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as threads:
+        failures = list(threads.map(outcome, chosen))
+    print()
+    for lane, failure in zip(chosen, failures, strict=True):
+        # A line of its own: programs that read a log look for pytest's.
+        print(f"Python {lane.name}: {f'FAILED: {failure}' if failure else 'passed'}")
+        print(lane.closing_line)
+    print("Not run:")
+    for lane in chosen:
+        for line in lane.not_run:
+            print(f"- {lane.name}: {line}")
+    for line in NEVER_RUN:
+        print(f"- {line}")
+    return int(any(failures))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,18 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 if os.name != "nt":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name each kind of test that was not run, for `.ci/check.py` to collect."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+    )
+    if deselected := len(terminalreporter.stats.get("deselected", ())):
+        reasons["marked slow or left out by a choice of tests"] = deselected
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"NOT RUN: {count} tests: {reason}")
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from muxcore.agents.leasing import NotStartedError, leasing
 from muxcore.errors import MultiplexerError
 from muxcore.gateway import discovery as joining
 from muxcore.gateway.discovery import Server, ask, find
-from tests.gateway.conftest import as_toml, config, wait_until
+from tests.gateway.conftest import as_toml, config
 from tests.processes import environment
+from tests.waiting import PATIENCE, wait_until
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="descriptors are inherited by POSIX")
 
@@ -45,7 +46,7 @@ def file(tmp_path: Path) -> Path:
 def env(tmp_path: Path) -> Iterator[dict[str, str]]:
     yield environment(tmp_path, VIBE_HOME=str(tmp_path))
     # None of them outlives its last lease.
-    wait_until(lambda: not list((tmp_path / "vibe-mux").glob("*.json")), seconds=30)
+    wait_until(lambda: not list((tmp_path / "vibe-mux").glob("*.json")))
 
 
 def is_ended(server: Server) -> bool:
@@ -70,7 +71,7 @@ def test_the_first_lease_starts_the_server_and_the_last_ends_it(
         assert second.last_words == ""
         assert ask(first.server, "/healthz")
         assert first.receipt("label") is not None
-    wait_until(lambda: is_ended(first.server), seconds=30)
+    wait_until(lambda: is_ended(first.server))
 
 
 HELD = "import os, sys; open(sys.argv[1]).close(); os.execv(sys.argv[2], sys.argv[2:])"
@@ -91,7 +92,7 @@ def test_the_caller_does_not_wait_until_the_server_is_ready(
         assert find(file, env) == lease.server
         asked = other.submit(ask, lease.server, "/healthz")
         pipe.open("w").close()
-        assert asked.result(20)
+        assert asked.result(PATIENCE)
 
 
 @pytest.mark.usefixtures("way")
@@ -101,7 +102,7 @@ def test_concurrent_leases_share_one_server(file: Path, env: dict[str, str]) -> 
 
     def one(_: int) -> Server:
         with leasing(file, env) as lease:
-            together.wait(20)
+            together.wait(PATIENCE)
             return lease.server
 
     with ThreadPoolExecutor(many) as threads:
@@ -116,7 +117,7 @@ def test_a_server_with_a_drill_is_not_shared(file: Path, env: dict[str, str]) ->
         with leasing(file, env, ["large=429"]) as other:
             assert not other.joined
             assert other.server.port != drilled.server.port
-    wait_until(lambda: is_ended(drilled.server), seconds=30)
+    wait_until(lambda: is_ended(drilled.server))
 
 
 @pytest.mark.usefixtures("way")
@@ -165,7 +166,7 @@ def test_the_last_line_of_a_server_says_why_it_ended(
 ) -> None:
     file.write_text("nonsense")
     with leasing(file, env) as lease:
-        wait_until(lambda: is_ended(lease.server), seconds=30)
+        wait_until(lambda: is_ended(lease.server))
         assert lease.receipt("label") is None
         assert str(file) in lease.last_words
     (file.parent / "vibe-mux").joinpath(joining._file(file, env).name).unlink()

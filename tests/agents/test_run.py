@@ -18,8 +18,9 @@ from attrs import frozen
 from muxcore.cli.run import receipt_line
 from muxcore.gateway import find
 from muxcore.standin import Model, StandInServer, rate_limited
-from tests.gateway.conftest import as_toml, config, wait_until
+from tests.gateway.conftest import as_toml, config
 from tests.processes import COMMAND, ROOT, environment
+from tests.waiting import PATIENCE, wait_until
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 ASK = """
@@ -64,7 +65,7 @@ class Place:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -157,7 +158,7 @@ signal.pause()
     assert started.stdout is not None
     assert started.stdout.readline() == "ready\n"
     started.send_signal(number)
-    assert started.wait(10) == 33
+    assert started.wait(PATIENCE) == 33
 
 
 @POSIX
@@ -181,7 +182,7 @@ print("again", flush=True)
     assert os.WIFSTOPPED(status)
     started.send_signal(signal.SIGCONT)
     assert started.stdout.readline() == "again\n"
-    assert started.wait(10) == 0
+    assert started.wait(PATIENCE) == 0
 
 
 def test_several_runs_share_a_server_that_ends_with_the_last(place: Place) -> None:
@@ -195,9 +196,9 @@ def test_several_runs_share_a_server_that_ends_with_the_last(place: Place) -> No
     assert second.stdout.readline() == "pong from small-model\n"
     # What one has met, the other need not.
     assert len(place.large.requests) == 1
-    first.communicate("\n", timeout=10)
+    first.communicate("\n", timeout=PATIENCE)
     assert place.is_served()
-    second.communicate("\n", timeout=10)
+    second.communicate("\n", timeout=PATIENCE)
     wait_until(lambda: not place.is_served())
 
 
@@ -225,7 +226,7 @@ def test_a_server_with_a_drill_is_not_shared(place: Place) -> None:
     assert drilled.stdout.readline() == "pong from small-model\n"
     assert not place.is_served()
     assert place.run("print(ask())", "--quiet").stdout == "pong from large-model\n"
-    drilled.communicate("\n", timeout=10)
+    drilled.communicate("\n", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ NOT_HERE = ("LiteLLM", "multiplexer-llm", "openai", "vibe-mux run")
 """What the running Python need not have."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the CPU of other programs is not told there")
 def test_a_quick_run_fills_the_table(tmp_path: Path) -> None:
     out = tmp_path / "benchmarks.md"

@@ -13,6 +13,7 @@ import pytest
 
 from muxcore.standin import StandInServer
 from tests.processes import PYTHONPATH
+from tests.waiting import PATIENCE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Configure = Callable[..., Path]
@@ -81,7 +82,7 @@ def run() -> Run:
                 "capture_output": True,
                 "text": True,
                 "encoding": "utf-8",
-                "timeout": 60,
+                "timeout": PATIENCE,
                 "check": False,
                 "env": {**os.environ, "PYTHONPATH": PYTHONPATH},
                 **options,

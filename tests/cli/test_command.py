@@ -12,6 +12,7 @@ import pytest
 
 from muxcore.cli import chat, main
 from muxcore.standin import Answer, Model
+from tests.waiting import PATIENCE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Configure = Callable[..., Path]
@@ -178,7 +179,7 @@ def imported_by(what: str, *path: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, *sys.path])},
     )
     return done.stdout.splitlines()[-1].split()

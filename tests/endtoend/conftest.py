@@ -31,7 +31,6 @@ from muxcore.standin import (
     server_error,
 )
 from tests.processes import SOURCES
-from tests.vibe import conftest as shared
 from tests.vibe.conftest import vibe_python
 
 __all__ = ["vibe_python"]
@@ -104,15 +103,6 @@ enable = false
 generate_titles = false
 """
 RUN = "import sys; sys.path[:0] = {paths!r}; from muxcore.cli.main import main; sys.exit(main())"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash.setdefault(shared.MISSED, [])
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if not config.pluginmanager.is_registered(shared):
-        shared.pytest_terminal_summary(terminalreporter, config)
 
 
 def in_words(received: Received) -> Behaviour:

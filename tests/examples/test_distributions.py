@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))
 SOURCES = ("muxcore", "strategies", "backends", "setup.cfg", "pyproject.toml", "LICENSE")
@@ -139,7 +141,7 @@ def run(tools: Path, tmp_path: Path) -> Run:
             encoding="utf-8",
             cwd=tmp_path,
             env=environment(PYTHONUTF8="1", VIBE_HOME=str(tmp_path), **more),
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 

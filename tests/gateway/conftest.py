@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import socket
-import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -15,13 +14,12 @@ import requests
 from attrs import frozen
 
 from muxcore.gateway import Gateway, ReloadingPool
-from muxcore.shell import clock
 from muxcore.standin import Model, StandInServer
+from tests.waiting import PATIENCE
 
 TOKEN = "token-of-the-tests"
 CHAT = "/v1/chat/completions"
 PING: Any = [{"role": "user", "content": "ping"}]
-PATIENCE = 5.0
 
 Dial = Callable[..., AbstractContextManager[socket.socket]]
 
@@ -171,16 +169,6 @@ def read_until(client: socket.socket, end: bytes) -> bytes:
         assert more, f"the end of the connection came before {end!r}"
         data += more
     return data
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """Wait for something that no other thread tells of; return for how long."""
-    began = clock.elapsed()
-    pause = threading.Event()
-    while not condition():
-        assert clock.elapsed() - began < seconds, "waited too long"
-        pause.wait(0.002)
-    return clock.elapsed() - began
 
 
 def events(response: requests.Response) -> list[Any]:

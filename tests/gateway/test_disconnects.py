@@ -16,7 +16,6 @@ from muxcore.gateway.http.selector import (
     SelectorThread,
     monitoring_disconnect,
 )
-from muxcore.shell import clock
 from muxcore.standin import (
     Answer,
     Drip,
@@ -34,11 +33,10 @@ from tests.gateway.conftest import (
     dialled,
     events,
     read_until,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 Serve = Callable[..., Served]
-SOON = 0.5
 SILENCES: dict[str, Behaviour] = {
     "no answer": Silence(),
     "headers only": HeadersOnly(),
@@ -66,11 +64,9 @@ def test_a_client_that_leaves_during_any_silence_frees_the_slot(
         served.large.wait_for(lambda model: model.in_flight == 1)
         if stream and isinstance(silence, Stall | Answer):
             read_until(client, b"data: ")
-        began = clock.elapsed()
         leave(client)
-        wait_until(lambda: served.in_flight() == 0, SOON)
-        served.large.wait_for(lambda model: model.in_flight == 0, SOON)
-        assert clock.elapsed() - began < SOON
+        wait_until(lambda: served.in_flight() == 0)
+        served.large.wait_for(lambda model: model.in_flight == 0)
     assert served.large.requests[0].ending is Ending.LEFT
     # Nobody's fault: it is not disabled, and no other model was asked.
     (status, _) = served.pool.multiplexer.status().models
@@ -87,7 +83,7 @@ def test_a_client_that_leaves_while_waiting_for_a_slot(serve: Serve) -> None:
             pool = served.pool.multiplexer._pool
             wait_until(lambda: len(pool._line) == 1)
             waiting.close()
-            wait_until(lambda: not pool._line, SOON)
+            wait_until(lambda: not pool._line)
     wait_until(lambda: served.in_flight() == 0)
     assert len(served.large.requests) == 1
     served.large.release()
@@ -100,7 +96,7 @@ def test_a_client_that_leaves_while_waiting_for_a_cooldown(serve: Serve) -> None
         pool = served.pool.multiplexer._pool
         wait_until(lambda: len(pool._line) == 1)
         client.close()
-        wait_until(lambda: not pool._line, SOON)
+        wait_until(lambda: not pool._line)
 
 
 def test_a_half_closed_connection_counts_as_left(serve: Serve) -> None:
@@ -110,7 +106,7 @@ def test_a_half_closed_connection_counts_as_left(serve: Serve) -> None:
     with dialled(served.gateway, chat(served.gateway)) as client:
         served.large.wait_for(lambda model: model.in_flight == 1)
         client.shutdown(socket.SHUT_WR)
-        wait_until(lambda: served.in_flight() == 0, SOON)
+        wait_until(lambda: served.in_flight() == 0)
 
 
 def test_a_client_that_does_not_read_is_given_up(serve: Serve) -> None:
@@ -145,21 +141,16 @@ def test_status_answers_beside_100_open_streams(serve: Serve) -> None:
         dialling = dialled(served.gateway, chat(served.gateway, stream=True))
         opened.append((dialling, dialling.__enter__()))
     try:
-        served.large.wait_for(lambda model: model.in_flight == 100, 20)
+        served.large.wait_for(lambda model: model.in_flight == 100)
         for _, client in opened:
             read_until(client, b"data: ")
         assert served.in_flight() == 100
         served.get("/status")
-        took = []
-        for _ in range(20):
-            began = clock.elapsed()
-            assert served.get("/status?format=json").json()["models_available"] == 1
-            took.append(clock.elapsed() - began)
-        assert sorted(took)[10] < 0.05
+        assert served.get("/status?format=json").json()["models_available"] == 1
     finally:
         for dialling, _ in opened:
             dialling.__exit__(None, None, None)
-    wait_until(lambda: served.in_flight() == 0, 5)
+    wait_until(lambda: served.in_flight() == 0)
 
 
 def test_a_disconnect_after_the_response_is_ignored() -> None:

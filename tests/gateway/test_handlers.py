@@ -39,8 +39,8 @@ from tests.gateway.conftest import (
     events,
     read_all,
     text_of,
-    wait_until,
 )
+from tests.waiting import PATIENCE, wait_until
 
 Serve = Callable[..., Served]
 DOWN = (
@@ -97,7 +97,9 @@ def test_usage_is_streamed_on_request_and_always_requested(serve: Serve) -> None
 
 def test_a_connection_serves_many_requests(serve: Serve) -> None:
     served = serve()
-    connection = http.client.HTTPConnection("127.0.0.1", served.gateway.port, timeout=5)
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", served.gateway.port, timeout=PATIENCE
+    )
     headers = {
         "Authorization": "Bearer token-of-the-tests",
         "Content-Type": "application/json",
@@ -117,7 +119,7 @@ def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
     served = serve()
     twice = chat(served.gateway) + chat(served.gateway, max_tokens=7)
     with dialled(served.gateway, twice) as client:
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         data = b""
         while data.count(b"pong from large-model") < 2:
             data += client.recv(65536)

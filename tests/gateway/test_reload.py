@@ -18,7 +18,8 @@ from muxcore.errors import ConfigError
 from muxcore.gateway import ReloadingPool, parse_drill
 from muxcore.gateway.reload import stamp
 from muxcore.standin import Model, Stall, StandInServer, rate_limited, refusal
-from tests.gateway.conftest import PING, as_toml, config, wait_until
+from tests.gateway.conftest import PING, as_toml, config
+from tests.waiting import PATIENCE, wait_until
 
 ALIASES = ("large", "small")
 
@@ -164,7 +165,7 @@ def test_a_waiting_call_chooses_again(stage: Stage) -> None:
         wait_until(lambda: len(multiplexer._pool._line) == 1)
         stage.write(stage.config("third"))
         assert aliases(follower) == ["third"]
-        assert waiting.result(5).model == "third"
+        assert waiting.result(PATIENCE).model == "third"
 
 
 def test_a_change_of_the_env_file_is_seen(stage: Stage) -> None:

@@ -15,7 +15,6 @@ from muxcore.gateway import Gateway
 from muxcore.gateway.http import server as serving
 from muxcore.gateway.http.connection import ClientTimeouts
 from muxcore.gateway.http.wire import LARGEST_HEAD
-from muxcore.shell import clock
 from tests.gateway.conftest import (
     CHAT,
     TOKEN,
@@ -24,8 +23,8 @@ from tests.gateway.conftest import (
     dialled,
     head,
     read_all,
-    wait_until,
 )
+from tests.waiting import PATIENCE, wait_until
 
 Serve = Callable[..., Served]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - for as long as one test
@@ -97,9 +96,8 @@ def test_every_answer_to_an_attack_is_an_error_that_ends_the_connection(
 def test_the_body_of_an_unauthorised_request_is_not_read(serve: Serve) -> None:
     served = serve()
     data = head(served.gateway, Authorization="", Content_Length="60000000")
-    began = clock.elapsed()
+    # Not a byte of it is sent, so whoever waits for one waits in vain.
     assert answered(served.gateway, data)[0] == 401
-    assert clock.elapsed() - began < 4
 
 
 def test_a_client_still_sending_can_read_why_it_was_refused(serve: Serve) -> None:
@@ -108,7 +106,7 @@ def test_a_client_still_sending_can_read_why_it_was_refused(serve: Serve) -> Non
         served.gateway.url + CHAT,
         data=b"x" * 5_000_000,
         headers={"Content-Type": "application/json"},
-        timeout=5,
+        timeout=PATIENCE,
         proxies={"no": "proxy"},
     )
     assert answer.status_code == 401
@@ -119,29 +117,26 @@ def test_a_slow_client_has_a_limited_time_in_all(serve: Serve) -> None:
     whole = chat(served.gateway)
     end_of_head = whole.index(b"\r\n\r\n") + 4
     for start in (0, end_of_head):
-        began = clock.elapsed()
         with dialled(served.gateway, whole[:start]) as client:
             client.settimeout(0.02)
             answer = b""
-            # Each byte is in good time, and all of them would take seconds.
+            # Each byte is in good time, and all of them take longer than is allowed.
             for byte in whole[start:]:
                 client.sendall(bytes([byte]))
                 with contextlib.suppress(TimeoutError):
                     answer = client.recv(65536)
                     break
             assert answer.startswith(b"HTTP/1.1 408")
-        assert clock.elapsed() - began < 2
     assert not served.large.requests
 
 
 def test_a_flood_after_a_refusal_is_read_for_a_limited_time(serve: Serve) -> None:
     served = serve(timeouts=ClientTimeouts(linger=0.2))
-    with dialled(served.gateway, head(served.gateway, Authorization="")) as client:
-        began = clock.elapsed()
-        with contextlib.suppress(OSError):
-            while clock.elapsed() - began < 5:
-                client.sendall(b"x" * 65536)
-    assert clock.elapsed() - began < 3
+    refused = head(served.gateway, Authorization="")
+    # Sending fails once the gateway has closed the connection.
+    with dialled(served.gateway, refused) as client, contextlib.suppress(ConnectionError):
+        while True:
+            client.sendall(b"x" * 65536)
 
 
 def test_an_idle_connection_is_closed(serve: Serve) -> None:
@@ -221,7 +216,9 @@ def test_an_address_that_is_not_loopback_must_be_explicit(serve: Serve) -> None:
     with Gateway(served.pool, TOKEN, host=EVERYWHERE, exposed=True) as gateway:
         assert gateway.url == f"http://0.0.0.0:{gateway.port}"
         url = f"http://127.0.0.1:{gateway.port}/healthz"
-        assert requests.get(url, timeout=5, proxies={"no": "proxy"}).status_code == 200
+        assert (
+            requests.get(url, timeout=PATIENCE, proxies={"no": "proxy"}).status_code == 200
+        )
         # Where it listens is no address to ask it at.
         assert answered(gateway, head(gateway, "GET /healthz HTTP/1.1", Host=f"0.0.0.0:{gateway.port}"))[0] == 421  # fmt: skip
 
@@ -242,5 +239,7 @@ def test_ipv6_loopback_is_served(serve: Serve) -> None:
         pytest.skip("this machine has no ::1")
     with gateway:
         assert gateway.url == f"http://[::1]:{gateway.port}"
-        answer = requests.get(gateway.url + "/healthz", timeout=5, proxies={"no": "proxy"})
+        answer = requests.get(
+            gateway.url + "/healthz", timeout=PATIENCE, proxies={"no": "proxy"}
+        )
         assert answer.status_code == 200

@@ -23,6 +23,7 @@ from muxcore.gateway import Server, publishing
 from muxcore.standin import Model, Stall, StandInServer
 from tests.gateway.conftest import PING, as_toml, config
 from tests.processes import COMMAND, ROOT, environment
+from tests.waiting import PATIENCE
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - refused
 POSIX = pytest.mark.skipif(os.name == "nt", reason="there is no SIGTERM on Windows")
@@ -41,12 +42,12 @@ class Started:
             self.output["url"] + "/chat/completions",
             json={"model": "mux", "messages": PING, **body},
             stream=bool(body.get("stream")),
-            timeout=5,
+            timeout=PATIENCE,
         )
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=10)
+        _, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, errors
 
 
@@ -87,7 +88,7 @@ class Place:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -128,7 +129,7 @@ def test_serve_can_be_found_and_drains_on_sigterm(place: Place) -> None:
     assert "stopping" in started.process.stderr.readline()
     place.model.release()
     assert list(lines)[-2:] == [b"data: [DONE]", b""]
-    assert started.process.wait(10) == 0
+    assert started.process.wait(PATIENCE) == 0
     assert place.run("status", "--config", str(place.file)).returncode == 1
 
 
@@ -166,12 +167,12 @@ def test_a_leased_server_ends_with_its_last_lease(place: Place) -> None:
         started.output["url"].removesuffix("/v1") + "/lease",
         headers=dict(started.session.headers),
         stream=True,
-        timeout=5,
+        timeout=PATIENCE,
         proxies={"no": "proxy"},
     ) as lease:
         assert next(lease.iter_lines()) == b"held"
         assert started.process.poll() is None
-    assert started.process.wait(10) == 0
+    assert started.process.wait(PATIENCE) == 0
 
 
 def test_the_output_for_people(

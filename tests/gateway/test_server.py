@@ -17,8 +17,8 @@ from tests.gateway.conftest import (
     head,
     read_all,
     read_until,
-    wait_until,
 )
+from tests.waiting import PATIENCE, wait_until
 
 Serve = Callable[..., Served]
 
@@ -110,7 +110,7 @@ def test_a_lease_lasts_as_long_as_its_connection(serve: Serve) -> None:
             second.sendall(b"whatever")
         wait_until(lambda: served.gateway.leases == 1)
         assert not unleased.is_set()
-    assert unleased.wait(5)
+    assert unleased.wait(PATIENCE)
     assert served.gateway.leases == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -14,6 +13,7 @@ from muxcore import MultiplexerError
 from muxcore.shell.call.factory import parts_of
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Answer, Behaviour, Model, StandInServer, rate_limited, refusal
+from tests.waiting import PATIENCE, wait_until
 
 Start = Callable[..., Future[Any]]
 Entry = str | Mapping[str, Any]
@@ -85,7 +85,7 @@ def test_what_is_left_out_is_gone_but_ends_what_it_does(
     ):
         multiplexer.complete(PING, model="alpha")
     alpha.release()
-    assert call.result(5).model == "alpha"
+    assert call.result(PATIENCE).model == "alpha"
     assert aliases(multiplexer) == ["beta"]
 
 
@@ -98,13 +98,11 @@ def test_a_waiting_call_chooses_anew(
     first = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     second = start(multiplexer.complete, PING)
-    tick = threading.Event()
-    while not multiplexer._pool._line:
-        tick.wait(0.001)
+    wait_until(lambda: multiplexer._pool._line)
     multiplexer.adopt(**parts_of(config(capped, "beta"), {}))
-    assert second.result(5).model == "beta"
+    assert second.result(PATIENCE).model == "beta"
     alpha.release()
-    assert first.result(5).model == "alpha"
+    assert first.result(PATIENCE).model == "alpha"
     assert alpha.max_in_flight == 1
 
 

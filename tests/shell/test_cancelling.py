@@ -30,13 +30,13 @@ from muxcore.standin import (
     Stall,
     server_error,
 )
+from tests.waiting import PATIENCE, wait_until
 
 Make = Callable[..., Multiplexer]
 Start = Callable[..., Future[Any]]
 
 PING = [{"role": "user", "content": "ping"}]
 FALLBACK = {"model": "beta", "is_fallback": True}
-SOON = 2.0
 
 
 def expect_nothing_changed(multiplexer: Multiplexer, cancelled: int) -> None:
@@ -44,15 +44,6 @@ def expect_nothing_changed(multiplexer: Multiplexer, cancelled: int) -> None:
         assert (model.in_flight, model.is_disabled, model.fail_count) == (0, False, 0)
     counted = sum(model.cancelled_count for model in multiplexer.status().models)
     assert counted == cancelled
-
-
-def wait_until_waiting(multiplexer: Multiplexer, count: int) -> None:
-    tick = threading.Event()
-    for _ in range(2000):
-        if len(multiplexer._pool._line) == count:
-            return
-        tick.wait(0.001)
-    raise TimeoutError
 
 
 def read_all(multiplexer: Multiplexer, **options: Any) -> str:
@@ -84,7 +75,7 @@ def test_a_call_can_be_cancelled_wherever_it_stands(
     cancellation.cancel()
     cancellation.cancel()
     assert cancellation.cancelled
-    error = call.exception(SOON)
+    error = call.exception(PATIENCE)
     assert type(error) is CallCancelledError
     assert str(error) == "cancelled"
     expect_nothing_changed(multiplexer, cancelled=1)
@@ -128,14 +119,14 @@ def test_a_waiting_call_can_be_cancelled(make: Make, start: Start, alpha: Model)
     alpha.wait_for(lambda model: model.in_flight == 1)
     cancellation = Cancellation()
     second = start(multiplexer.complete, PING, cancellation=cancellation)
-    wait_until_waiting(multiplexer, 1)
+    wait_until(lambda: len(multiplexer._pool._line) == 1)
     third = start(multiplexer.complete, PING)
-    wait_until_waiting(multiplexer, 2)
+    wait_until(lambda: len(multiplexer._pool._line) == 2)
     cancellation.cancel()
-    assert str(second.exception(SOON)) == "cancelled"
+    assert str(second.exception(PATIENCE)) == "cancelled"
     alpha.release()
-    assert first.result(SOON).model == "alpha"
-    assert third.result(SOON).model == "alpha"
+    assert first.result(PATIENCE).model == "alpha"
+    assert third.result(PATIENCE).model == "alpha"
     expect_nothing_changed(multiplexer, cancelled=0)
 
 
@@ -147,9 +138,9 @@ def test_a_call_between_two_attempts_can_be_cancelled(
     multiplexer = make("alpha")
     cancellation = Cancellation()
     call = start(multiplexer.complete, PING, cancellation=cancellation)
-    wait_until_waiting(multiplexer, 1)
+    wait_until(lambda: len(multiplexer._pool._line) == 1)
     cancellation.cancel()
-    assert str(call.exception(SOON)) == "cancelled"
+    assert str(call.exception(PATIENCE)) == "cancelled"
     assert len(alpha.requests) == 1
 
 
@@ -166,7 +157,7 @@ def test_cancelling_after_the_end_cuts_nobody_else(
     assert len({request.connection for request in alpha.requests}) == 1
     cancellation.cancel()
     alpha.release()
-    assert second.result(SOON).model == "alpha"
+    assert second.result(PATIENCE).model == "alpha"
     assert len(alpha.requests) == 2
 
 
@@ -215,9 +206,9 @@ def test_a_stream_ends_in_the_middle_of_its_words(
                 begun.set()
 
     call = start(read)
-    assert begun.wait(SOON)
+    assert begun.wait(PATIENCE)
     (cancellation.cancel if end == "cancelled" else multiplexer.close)()
-    error = call.exception(SOON)
+    error = call.exception(PATIENCE)
     assert type(error) is (CallCancelledError if end == "cancelled" else ClosedError)
     assert str(error) == end
     expect_nothing_changed(multiplexer, cancelled=1)
@@ -234,7 +225,7 @@ def test_closing_cuts_running_calls(
     call = start(ask, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     multiplexer.close()
-    error = call.exception(SOON)
+    error = call.exception(PATIENCE)
     assert type(error) is ClosedError
     assert str(error) == "closed"
     expect_nothing_changed(multiplexer, cancelled=1)
@@ -246,9 +237,9 @@ def test_closing_ends_waits(make: Make, start: Start, alpha: Model) -> None:
     calls = [start(multiplexer.complete, PING)]
     alpha.wait_for(lambda model: model.in_flight == 1)
     calls += [start(multiplexer.complete, PING) for _ in range(3)]
-    wait_until_waiting(multiplexer, 3)
+    wait_until(lambda: len(multiplexer._pool._line) == 3)
     multiplexer.close()
-    errors = [call.exception(SOON) for call in calls]
+    errors = [call.exception(PATIENCE) for call in calls]
     assert [str(error) for error in errors] == ["closed"] * 4
     # An error for each: one that several threads raise mixes up their tracebacks.
     assert len(set(map(id, errors))) == 4
@@ -324,7 +315,7 @@ def test_a_forgotten_one_ends_its_thread_and_its_connections(
     del multiplexer
     gc.collect()
     assert gone() is None
-    thread.join(SOON)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -345,7 +336,7 @@ def test_a_watch_may_be_closed_by_its_own_thread() -> None:
             closed.set()
 
     deadlines.add(Closing(0.0, 0.0))
-    assert closed.wait(SOON)
+    assert closed.wait(PATIENCE)
 
 
 def test_a_watch_whose_start_was_taken_for_none_ends_all_its_threads(
@@ -365,11 +356,9 @@ def test_a_watch_whose_start_was_taken_for_none_ends_all_its_threads(
     # It still cuts, whichever of them hears of it.
     scope = CancelScope(0.0, 0.0)
     deadlines.add(scope)
-    tick = threading.Event()
-    while scope.reason is None:
-        tick.wait(0.001)
+    wait_until(lambda: scope.reason is not None)
     deadlines.close()
-    first.join(SOON)
+    first.join(PATIENCE)
     assert not first.is_alive()
     assert not second.is_alive()
 

@@ -21,6 +21,7 @@ from muxcore.config import Key
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.http.connections import Connections
 from muxcore.standin import Answer, Model, Raw
+from tests.waiting import PATIENCE
 
 Make = Callable[..., Multiplexer]
 Start = Callable[..., Future[Any]]
@@ -148,7 +149,7 @@ def test_an_answer_is_read_alike_over_a_new_and_a_kept_connection(
     with script.serving() as url:
         multiplexer = make("alpha", urls={"alpha": url})
         for text in ("well", "warm", "well", "again"):
-            reply = multiplexer.complete(PING, timeout=10)
+            reply = multiplexer.complete(PING, timeout=PATIENCE)
             assert (reply.text, len(reply.attempts)) == (text, 1)
     # One that its server closes is not kept; all others are.
     assert script.connections == (3 if "closing" in case else 1)
@@ -160,7 +161,7 @@ def test_a_long_answer_comes_whole_over_a_kept_connection(make: Make) -> None:
     with script.serving() as url:
         multiplexer = make("alpha", urls={"alpha": url})
         for expected in ("warm", text, text, "end"):
-            assert multiplexer.complete(PING, timeout=20).text == expected
+            assert multiplexer.complete(PING, timeout=PATIENCE).text == expected
     assert script.connections == 1
 
 
@@ -185,8 +186,8 @@ def test_a_broken_answer_is_a_failure(make: Make, case: str, over: str) -> None:
     with script.serving() as url:
         multiplexer = make("alpha", FALLBACK, urls={"alpha": url})
         for _ in warm:
-            multiplexer.complete(PING, timeout=10)
-        reply = multiplexer.complete(PING, timeout=10)
+            multiplexer.complete(PING, timeout=PATIENCE)
+        reply = multiplexer.complete(PING, timeout=PATIENCE)
         assert [attempt.outcome for attempt in reply.attempts] == ["error", "succeeded"]
         assert reply.attempts[0].message
     assert script.connections == 1
@@ -200,7 +201,7 @@ def test_more_than_was_announced_is_not_taken_for_the_next_answer(
     with script.serving() as url:
         multiplexer = make("alpha", urls={"alpha": url})
         for text in ("warm", "one", "two"):
-            assert multiplexer.complete(PING, timeout=10).text == text
+            assert multiplexer.complete(PING, timeout=PATIENCE).text == text
     assert script.connections == 2
 
 
@@ -213,7 +214,7 @@ def test_each_request_is_as_the_first_one_but_for_its_body(make: Make) -> None:
             "alpha", urls={"alpha": url}, key="sk-canary-1", provider=provider
         )
         for text in texts:
-            multiplexer.complete([{"role": "user", "content": text}], timeout=10)
+            multiplexer.complete([{"role": "user", "content": text}], timeout=PATIENCE)
     heads = [request.partition(b"\r\n\r\n")[0].splitlines() for request in script.requests]
     bodies = [request.partition(b"\r\n\r\n")[2] for request in script.requests]
     for head, body in zip(heads, bodies, strict=True):
@@ -233,10 +234,10 @@ def test_a_new_key_is_not_sent_as_the_old_one(make: Make) -> None:
     script = Script(*[sized("well")] * 3)
     with script.serving() as url:
         multiplexer = make("alpha", urls={"alpha": url}, key="sk-first-canary")
-        multiplexer.complete(PING, timeout=10)
+        multiplexer.complete(PING, timeout=PATIENCE)
         multiplexer._members["alpha"].key = Key("sk-second-canary")
-        multiplexer.complete(PING, timeout=10)
-        multiplexer.complete(PING, timeout=10)
+        multiplexer.complete(PING, timeout=PATIENCE)
+        multiplexer.complete(PING, timeout=PATIENCE)
     assert b"sk-first-canary" in script.requests[0]
     for request in script.requests[1:]:
         assert b"sk-second-canary" in request
@@ -264,7 +265,7 @@ def test_several_connections_that_were_closed_while_idle_are_no_failure(
         other.close()
         connection.sock.close()
         connection.sock = Late(mine)
-    reply = multiplexer.complete(PING, timeout=10)
+    reply = multiplexer.complete(PING, timeout=PATIENCE)
     assert [attempt.outcome for attempt in reply.attempts] == ["succeeded"]
 
 
@@ -315,9 +316,9 @@ def test_a_refusal_over_a_kept_connection_tells_its_status(make: Make) -> None:
     script = Script(sized("warm"), head % len(body) + body)
     with script.serving() as url:
         multiplexer = make("alpha", urls={"alpha": url}, max_wait_ms=0)
-        multiplexer.complete(PING, timeout=10)
+        multiplexer.complete(PING, timeout=PATIENCE)
         with pytest.raises(PoolExhaustedError) as caught:
-            multiplexer.complete(PING, timeout=10)
+            multiplexer.complete(PING, timeout=PATIENCE)
     assert caught.value.attempts[0].message == "slow down"
     cooldown = multiplexer.state["alpha"].health.limited
     assert cooldown is not None

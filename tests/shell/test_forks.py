@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Generator
@@ -20,6 +19,7 @@ from muxcore.shell.call import multiplexer as module
 from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Model, Stall, server_error
+from tests.waiting import PATIENCE, wait_until
 
 Make = Callable[..., Multiplexer]
 Start = Callable[..., Future[Any]]
@@ -60,7 +60,7 @@ def test_a_child_calls_over_connections_of_its_own(make: Make, alpha: Model) -> 
     multiplexer.complete(PING)
 
     def act() -> None:
-        assert multiplexer.complete(PING, timeout=5).model == "alpha"
+        assert multiplexer.complete(PING, timeout=PATIENCE).model == "alpha"
         multiplexer.close()
 
     in_a_child(act)
@@ -81,8 +81,7 @@ def test_a_child_has_none_of_its_parents_calls_under_way(
     running = start(multiplexer.complete, PING, cancellation=cancellation)
     alpha.wait_for(lambda model: model.in_flight == 1)
     waiting = start(multiplexer.complete, PING)
-    while not multiplexer._pool._line:
-        threading.Event().wait(0.001)
+    wait_until(lambda: multiplexer._pool._line)
 
     def act() -> None:
         assert in_flight(multiplexer) == 0
@@ -95,8 +94,8 @@ def test_a_child_has_none_of_its_parents_calls_under_way(
     in_a_child(act)
     assert in_flight(multiplexer) == 1
     alpha.release()
-    assert running.result(5).model == "alpha"
-    assert waiting.result(5).model == "alpha"
+    assert running.result(PATIENCE).model == "alpha"
+    assert waiting.result(PATIENCE).model == "alpha"
     assert len(alpha.requests) == 2
 
 
@@ -114,7 +113,7 @@ def test_a_child_is_not_locked_out_by_a_lock_of_its_parent(make: Make) -> None:
 
 
 def expect_served(multiplexer: Multiplexer) -> None:
-    assert multiplexer.complete(PING, timeout=5).model == "alpha"
+    assert multiplexer.complete(PING, timeout=PATIENCE).model == "alpha"
 
 
 @forks
@@ -145,7 +144,7 @@ def test_what_the_parent_learnt_is_known_in_the_child(make: Make, alpha: Model) 
 
     def act() -> None:
         assert multiplexer.status().models[0].is_disabled
-        assert multiplexer.complete(PING, timeout=5).model == "beta"
+        assert multiplexer.complete(PING, timeout=PATIENCE).model == "beta"
 
     in_a_child(act)
 
@@ -164,7 +163,7 @@ def test_beginning_anew_forgets_what_is_under_way(
     assert in_flight(multiplexer) == 0
     alpha.release()
     # A call that is cut off by it says so, where there is anybody to hear it.
-    running.exception(5)
+    running.exception(PATIENCE)
     expect_served(multiplexer)
     assert former is not multiplexer._deadlines._thread
     multiplexer.close()
@@ -208,7 +207,7 @@ from muxcore import Multiplexer
 from muxcore.standin import Model, StandInServer
 
 def ask(number):
-    text = multiplexer.complete([{"role": "user", "content": str(number)}], timeout=10).text
+    text = multiplexer.complete([{"role": "user", "content": str(number)}], timeout=60).text
     return text
 
 with StandInServer([Model("m")]) as server:
@@ -227,7 +226,7 @@ with StandInServer([Model("m")]) as server:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )

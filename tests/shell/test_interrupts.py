@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -24,6 +25,7 @@ from muxcore import PoolExhaustedError
 from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Model, server_error
+from tests.waiting import PATIENCE, wait_until
 
 Make = Callable[..., Multiplexer]
 
@@ -49,7 +51,8 @@ WATCHED = {
         "pool.waiter",
     )
 }
-MOST_POINTS = 3000
+MOST_POINTS = 20_000
+"""More than any version of Python has: only a call that never ends comes to it."""
 
 # An exception in a `__del__` goes nowhere.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -80,6 +83,8 @@ class Interrupting:
         self.tool = 0
         self.left = 0
         self.raised = False
+        self.interrupted: set[str] = set()
+        """The packages in which it was raised."""
         self.place = ""
         """Where it was raised, for who looks into a failure."""
 
@@ -98,6 +103,7 @@ class Interrupting:
             self.left -= 1
             if not self.left:
                 self.raised = True
+                self.interrupted.add(Path(code.co_filename).parent.name)
                 self.place = "".join(traceback.format_stack(sys._getframe(1), 4))
                 raise KeyboardInterrupt
 
@@ -157,7 +163,7 @@ def expect_well(multiplexer: Multiplexer) -> None:
     assert inner._line == ()
     assert inner._undelivered is None
     multiplexer.reset()
-    assert multiplexer.complete(PING, timeout=5).text.startswith("pong")
+    assert multiplexer.complete(PING, timeout=PATIENCE).text.startswith("pong")
 
 
 def complete(multiplexer: Multiplexer) -> None:
@@ -208,7 +214,7 @@ def test_an_interrupt_at_any_point_of_a_call_loses_nothing(
             print(interrupting.place)
             raise
         if not raised:
-            assert point > 100
+            assert interrupting.interrupted >= {"call", "http", "pool"}
             return
     raise AssertionError("the call never came to its end")
 
@@ -229,25 +235,24 @@ def test_an_interrupt_while_the_collector_ends_a_stream_loses_nothing(
         made.reset()
         expect_well(made)
         if not interrupting.raised:
-            assert point > 10
+            assert interrupting.interrupted >= {"call", "pool"}
             return
     raise AssertionError("the stream never came to its end")
 
 
-class Later(threading.Thread):
-    """Interrupts this process after a time."""
+class Interrupt(threading.Thread):
+    """Interrupts this process as soon as a condition holds."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, condition: Callable[[], object]) -> None:
         super().__init__()
-        self._seconds = seconds
-        self.never = threading.Event()
+        self._condition = condition
 
     def run(self) -> None:
-        if not self.never.wait(self._seconds):
-            # To that very thread: a signal to this one would not end its sleep.
-            main = threading.main_thread().ident
-            assert main is not None
-            signal.pthread_kill(main, signal.SIGINT)
+        wait_until(self._condition)
+        # To that very thread: a signal to this one would not end its sleep.
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, a signal does not end a wait")
@@ -255,7 +260,7 @@ def test_an_interrupt_ends_a_wait_and_a_silence(make: Make, alpha: Model) -> Non
     made = make({"model": "alpha", "max_concurrent": 1})
     alpha.hold()
     # In silence.
-    interrupt = Later(0.05)
+    interrupt = Interrupt(lambda: alpha.in_flight)
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         made.complete(PING)
@@ -266,7 +271,7 @@ def test_an_interrupt_ends_a_wait_and_a_silence(make: Make, alpha: Model) -> Non
     other = threading.Thread(target=made.complete, args=(PING,))
     other.start()
     alpha.wait_for(lambda model: model.in_flight == 1)
-    interrupt = Later(0.05)
+    interrupt = Interrupt(lambda: made._pool._line)
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         made.complete(PING)
@@ -279,6 +284,7 @@ def test_an_interrupt_ends_a_wait_and_a_silence(make: Make, alpha: Model) -> Non
 
 AT_ODD_MOMENTS = """
 import signal
+import time
 from muxcore import Multiplexer
 from muxcore.standin import Model, StandInServer
 
@@ -310,13 +316,20 @@ with StandInServer([Model("m")]) as server:
         },
     }
     with Multiplexer.from_config(config, env={}) as multiplexer:
-        complete()
-        stream()
-        count = 0
-        for number in range(600):
-            act = (complete, stream, leave)[number % 3]
+        acts = (complete, stream, leave)
+        took = {}
+        for act in acts * 2:
+            began = time.perf_counter()
+            act()
+            took[act] = time.perf_counter() - began
+        count = number = 0
+        while count < 200:
+            act = acts[number % 3]
+            # At each of sixty moments of what it takes on this machine.
+            moment = took[act] * (number % 60 + 1) / 60
+            number += 1
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.00005 * (number % 60 + 1))
+                signal.setitimer(signal.ITIMER_REAL, moment)
                 act()
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
@@ -324,7 +337,7 @@ with StandInServer([Model("m")]) as server:
         signal.setitimer(signal.ITIMER_REAL, 0)
         model = multiplexer.status().models[0]
         complete()
-        print(count > 50, model.in_flight, model.is_disabled)
+        print(model.in_flight, model.is_disabled)
 """
 
 
@@ -335,11 +348,11 @@ def test_signals_at_odd_moments_lose_nothing() -> None:
         [sys.executable, "-c", AT_ODD_MOMENTS],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert done.stdout == "True 0 False\n", done.stderr
+    assert done.stdout == "0 False\n", done.stderr
 
 
 def test_an_interrupt_holds_no_key(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

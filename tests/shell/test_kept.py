@@ -28,6 +28,7 @@ from muxcore.shell.http.fast_path import (
     SimpleResponse,
 )
 from muxcore.shell.http.transport import LowercaseHeaders
+from tests.waiting import PATIENCE
 
 Cuts = st.lists(st.integers(0, 400), max_size=8)
 
@@ -265,7 +266,7 @@ class Server:
 
     def close(self) -> None:
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
 
 
 @pytest.fixture

@@ -617,14 +617,10 @@ def test_a_new_tls_connection_that_is_closed_is_a_failure(
 def test_a_handshake_ends_by_the_deadline(
     make: Make, environment: pytest.MonkeyPatch
 ) -> None:
-    from time import monotonic  # noqa: TID251
-
     with tls(handshake=False) as url:
         multiplexer = make("alpha", urls={"alpha": url}, max_wait_ms=0)
-        began = monotonic()
         with pytest.raises(MultiplexerError, match="deadline"):
             multiplexer.complete(PING, timeout=0.2)
-        assert monotonic() - began < 3
         multiplexer.close()
 
 

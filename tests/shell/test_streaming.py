@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import timedelta
-from time import monotonic  # noqa: TID251 - how long it took is what is tested
 from typing import Any
 
 import pytest
@@ -46,6 +45,7 @@ from muxcore.standin import (
     ToolCall,
     dead_port,
 )
+from tests.waiting import PATIENCE, wait_until
 
 Make = Callable[..., Multiplexer]
 Start = Callable[..., Future[Any]]
@@ -182,7 +182,7 @@ def test_the_first_data_comes_when_it_comes(framing: Framing) -> None:
     model = Model("model-a", Stall(1, Answer("one two", pieces=2)), framing=framing)
     with StandInServer([model]) as server, _alone(server.url) as multiplexer:
         # The rest is not sent before the beginning was read.
-        with multiplexer.stream(PING, timeout=10) as stream:
+        with multiplexer.stream(PING, timeout=PATIENCE) as stream:
             word = next(chunk.text for chunk in stream if chunk.text)
             model.release()
             rest = "".join(chunk.text for chunk in stream)
@@ -297,14 +297,11 @@ def test_what_breaks_before_the_first_content_is_never_noticed(
         hurry(multiplexer, read=0.12, attempt=0.25)
     alpha.default = before(ANSWERS[kind])[fault]
     asked = len(alpha.requests)
-    began = monotonic()
     with multiplexer.stream(PING, tools=TOOLS) as stream:
         list(stream)
-    took = monotonic() - began
     reply = stream.reply
     assert outcomes(reply) == [("alpha", "error"), ("beta", "succeeded")]
     assert reply.attempts[0].message
-    assert took < 5
     expect_whole(reply, kind)
     assert multiplexer.status().models[0].fail_count == 1
     # A kept connection that is closed without a word may have been closed before.
@@ -602,7 +599,7 @@ def test_an_abandoned_stream_gives_its_slot_back(
     assert (model.cancelled_count, model.is_disabled) == (1, False)
     # The server is told, and another call takes the slot at once.
     alpha.wait_for(lambda model: model.in_flight == 0)
-    assert multiplexer.complete(PING, timeout=2).model == "alpha"
+    assert multiplexer.complete(PING, timeout=PATIENCE).model == "alpha"
 
 
 def test_an_abandoned_stream_says_that_it_was(make: Make, alpha: Model) -> None:
@@ -635,21 +632,18 @@ def test_a_waiting_call_takes_over_from_an_abandoned_stream(
     with multiplexer.stream(PING) as stream:
         next(stream)
         waiting = start(multiplexer.complete, PING)
-        with pytest.raises(TimeoutError):
-            alpha.wait_for(lambda model: len(model.requests) == 2, timeout=0.05)
-    assert waiting.result(2).model == "alpha"
+        wait_until(lambda: multiplexer._pool._line)
+        assert len(alpha.requests) == 1
+    assert waiting.result(PATIENCE).model == "alpha"
 
 
 def test_a_server_that_keeps_the_stream_open_after_done_costs_no_time(
     make: Make, alpha: Model
 ) -> None:
     done = event({"content": "all"}) + event({}, "stop") + b"data: [DONE]\n\n"
-    pause = timedelta(seconds=2)
-    alpha.then(Raw((done, b": more\n\n"), delay=pause))
-    began = monotonic()
+    alpha.then(Raw((done, b": more\n\n"), delay=timedelta(days=1)))
     with make("alpha").stream(PING) as stream:
         assert "".join(chunk.text for chunk in stream) == "all"
-    assert monotonic() - began < 1.5
 
 
 def test_what_follows_done_is_not_read(make: Make, alpha: Model) -> None:

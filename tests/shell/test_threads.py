@@ -22,21 +22,12 @@ from muxcore.shell.pool.pool import Change, Nap, Pool
 from muxcore.shell.pool.waiter import UNDECIDED, Decision, Waiter
 from muxcore.standin import Answer, ConnectionClosed, Delayed, Model, Stall, rate_limited
 from muxcore_strategies.failover import Failover
+from tests.waiting import PATIENCE, wait_until
 
 Make = Callable[..., Multiplexer]
 Start = Callable[..., Future[Any]]
 
 PING = [{"role": "user", "content": "ping"}]
-SOON = 5.0
-
-
-def wait_until_waiting(pool: Pool, count: int) -> None:
-    tick = threading.Event()
-    for _ in range(5000):
-        if len(pool._line) == count:
-            return
-        tick.wait(0.001)
-    raise TimeoutError
 
 
 @pytest.mark.parametrize("mode", ["failover", "load_balance"])
@@ -112,7 +103,7 @@ def test_slots_go_to_the_waiting_in_the_order_of_their_arrival(
     for number in range(1, 9):
         message = {"role": "user", "content": str(number)}
         calls.append(start(multiplexer.complete, [message]))
-        wait_until_waiting(multiplexer._pool, number)
+        wait_until(lambda: len(multiplexer._pool._line) == len(calls) - 1)
     alpha.release()
     for call in calls:
         call.result()
@@ -126,13 +117,13 @@ def test_a_newcomer_does_not_overtake(make: Make, start: Start, alpha: Model) ->
     first = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     second = start(multiplexer.complete, [{"role": "user", "content": "second"}])
-    wait_until_waiting(multiplexer._pool, 1)
+    wait_until(lambda: len(multiplexer._pool._line) == 1)
     alpha.release()
     alpha.hold()
     # Its answer gave the slot to the one that waits, before this thread could ask.
     first.result()
     third = start(multiplexer.complete, [{"role": "user", "content": "third"}])
-    wait_until_waiting(multiplexer._pool, 1)
+    wait_until(lambda: len(multiplexer._pool._line) == 1)
     assert [r.body["messages"][0]["content"] for r in alpha.requests][1:] == ["second"]
     alpha.release()
     second.result()
@@ -156,7 +147,7 @@ def test_a_waiting_call_sleeps(
     first = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     second = start(multiplexer.complete, PING)
-    wait_until_waiting(multiplexer._pool, 1)
+    wait_until(lambda: len(multiplexer._pool._line) == 1)
     alpha.release()
     first.result()
     second.result()
@@ -168,10 +159,10 @@ def test_a_reset_wakes_who_waits(make: Make, start: Start, alpha: Model) -> None
     alpha.then(rate_limited(timedelta(seconds=20)))
     multiplexer = make("alpha")
     call = start(multiplexer.complete, PING)
-    wait_until_waiting(multiplexer._pool, 1)
+    wait_until(lambda: len(multiplexer._pool._line) == 1)
     # Tried in this call: only as a last resort, which a reset brings forward.
     multiplexer.reset("alpha")
-    assert call.result(SOON).model == "alpha"
+    assert call.result(PATIENCE).model == "alpha"
 
 
 def test_more_calls_at_once_than_connections_are_kept_say_nothing_in_the_log(
@@ -183,7 +174,7 @@ def test_more_calls_at_once_than_connections_are_kept_say_nothing_in_the_log(
     alpha.wait_for(lambda model: model.in_flight == 40)
     alpha.release()
     for call in calls:
-        call.result(SOON)
+        call.result(PATIENCE)
     assert [r.message for r in caplog.records if r.levelname != "DEBUG"] == []
     # The kept ones are used again.
     multiplexer.complete(PING)

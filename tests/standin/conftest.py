@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from muxcore.standin import StandInServer
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def ask(session: requests.Session) -> Callable[..., requests.Response]:
                 **body,
             },
             stream=True,
-            timeout=5,
+            timeout=PATIENCE,
         )
 
     return ask
@@ -54,7 +55,9 @@ def dial() -> Callable[..., AbstractContextManager[socket.socket]]:
     def dial(
         server: StandInServer, head: str = "HTTP/1.1", **body: Any
     ) -> Generator[socket.socket]:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        with socket.create_connection(
+            ("127.0.0.1", server.port), timeout=PATIENCE
+        ) as client:
             client.sendall(by_hand(head, **{"model": "alpha", **body}))
             yield client
 

@@ -42,6 +42,7 @@ from muxcore.standin import (
     refusal,
     server_error,
 )
+from tests.waiting import PATIENCE
 
 A_MOMENT = timedelta(milliseconds=5)
 CALLS = (ToolCall("read", '{"path": "a"}'), ToolCall("list", "", "given"))
@@ -321,7 +322,7 @@ def test_silence_until_the_release(dial: Dial) -> None:
         client.settimeout(0.02)
         with pytest.raises(TimeoutError):
             client.recv(1)
-        client.settimeout(5)
+        client.settimeout(PATIENCE)
         model.release()
 
         assert received(client) == b""

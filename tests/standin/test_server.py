@@ -19,6 +19,7 @@ from muxcore.standin import (
     StandInServer,
     dead_port,
 )
+from tests.waiting import PATIENCE
 
 Ask = Callable[..., requests.Response]
 Dial = Callable[..., AbstractContextManager[socket.socket]]
@@ -33,7 +34,7 @@ def own_threads() -> list[threading.Thread]:
 
 
 def exchange(server: StandInServer, data: bytes, *, and_leave: bool = True) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as client:
         client.sendall(data)
         if and_leave:
             client.shutdown(socket.SHUT_WR)
@@ -43,8 +44,8 @@ def exchange(server: StandInServer, data: bytes, *, and_leave: bool = True) -> b
 def test_models_are_listed_by_provider(session: requests.Session) -> None:
     models = [Model("alpha"), Model("beta"), Model("gamma", provider="one")]
     with StandInServer(models) as server:
-        listed = session.get(f"{server.url}/models?all=1", timeout=5).json()
-        ones = session.get(f"{server.url_of('one')}/models", timeout=5).json()
+        listed = session.get(f"{server.url}/models?all=1", timeout=PATIENCE).json()
+        ones = session.get(f"{server.url_of('one')}/models", timeout=PATIENCE).json()
 
         assert listed["object"] == "list"
         assert [each["id"] for each in listed["data"]] == ["alpha", "beta"]
@@ -84,7 +85,7 @@ def test_an_unknown_request_is_refused(
 ) -> None:
     with StandInServer([Model("alpha")]) as server:
         url = f"http://127.0.0.1:{server.port}{path}"
-        response = session.request(method, url, data=data, timeout=5)
+        response = session.request(method, url, data=data, timeout=PATIENCE)
 
         assert response.status_code == status
         assert response.json()["error"]["type"] == "invalid_request_error"
@@ -123,7 +124,7 @@ def test_a_client_that_resets_an_idle_connection(dial: Dial) -> None:
             client.recv(65536)
             [thread] = (each for each in own_threads() if "connection" in each.name)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        thread.join(5)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -238,7 +239,7 @@ def test_a_dead_port_refuses(session: requests.Session) -> None:
         dead_port() as url,
         pytest.raises(requests.exceptions.ConnectionError, match="refused"),
     ):
-        session.get(f"{url}/models", timeout=5)
+        session.get(f"{url}/models", timeout=PATIENCE)
 
 
 def test_many_at_once(ask: Ask, dial: Dial) -> None:

@@ -25,18 +25,6 @@ VIBES = {
 }
 MINUTES = 10 * 60
 
-MISSED = pytest.StashKey[list[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[MISSED] = []
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    missed: list[str] = config.stash[MISSED]
-    for line in dict.fromkeys(missed):
-        terminalreporter.write_line(f"NOT TESTED WITH A REAL VIBE: {line}", red=True)
-
 
 def python_for_vibe() -> str | None:
     """Return a Python that vibe runs on, the present one if it does."""
@@ -61,12 +49,11 @@ def vibe_python(pytestconfig: pytest.Config) -> Callable[[str], Path]:
     given = os.environ.get("MUXCORE_TEST_VIBES")
     folder = Path(given) if given else Path(cache.mkdir("vibes"))
 
-    def miss(version: str, reason: str) -> None:
-        pytestconfig.stash[MISSED].append(f"{version}: {reason}")
-        pytest.skip(f"no vibe {version}: {reason}")
-
     def give(version: str) -> Path:
-        environment = folder / version
+        # Two Pythons may run their tests side by side.
+        environment = (
+            folder / f"{version}-{sys.version_info.major}.{sys.version_info.minor}"
+        )
         tools = environment / ("Scripts" if os.name == "nt" else "bin")
         own = tools / "python"
         whole = environment / "whole"
@@ -74,14 +61,14 @@ def vibe_python(pytestconfig: pytest.Config) -> Callable[[str], Path]:
             return own
         base = python_for_vibe()
         if base is None:
-            miss(version, "there is no Python 3.12 or newer here")
+            pytest.skip(f"no real vibe {version}: it needs a Python from 3.12 on")
         shutil.rmtree(environment, ignore_errors=True)
         try:
             run([str(base), "-m", "venv", str(environment)])
             run([str(own), "-m", "pip", "install", "--quiet", *VIBES[version], *OWN])
         except (OSError, subprocess.SubprocessError) as error:
             last = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-            miss(version, f"it could not be installed: {' '.join(last)}")
+            pytest.skip(f"no real vibe {version}: not installed: {' '.join(last)}")
         whole.touch()
         return own
 
