@@ -18,7 +18,7 @@ from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
 from muxcore.cli.main import FAILED, WRONG_USAGE
-from muxcore.config import Config, addresses
+from muxcore.config import Config, addresses, keys
 from muxcore.config.read import FILE_NAME, read, vibe_home
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
@@ -90,7 +90,8 @@ def _through_pool(
         _write_skill(Path(folder))
         access = Access(lease.url, lease.server.token, label)
         own = _own_data(environment)
-        made = settings(own, config, access, Path(folder), environment)
+        variables = keys.variables(environment, vibe_home(environment))
+        made = settings(own, config, access, Path(folder), variables)
         if not options.quiet:
             _report(_welcome(config, options.drills))
         # A shim that is called inside vibe must not start a second `run`.

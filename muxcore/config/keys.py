@@ -1,9 +1,11 @@
-"""Finding the keys of providers. Their bytes are never shown, logged or stored."""
+"""Finding keys where vibe finds them. Their bytes are never shown, logged or stored."""
 
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,28 +13,22 @@ from attrs import frozen
 
 from muxcore.config import keyring
 from muxcore.config.keyring import Keyring
+from muxcore.config.problems import listed
+
+DOTENV = ".env"
 
 QUOTES = "“”„‟‘’‚‛«»‹›"  # noqa: RUF001 - ambiguity is the point
 """Quotes that a word processor makes; no key has one."""
 
-_ASSIGNMENT = re.compile(
-    r"""
-    [ \t]* (?:export[ \t]+)? (?P<name>[^\s=\#'"]+) [ \t]* = [ \t]*
-    (?: '(?P<single>(?:[^'\\]|\\.)*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>.*) )
-    """,
-    re.VERBOSE,
-)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A long run of letters and digits without an underscore: a key, not a variable's name.
 _LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{24,}")
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 class Key:
-    """A key, with the variable that named it and the place where it was.
+    """A key, with the variable that names it and the place where it was found.
 
-    It shows nothing of itself and refuses to be copied out of the process; only `reveal`
-    gives its text.
+    Its text is hidden and stays in the process; only `reveal` returns it.
     """
 
     __slots__ = ("_text", "place", "variable")
@@ -54,35 +50,39 @@ class Key:
 
 @frozen
 class Place:
-    """Somewhere keys may be: its name, as people are told it, and how to look there.
+    """A place where keys may be: its name for people, and how to look there.
 
-    `fault` says what keeps it from being looked into, if anything does; "" if not.
+    `remark` describes what cannot be read there; "" for nothing.
     """
 
     name: str
     find: Callable[[str], str | None]
-    fault: Callable[[], str] = str
+    remark: Callable[[], str] = str
 
     def __str__(self) -> str:
-        fault = self.fault()
-        return f"{self.name} (which cannot be read: {fault})" if fault else self.name
+        remark = self.remark()
+        return f"{self.name} ({remark})" if remark else self.name
 
 
 def places(environment: Mapping[str, str], directory: Path | None) -> tuple[Place, ...]:
-    """Give the places in the order of search. Only a file has those beside the environment."""
+    """Return the places in the order of search. Only a file has those beside the environment."""
     found = [Place("the environment", environment.get)]
     if directory is not None:
-        file = directory / ".env"
-        values, reason = _read(file)
-        found.append(Place(str(file), values.get, lambda: reason))
+        file = directory / DOTENV
+        values, remark = _read_dotenv(file, environment)
+        found.append(Place(str(file), values.get, lambda: remark))
         if keyring.is_wanted() and keyring.is_installed():
             system = Keyring()
-            found.append(Place(keyring.NAME, system.find, lambda: system.fault))
+            found.append(Place(keyring.NAME, system.find, lambda: _remark(system.fault)))
     return tuple(found)
 
 
+def _remark(fault: str) -> str:
+    return f"which cannot be read: {fault}" if fault else ""
+
+
 def hint(among: tuple[Place, ...]) -> str:
-    """Name a place that would be looked in if its extra were installed; "" for none."""
+    """Name a place that an extra would add to the search; "" for none."""
     from_file = len(among) > 1
     if from_file and keyring.is_wanted() and not keyring.is_installed():
         return keyring.HINT
@@ -90,7 +90,7 @@ def hint(among: tuple[Place, ...]) -> str:
 
 
 def find(variable: str, among: tuple[Place, ...]) -> Key | None:
-    """Give the first key that is not empty."""
+    """Return the first key that is not empty."""
     for place in among:
         if text := place.find(variable):
             return Key(text, variable, place.name)
@@ -98,7 +98,7 @@ def find(variable: str, among: tuple[Place, ...]) -> Key | None:
 
 
 def fault_of(key: Key) -> str | None:
-    """Say why no header can carry a key, without showing any of it. None: one can."""
+    """Describe why no header can carry a key, without showing it. None if one can."""
     text = key.reveal()
     if any(quote in text for quote in QUOTES):
         return "holds a typographic quote"
@@ -114,33 +114,56 @@ def fault_of(key: Key) -> str | None:
 
 
 def is_variable(name: str) -> bool:
-    """Whether this can be a variable's name; if not, it may be a key in the wrong place."""
+    """Whether this can be a variable's name. If not, it may be a key in the wrong place."""
     return bool(_VARIABLE.fullmatch(name)) and not _LIKE_A_KEY.fullmatch(name)
 
 
-def _read(file: Path) -> tuple[dict[str, str], str]:
+def variables(environment: Mapping[str, str], directory: Path | None) -> Mapping[str, str]:
+    """Return the variables as vibe has them once it has read the `.env` in its directory."""
+    if directory is None:
+        return environment
+    values, _ = _read_dotenv(directory / DOTENV, environment)
+    return {**values, **{name: value for name, value in environment.items() if value}}
+
+
+def parse_dotenv(
+    text: str, environment: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[int, ...]]:
+    """Read the text of a `.env` as vibe does; return its values, and the lines without sense.
+
+    `${NAME}` means an earlier line of the file, else the environment.
+    """
+    # Only needed where there is a `.env`.
+    from dotenv.parser import parse_stream  # noqa: PLC0415
+    from dotenv.variables import parse_variables  # noqa: PLC0415
+
+    values: dict[str, str | None] = {}
+    scope = ChainMap(values, dict[str, str | None](environment))
+    senseless = []
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            senseless.append(binding.original.line)
+        elif binding.key is not None:
+            atoms = None if binding.value is None else parse_variables(binding.value)
+            values[binding.key] = (
+                None if atoms is None else "".join(atom.resolve(scope) for atom in atoms)
+            )
+    # As for vibe, a variable that is empty is not set.
+    return {name: value for name, value in values.items() if value}, tuple(senseless)
+
+
+def _read_dotenv(file: Path, environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Return the values of a file, and a remark on what of it cannot be read."""
     try:
-        return parse_dotenv(file.read_text("utf-8-sig")), ""
+        # Unlike vibe, without the mark with which some editors begin a file.
+        values, senseless = parse_dotenv(file.read_text("utf-8-sig"), environment)
     except FileNotFoundError:
         return {}, ""
     except OSError as error:
-        return {}, error.strerror or type(error).__name__
+        return {}, f"which cannot be read: {error.strerror or type(error).__name__}"
     except UnicodeDecodeError:
-        return {}, "it is not UTF-8"
-
-
-def parse_dotenv(text: str) -> dict[str, str]:
-    """Read `NAME=value` lines: quotes, `export` and comments as in a shell, nothing expanded."""
-    values = {}
-    for line in text.split("\n"):
-        if match := _ASSIGNMENT.match(line):
-            values[match["name"]] = _value(match)
-    return values
-
-
-def _value(match: re.Match[str]) -> str:
-    if match["single"] is not None:
-        return re.sub(r"\\([\\'])", r"\1", match["single"])
-    if match["double"] is not None:
-        return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), match["double"])
-    return re.sub(r"(^|\s)#.*", "", match["bare"]).strip()
+        return {}, "which cannot be read: it is not UTF-8"
+    if not senseless:
+        return values, ""
+    lines = listed(map(str, senseless), "and")
+    return values, f"where line {lines} is not of the form NAME=value"

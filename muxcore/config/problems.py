@@ -1,4 +1,4 @@
-"""What is wrong with a config, and how it is said."""
+"""What is wrong with a config, and the words for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value is: `("multiplexer", "pool", 1, "weight")`."""
@@ -26,6 +26,19 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where or spelled(self.path)}: {self.text}"
+
+
+@frozen
+class Findings:
+    """What has been found so far. The lists grow while a config is resolved."""
+
+    problems: list[Problem] = field(factory=list)
+    warnings: list[Problem] = field(factory=list)
+
+    def add(self, found: Findings, *, strict: bool = True) -> None:
+        """Take over what has been found elsewhere; unless strict, problems become warnings."""
+        (self.problems if strict else self.warnings).extend(found.problems)
+        self.warnings.extend(found.warnings)
 
 
 def spelled(path: KeyPath) -> str:

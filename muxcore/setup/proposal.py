@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import tomli
 from attrs import evolve, frozen
 
-from muxcore.config import defaults
+from muxcore.config import keys
 from muxcore.config.addresses import is_loopback
+from muxcore.config.definitions import Definitions, active_model
 from muxcore.config.read import Document
 from muxcore.config.resolve import resolve
 from muxcore.core.phases import SINGLE
@@ -52,7 +52,7 @@ def candidates(
     document: Document, environment: Mapping[str, str], answers: Answers | None = None
 ) -> tuple[PoolCandidate, ...]:
     """Judge every model that the config knows, the active one first."""
-    aliases = _aliases(document.data)
+    aliases = _aliases(document, environment)
     found = [_judged(alias, document, environment) for alias in aliases]
     return _probed(found, answers or server_answers)
 
@@ -101,20 +101,12 @@ def server_answers(api_base: str) -> bool:
     return models_at(api_base) is not None
 
 
-def _aliases(data: Mapping[str, Any]) -> list[str]:
-    named = _named(data.get("models"))
-    # Without models of its own, a config has vibe's. Two of those names mean one model.
-    own = named or [a for a in defaults.MODELS if a not in defaults.RENAMED]
-    active = data.get("active_model") or defaults.ACTIVE_MODEL
-    return list(dict.fromkeys([str(active), *own, "local"]))
-
-
-def _named(models: object) -> list[str]:
-    if isinstance(models, Mapping):
-        return [str(alias) for alias in models]
-    tables = models if isinstance(models, list | tuple) else ()
-    found = [m.get("alias") or m.get("name") for m in tables if isinstance(m, Mapping)]
-    return [alias for alias in found if isinstance(alias, str)]
+def _aliases(document: Document, environment: Mapping[str, str]) -> list[str]:
+    """Return the models to choose from, the active one first."""
+    definitions = Definitions.of(document.data)
+    variables = keys.variables(environment, document.directory)
+    active = active_model(document.data, variables).name
+    return list(dict.fromkeys([active, *definitions.offered(), "local"]))
 
 
 def _judged(

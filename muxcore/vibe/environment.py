@@ -15,8 +15,15 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from muxcore.config import Config, defaults
-from muxcore.config.resolve import ACTIVE_MODEL_VARIABLE
+from muxcore.config import Config
+from muxcore.config.definitions import (
+    RENAMED,
+    VIBES_MODELS,
+    VIBES_PROVIDERS,
+    Definition,
+    Definitions,
+    active_model,
+)
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
@@ -57,8 +64,10 @@ def settings(
     `data` is vibe's own config as it was read; `config` is the config of the pool, maybe from
     another file. `skills` is the directory that holds the `/mux` skill.
     """
-    models = _models(data)
-    providers = _shadowing(models, data, config, environment)
+    definitions = Definitions.of(data)
+    models = _models(definitions)
+    active = active_model(data, environment).name
+    providers = _shadowing(models, definitions, config, active)
     window = _smallest_window(config)
     pooled = [alias for alias, provider in providers.items() if provider == PROVIDER]
     narrowed = [alias for alias in pooled if _is_narrower(window, models[alias], data)]
@@ -73,7 +82,7 @@ def settings(
     made: dict[str, object] = {
         "VIBE_MODELS": list(models.values()),
         "VIBE_PROVIDERS": [
-            *_providers(data, providers),
+            *_providers(definitions, providers),
             *_own_providers(providers, access),
         ],
         SKILL_PATHS: [*_skill_paths(data, environment), str(skills)],
@@ -90,32 +99,22 @@ def settings(
     }
 
 
-def own_active_model(data: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Return the alias that vibe uses unless told otherwise, as it is written."""
-    named = environment.get(ACTIVE_MODEL_VARIABLE) or data.get("active_model")
-    return named if isinstance(named, str) and named else defaults.ACTIVE_MODEL
-
-
 def _shadowing(
-    models: dict[str, Raw],
-    data: Mapping[str, Any],
-    config: Config,
-    environment: Mapping[str, str],
+    models: dict[str, Raw], definitions: Definitions, config: Config, active: str
 ) -> dict[str, str]:
-    """Say which aliases get which provider: those that may be the active model, the pool's.
+    """Return the provider of each alias that goes to the server: the active model is the pool.
 
-    A vibe renames some aliases in its file as it starts, and one that is told no active model
-    has one of these; so the other name is the pool, too, where it is not the user's own. What
-    vibe has by itself and the file has not is added to `models`.
+    A vibe renames some aliases in its file as it starts, and without an active model it uses
+    one of these; so the other name is the pool, too, where the file has none of that name.
+    What vibe has by itself is added to `models`.
     """
-    active = own_active_model(data, environment)
-    written = _written(data)
     names = [active]
-    for old, new in defaults.RENAMED.items():
-        names += [name for name in _others(active, old, new) if name not in written]
+    for old, new in RENAMED.items():
+        others = _others(active, old, new)
+        names += [name for name in others if name not in definitions.models]
     for name in names:
-        if name in defaults.MODELS:
-            models.setdefault(name, dict(defaults.MODELS[name]))
+        if name in VIBES_MODELS:
+            models.setdefault(name, dict(VIBES_MODELS[name]))
     members = [endpoint.alias for endpoint in config.endpoints]
     providers = {alias: f"{PROVIDER}-{alias}" for alias in members if alias in models}
     return providers | {name: PROVIDER for name in names if name in models}
@@ -125,48 +124,25 @@ def _others(name: str, old: str, new: str) -> Sequence[str]:
     return {old: (new,), new: (old,)}.get(name, ())
 
 
-def _models(data: Mapping[str, Any]) -> dict[str, Raw]:
-    """Return vibe's models by alias, each with all that the file says of it."""
-    found: dict[str, Raw] = {}
-    for alias, raw in _written(data).items():
-        # What a file leaves out, vibe has by itself for these.
-        whole = bool(raw.get("name") and raw.get("provider"))
-        below = defaults.MODELS.get(alias, {})
-        leaning = {} if whole and alias != defaults.ACTIVE_MODEL else below
-        found[alias] = {**leaning, **raw, "alias": alias}
-    return found or {alias: dict(raw) for alias, raw in defaults.MODELS.items()}
+def _models(definitions: Definitions) -> dict[str, Raw]:
+    """Return the tables of vibe's models by alias: those of the file, else vibe's own."""
+    written = _tables(definitions.models)
+    return written or {alias: dict(table) for alias, table in VIBES_MODELS.items()}
 
 
-def _written(data: Mapping[str, Any]) -> dict[str, Raw]:
-    """Return the models of the file by alias, whether they are a list or tables."""
-    found: dict[str, Raw] = {}
-    for table, raw in _tables(data.get("models")):
-        alias = table or raw.get("alias") or raw.get("name")
-        if isinstance(alias, str):
-            # Of two with the same, vibe takes the first.
-            found.setdefault(alias, raw)
-    return found
+def _providers(definitions: Definitions, ours: Mapping[str, str]) -> list[Raw]:
+    """Return vibe's own providers: a vibe before 3 knows only those that are named here."""
+    found = {name: dict(table) for name, table in VIBES_PROVIDERS.items()}
+    found |= _tables(definitions.providers)
+    return [table for name, table in found.items() if name not in ours.values()]
 
 
-def _tables(tables: object) -> Iterator[tuple[str, Raw]]:
-    """Give tables, with their names where they have one."""
-    if isinstance(tables, Mapping):
-        named = [(str(name), raw) for name, raw in tables.items()]
-    else:
-        named = [("", raw) for raw in tables] if isinstance(tables, list | tuple) else []
-    for name, raw in named:
-        if isinstance(raw, Mapping):
-            yield name, dict(raw)
-
-
-def _providers(data: Mapping[str, Any], ours: Mapping[str, str]) -> list[Raw]:
-    """Return vibe's own providers: a vibe before 3 knows no others than it is told here."""
-    found = {name: dict(raw) for name, raw in defaults.PROVIDERS.items()}
-    for table, raw in _tables(data.get("providers")):
-        name = table or raw.get("name")
-        if isinstance(name, str):
-            found[name] = {**found.get(name, {}), **raw, "name": name}
-    return [raw for name, raw in found.items() if name not in ours.values()]
+def _tables(found: Mapping[str, Definition]) -> dict[str, Raw]:
+    return {
+        name: dict(definition.table)
+        for name, definition in found.items()
+        if isinstance(definition.table, Mapping)
+    }
 
 
 def _own_providers(providers: Mapping[str, str], access: Access) -> Iterator[Raw]:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muxcore.config import Config, Key
 from muxcore.config import keys as finding
@@ -59,29 +65,78 @@ def test_a_key_tells_its_place(load: Load, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "value"),
+    ("text", "values"),
     [
-        ("K=v", "v"),
-        ("export K = v # comment", "v"),
-        ("K=v#1", "v#1"),
-        ("K= # nothing", ""),
-        ("K=", ""),
-        ("K='a b # c'", "a b # c"),
-        (r"K='it\'s \n'", r"it's \n"),
-        (r'K="a\"b\n\x" # comment', 'a"b\nx'),
-        ("K='open", "'open"),
-        ("K=first\nK=last", "last"),
-        ("K=v\r", "v"),
-        ("\tK\t=\tv\t", "v"),
+        ("K=v", {"K": "v"}),
+        ("export K = v # comment", {"K": "v"}),
+        ("K=v#1", {"K": "v#1"}),
+        ("K='a b # c'", {"K": "a b # c"}),
+        ('K="first\nsecond"', {"K": "first\nsecond"}),
+        ("K=first\nK=last", {"K": "last"}),
+        ("A=a\nK=${A}-${HOST}-${NONE:-else}", {"A": "a", "K": "a-h-else"}),
+        ("K='${HOST}'", {"K": "h"}),
+        ("K=\nL\n# M=v", {}),
     ],
 )
-def test_lines_of_a_dotenv(line: str, value: str) -> None:
-    assert finding.parse_dotenv(line) == {"K": value}
+def test_a_dotenv_is_read_as_vibe_reads_it(text: str, values: dict[str, str]) -> None:
+    assert finding.parse_dotenv(text, {"HOST": "h"}) == (values, ())
 
 
-@pytest.mark.parametrize("line", ["", "# K=v", "K", "= v", "two words = v"])
-def test_lines_that_say_nothing(line: str) -> None:
-    assert finding.parse_dotenv(line) == {}
+@pytest.mark.parametrize("line", ["two words = v", "K='open", "= v"])
+def test_a_line_without_sense_is_named_and_the_others_count(line: str) -> None:
+    assert finding.parse_dotenv(f"A=a\n{line}\nB=b\n", {}) == ({"A": "a", "B": "b"}, (2,))
+
+
+@given(
+    st.text(alphabet="AB=${}:-'\"\\# \n\texport", max_size=40),
+    st.dictionaries(st.sampled_from("ABC"), st.text("v$ ", max_size=3), max_size=3),
+)
+def test_any_dotenv_has_the_values_that_python_dotenv_reads(
+    text: str, environment: dict[str, str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in "ABC":
+            patch.delenv(name, raising=False)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        expected = dotenv_values(stream=StringIO(text))
+    values, _ = finding.parse_dotenv(text, environment)
+    # What is added: a variable without a value is not set.
+    assert values == {name: value for name, value in expected.items() if value}
+
+
+def test_a_variable_of_the_process_counts_more_unless_it_is_empty(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=file\nB=file\nC=file\n")
+    found = finding.variables({"A": "process", "B": "", "D": "process"}, tmp_path)
+    assert found == {"A": "process", "B": "file", "C": "file", "D": "process"}
+
+
+def test_a_dotenv_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("\ufeffA=file\n", "utf-8")
+    assert finding.variables({}, tmp_path) == {"A": "file"}
+
+
+def test_the_active_model_may_stand_in_a_dotenv(load: Load, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("VIBE_ACTIVE_MODEL=local\n")
+    assert load('active_model = "devstral-2"', env={}).active_model == "local"
+
+
+def test_python_dotenv_is_imported_only_where_there_is_a_dotenv(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys; from muxcore.config import load;"
+        "load({'active_model': 'local'}, env={});"
+        "file = pathlib.Path(sys.argv[1]); file.write_text('active_model = \"local\"');"
+        "load(file, env={}); print('dotenv' in sys.modules);"
+        "file.with_name('.env').write_text('A=b'); load(file, env={});"
+        "print('dotenv' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "config.toml")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True"]
 
 
 MISSING = (

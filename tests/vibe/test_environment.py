@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from muxcore import config as configuration
-from muxcore.vibe.environment import Access, own_active_model, settings
+from muxcore.config.definitions import active_model
+from muxcore.vibe.environment import Access, settings
 
 ACCESS = Access("http://127.0.0.1:4000", "a-token", "run1")
 SKILLS = Path("skills")
@@ -212,4 +213,4 @@ def test_loopback_bypasses_any_proxy(own: dict[str, str], hosts: str) -> None:
 def test_the_active_model_is_the_one_that_vibe_uses(
     written: dict[str, Any], env: dict[str, str], active: str
 ) -> None:
-    assert own_active_model(written, env) == active
+    assert active_model(written, env).name == active

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from attrs import frozen
 
+from muxcore.config.definitions import Definitions
 from muxcore.core.status import Status
 from muxcore.core.text import printable
 
@@ -29,7 +30,7 @@ class SwitchOnHint:
     def of(cls, active_model: str, file: Path | None, data: Mapping[str, Any]) -> Self:
         section = data.get("multiplexer")
         has_pool = isinstance(section, Mapping) and bool(section.get("pool"))
-        others = [alias for alias in _aliases(data.get("models")) if alias != active_model]
+        others = [alias for alias in Definitions.of(data).models if alias != active_model]
         lines = _switch() if has_pool else _pool(active_model, others)
         return cls(active_model, file, lines, isinstance(section, Mapping))
 
@@ -77,13 +78,3 @@ def _pool(active_model: str, others: list[str]) -> str:
 
 def _entry(alias: str) -> str:
     return f"\n[[multiplexer.pool]]\nmodel = {json.dumps(printable(alias), ensure_ascii=False)}\n"
-
-
-def _aliases(models: object) -> list[str]:
-    """Name the models of a config, whether they are a list or a table of tables."""
-    if isinstance(models, Mapping):
-        return [str(alias) for alias in models]
-    if not isinstance(models, list):
-        return []
-    found = [m.get("alias") or m.get("name") for m in models if isinstance(m, Mapping)]
-    return [alias for alias in found if isinstance(alias, str)]

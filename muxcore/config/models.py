@@ -1,0 +1,170 @@
+"""Models and providers that the config uses: from tables to records, each judged.
+
+Only what is used is judged: a broken model that no pool names is vibe's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from muxcore.config import addresses, keys
+from muxcore.config.definitions import VIBES_PROVIDERS, Definition, Definitions
+from muxcore.config.problems import (
+    Findings,
+    KeyPath,
+    Problem,
+    listed,
+    nearest,
+    shown,
+    spelled,
+)
+from muxcore.config.records import ModelConfig, ProviderConfig
+from muxcore.config.section import PoolRef
+from muxcore.config.structure import structure
+from muxcore.plugins.catalogue import Catalogue
+
+
+@frozen
+class ResolvedModel:
+    """A model that is used, and its provider. Those of vibe have an empty path."""
+
+    ref: PoolRef
+    model: ModelConfig
+    model_path: KeyPath
+    provider: ProviderConfig
+    provider_path: KeyPath
+
+    def problem(self, option: str, text: str) -> Problem:
+        """Make a problem of an option of its provider."""
+        if self.provider_path:
+            return Problem((*self.provider_path, option), text)
+        where = f"providers.{self.provider.name}.{option} (vibe's default)"
+        return Problem(self.ref.alias_path, text, where)
+
+    @property
+    def dialect(self) -> str:
+        """The backend that speaks to it: a special `backend` counts more than `api_style`."""
+        provider = self.provider
+        if provider.backend != "generic" or provider.api_style == "openai":
+            return provider.backend
+        return provider.api_style
+
+
+def resolve_model(
+    ref: PoolRef, definitions: Definitions, findings: Findings
+) -> ResolvedModel | None:
+    """Return the model that a reference means, or None with the reason among the findings."""
+    defined = definitions.model(ref.alias)
+    if defined is None:
+        return None
+    model = _model(defined, findings)
+    if model is None:
+        return None
+    name = model.provider
+    provider = definitions.provider(name)
+    if provider is None:
+        known = list(dict.fromkeys([*definitions.providers, *VIBES_PROVIDERS]))
+        text = (
+            f"{shown(name)}, an unknown provider, expected {listed(known)}"
+            f"{nearest(name, known)}"
+        )
+        findings.problems.append(Problem((*defined.path, "provider"), text))
+        return None
+    _judge_once(provider, "provider", findings)
+    structured = structure(ProviderConfig, provider.table, provider.path)
+    findings.problems.extend(structured.problems)
+    if structured.record is None:
+        return None
+    return ResolvedModel(ref, model, defined.path, structured.record, provider.path)
+
+
+def _model(defined: Definition, findings: Findings) -> ModelConfig | None:
+    _judge_once(defined, "alias", findings)
+    structured = structure(ModelConfig, defined.table, defined.path)
+    findings.problems.extend(structured.problems)
+    model = structured.record
+    if model is not None and model.alias != defined.name:
+        text = (
+            f"{shown(model.alias)}, expected {shown(defined.name)}, the name of its table"
+        )
+        findings.problems.append(Problem((*defined.path, "alias"), text))
+    return model
+
+
+def _judge_once(defined: Definition, kind: str, findings: Findings) -> None:
+    for repeat in defined.repeats:
+        text = (
+            f"{shown(defined.name)}, {kind} defined twice (first in"
+            f" {spelled(defined.path)}), expected once; rename or remove one"
+        )
+        findings.problems.append(Problem(repeat, text))
+
+
+def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:
+    provider, dialect = member.provider, member.dialect
+    if dialect not in catalogue.backends:
+        known = listed(sorted(catalogue.backends)) if catalogue.backends else "none at hand"
+        hint = nearest(dialect, catalogue.backends)
+        if dialect == provider.backend:
+            text = f"{shown(dialect)}, expected a backend: {known}{hint}"
+            option = "backend"
+        else:
+            text = (
+                f'{shown(dialect)}, an API style without a backend, expected "openai"{hint}'
+            )
+            option = "api_style"
+        yield member.problem(option, "; ".join([text, *catalogue.problems]))
+    if fault := addresses.fault_of(provider.api_base):
+        # Not shown: whatever is wrong with it, it may hold a password.
+        example = "https://host/v1"
+        yield member.problem("api_base", f"an address that {fault}, expected {example}")
+    elif _exposes_key(provider):
+        yield member.problem(
+            "api_base",
+            f"{shown(provider.api_base)} would send a key unencrypted,"
+            " expected https:// unless the host is this machine",
+        )
+    if provider.api_key_env_var and not keys.is_variable(provider.api_key_env_var):
+        yield member.problem(
+            "api_key_env_var",
+            "not the name of an environment variable, expected one such as MISTRAL_API_KEY;"
+            " the key itself does not belong in this file",
+        )
+
+
+def judge_capabilities(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:
+    """Judge the names that are set, or unset by a "-", if the backend tells its own."""
+    entry = catalogue.backends.get(member.dialect)
+    known = getattr(entry.factory, "capabilities", None) if entry else None
+    if known is None:
+        return
+    for path, names in (
+        (member.model_path, member.model.capabilities),
+        (member.provider_path, member.provider.capabilities),
+    ):
+        for index, name in enumerate(names):
+            if name.removeprefix("-") not in known:
+                text = (
+                    f"{shown(name)}, an unknown capability of backend"
+                    f" {shown(member.dialect)}, expected {listed(sorted(known))}, or one of"
+                    f' these with a "-" before it{nearest(name.removeprefix("-"), known)}'
+                )
+                yield Problem((*path, "capabilities", index), text)
+
+
+def capabilities_of(member: ResolvedModel) -> tuple[str, ...]:
+    """Give what is set and unset: what a model says goes before what its provider says."""
+    said = {name.removeprefix("-"): name for name in member.provider.capabilities}
+    said |= {name.removeprefix("-"): name for name in member.model.capabilities}
+    return tuple(sorted(said.values()))
+
+
+def _exposes_key(provider: ProviderConfig) -> bool:
+    plain = provider.api_base.lower().startswith("http:")
+    return (
+        bool(provider.api_key_env_var)
+        and plain
+        and not addresses.is_loopback(provider.api_base)
+    )
