@@ -218,7 +218,7 @@ def test_a_fault_does_not_change_the_next_probe(lab: Callable[..., Path]) -> Non
             {"ratelimitbysize-limit": "500000", "ratelimitbysize-remaining": "499"},
             {"size": "499 of 500000 left"},
         ),
-        ({"ratelimit-limit": "5\x1b[2J"}, {"calls": "? of 5[2J left"}),
+        ({"ratelimit-limit": "5\x1b[2J"}, {"calls": "? of 5 left"}),
     ],
 )
 def test_what_limits_are_announced(
