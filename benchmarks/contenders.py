@@ -1,7 +1,7 @@
-"""Those who are compared, each as a function that makes one small call.
+"""The contenders, each as a function that makes one small call.
 
-A contender is made in a process of its own, with its own environment's packages: see
-`worker`. Nothing is imported before it is asked for.
+A contender runs in its own process, with the packages of its environment: see `worker`.
+Its packages are imported only there.
 """
 # ruff: noqa: PLC0415
 
@@ -23,7 +23,7 @@ CHAT = "/chat/completions"
 
 
 def http_client(base: str) -> Ask:
-    """The standard library's client, as the floor."""
+    """The standard library's client, as the baseline."""
     from http.client import HTTPConnection
     from urllib.parse import urlsplit
 
@@ -40,7 +40,7 @@ def http_client(base: str) -> Ask:
 
 
 def requests_session(base: str) -> Ask:
-    """What people write today."""
+    """The usual client today."""
     import requests
 
     session = requests.Session()
@@ -88,7 +88,7 @@ def openai_sdk(base: str) -> Ask:
 
 
 def multiplexer_llm(base: str) -> Ask:
-    """Its calls are coroutines: one event loop runs them all."""
+    """Its calls are coroutines, all run by one event loop."""
     import asyncio
 
     from multiplexer_llm import Multiplexer
@@ -142,7 +142,7 @@ def mux_of(size: int) -> Callable[[str], Ask]:
 
 
 def pool_config(*bases: str, **section: Any) -> dict[str, Any]:
-    """Return a config: one model at each of the addresses, failing over in their order."""
+    """Return a config with one model at each address, failing over in that order."""
     names = [f"model-{number}" for number in range(len(bases))]
     return {
         "providers": [

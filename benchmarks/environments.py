@@ -1,4 +1,4 @@
-"""An environment for each kind of contender, made once and kept in a cache."""
+"""An environment for each kind of contender, created once and cached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = {
     "openai": ["openai", "multiplexer-llm"],
     "litellm": ["litellm[proxy]"],
 }
-"""By environment. In "own" is vibe-mux as well, as its wheel: what its users have."""
+"""By environment. "own" has the wheel of vibe-mux, too, as its users install it."""
 
 ENVIRONMENT_OF = {
     "openai": "openai",
@@ -33,7 +33,7 @@ TOLD = ("vibe-mux", "requests", "urllib3", "httpx", "openai", "multiplexer-llm",
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python with packages. `paths` go before what it has installed."""
+    """A Python with packages. `paths` precede its installed packages."""
 
     python: str
     paths: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Environment:
         return str(Path(self.python).with_name(name))
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of what is compared."""
+        """Return the versions of the compared packages."""
         told = subprocess.run(
             [self.python, "-m", "pip", "list", "--format", "json"],
             check=True,
@@ -54,19 +54,19 @@ class Environment:
 
 
 def here() -> Environment:
-    """The Python that runs this, with the sources as they are: for a quick look."""
+    """Return the running Python with this source tree, for a quick run."""
     return Environment(sys.executable, tuple(SOURCES))
 
 
-def made(name: str, cache: Path) -> Environment:
-    """Make an environment, or find the one that was made before."""
+def create(name: str, cache: Path) -> Environment:
+    """Create an environment, or return the cached one."""
     place = cache / name
     scripts = "Scripts" if os.name == "nt" else "bin"
     python = str(place / scripts / "python")
     packages = PACKAGES[name] + (_own_requirements() if name == "own" else [])
     mark = place / "packages.json"
     if not mark.exists() or json.loads(mark.read_text()) != packages:
-        print(f"making the environment {name!r}: {', '.join(packages)}", flush=True)
+        print(f"creating the environment {name!r}: {', '.join(packages)}", flush=True)
         venv.create(place, clear=True, with_pip=True)
         _pip(python, "install", *packages)
         mark.write_text(json.dumps(packages))
@@ -86,7 +86,7 @@ def _own_requirements() -> list[str]:
 
 
 def _install_this(python: str) -> None:
-    """Install this tree as it is now, by way of a wheel, without leaving anything in it."""
+    """Install this tree as a wheel, without leaving files in the tree."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "tree"
         copy.mkdir()

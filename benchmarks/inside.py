@@ -1,5 +1,5 @@
-"""What is measured inside of vibe-mux: streams, failing over, choosing, and memory."""
-# ruff: noqa: PLC0415 - a worker imports what it needs, from the environment that it is for
+"""Measurements inside vibe-mux: streams, failing over, choosing, and memory."""
+# ruff: noqa: PLC0415 - a worker imports only the packages of its environment
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Measured = dict[str, Any]
 
 
 def stream(state: dict[str, Any], short: int, long: int, count: int) -> Measured:
-    """Read streams; a chunk is what a long one takes more than a short one, for each."""
+    """Time streams. The time per chunk is the difference between a long and a short one."""
     took = {size: _streams_of(state, size, count) for size in (short, long)}
     chunk = chunk_of(" word").decode()
     times = (long - short) * count
@@ -51,7 +51,7 @@ def _streams_of(state: dict[str, Any], size: int, count: int) -> float:
 
 
 def first_content(state: dict[str, Any], count: int) -> Measured:
-    """Say how long after its sending the first content of an unchunked stream came out."""
+    """Return the delays between the sending and the arrival of a stream's first content."""
     address = f"{state['base']}/slow/5/20"
     multiplexer = multiplexer_over(address, address)
     delays = []
@@ -64,7 +64,7 @@ def first_content(state: dict[str, Any], count: int) -> Measured:
 
 
 def failing_over(state: dict[str, Any], count: int) -> Measured:
-    """Time calls that meet a dead primary first, and calls that go straight to its deputy."""
+    """Time calls that fail at a primary first, and calls that go to the fallback at once."""
     base = state["base"]
     multiplexer = multiplexer_over(f"{base}/refused", f"{base}/answer")
     first, normal = [], []
@@ -79,8 +79,8 @@ def failing_over(state: dict[str, Any], count: int) -> Measured:
     return {"first": first, "normal": normal}
 
 
-def choosing(state: dict[str, Any], size: int, count: int) -> Measured:  # noqa: ARG001 - as all
-    """Select, and fold in that the attempt began and succeeded."""
+def choosing(state: dict[str, Any], size: int, count: int) -> Measured:  # noqa: ARG001 - the parameters of every action
+    """Time `select` with the updates for the start and the success of the attempt."""
     from muxcore import Endpoint, PoolState, Started, Succeeded, select, update
     from muxcore_strategies.failover import Failover
 
@@ -88,7 +88,7 @@ def choosing(state: dict[str, Any], size: int, count: int) -> Measured:  # noqa:
     begin = PoolState.of(*[Endpoint(f"model-{number}") for number in range(size)])
     started = Started("model-0")
     ended = Succeeded("model-0", 2, 120, 0, 60, timedelta(milliseconds=400))
-    # In use for a while: it has succeeded, and knows its time to first content.
+    # A model in use: it has succeeded before, and has a time to first content.
     once = update(begin, started, now)
     past = timedelta(milliseconds=300)
     begin = update(once, Succeeded("model-0", 1, 120, 0, 60, past), now)
@@ -103,19 +103,19 @@ def choosing(state: dict[str, Any], size: int, count: int) -> Measured:  # noqa:
 
 
 def remember(state: dict[str, Any], count: int) -> Measured:
-    """Make calls over a transport without a network; say how much memory was ever used."""
+    """Make calls over a transport without a network; return the peak memory."""
     if "memory" not in state:
         state["memory"] = _multiplexer_without_network()
     multiplexer, transport = state["memory"]
     for number in range(count):
-        # Every so often a model is rate limited, and another conversation begins.
+        # Now and then a model is rate limited, and a new conversation begins.
         transport.is_limited = number % 5000 == 0
         multiplexer.complete(MESSAGES, session=f"session-{number // 50}")
     return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
 class _Transport:
-    """Stands in for the connections of an endpoint."""
+    """Replaces the connections of an endpoint."""
 
     is_limited = False
     answer = json.dumps(ANSWER).encode()

@@ -88,7 +88,7 @@ def _slow(count: int, milliseconds: int) -> Iterator[bytes]:
     yield _STREAM_HEAD + b"Connection: close\r\n\r\n"
     for _ in range(count):
         yield b"data: " + chunk_of(str(time.monotonic_ns())) + b"\n\n"
-        time.sleep(milliseconds / 1000)  # noqa: TID251 - as a model thinks
+        time.sleep(milliseconds / 1000)  # noqa: TID251 - the delay of a model
     yield _LAST + _DONE
 
 
@@ -136,18 +136,18 @@ def _serve(connection: socket.socket) -> None:
                 connection.sendall(piece)
                 last = piece
             if last.endswith(_DONE):
-                # Without chunks or a length, the end of the connection ends it.
+                # Without chunks or a length, closing the connection marks the end.
                 return
 
 
 def _served(connection: socket.socket) -> None:
-    # The client may leave.
+    # The client may leave at any time.
     with suppress(OSError):
         _serve(connection)
 
 
 def main() -> None:
-    """Serve until standard input ends; say the port first."""
+    """Print the port, then serve until standard input ends."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     print(listener.getsockname()[1], flush=True)
 

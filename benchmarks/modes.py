@@ -1,322 +1,45 @@
-"""What the modes do to an agent, in a simulation: `python benchmarks/modes.py`.
+"""Compare the modes in a simulation: `python benchmarks/modes.py`.
 
-It drives the very functions that serve real calls (`conduct`, `choose`, `serve`, `update`)
-on virtual time, against made-up servers with prompt caches, token limits and outages. It is
-seeded: the same figures come out on every machine. `--scale 0.1` is a quick look.
+It prints the tables of `docs/modes.md`. The simulation (`mode_world`) runs on virtual time,
+with simulated servers that have prompt caches, token limits and outages. It is seeded, so it
+prints the same figures on every machine. `--scale 0.1` is a quick look.
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
 import random  # noqa: TID251 - seeded
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import partial
-from itertools import count, pairwise
+from itertools import pairwise
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
+from mode_world import (
+    CACHE_LASTS,
+    MINUTE,
+    START,
+    Agent,
+    Finished,
+    Request,
+    Server,
+    World,
+    recorded_outages,
+)
 
-from muxcore.core.outcomes import (
-    End,
-    Failed,
-    Fault,
-    Outcome,
-    RateLimited,
-    Responding,
-    Succeeded,
-)
-from muxcore.core.protocol import (
-    Attempt,
-    CallEnding,
-    CallEvent,
-    CallServed,
-    CallStep,
-    Choose,
-    Sleep,
-    Slept,
-    Slot,
-    call_steps,
-    choose,
-    choose_all,
-)
-from muxcore.core.records import (
-    Call,
-    Candidate,
-    Endpoint,
-    Exhausted,
-    Policy,
-    PoolState,
-    Sticky,
-    Tally,
-    Wait,
-)
+from muxcore.core.protocol import CallServed
+from muxcore.core.records import Call, Candidate, Endpoint, Policy, PoolState, Sticky, Tally
 from muxcore.core.strategy import Strategy
-from muxcore.core.updating import update
 from muxcore_strategies.failover import Failover
 from muxcore_strategies.load_balance import LoadBalance
 from muxcore_strategies.lowest_cost import LowestCost
 from muxcore_strategies.lowest_latency import LowestLatency
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-CACHE_LASTS = 5 * MINUTE
+HOUR = timedelta(hours=1)
 
-
-# --- servers -------------------------------------------------------------------------------
-
-
-@frozen
-class Request:
-    """What a server sees of a call."""
-
-    conversation: str
-    prompt: int
-    answer: int
-
-
-@frozen
-class Outage:
-    """A time in which a server answers nothing else than this fault."""
-
-    since: datetime
-    until: datetime
-    kind: Fault
-
-
-@frozen
-class Played:
-    """What a server does with a request: its first content and its end, and how it ends."""
-
-    end: End
-    first: timedelta
-    whole: timedelta
-
-
-@define
-class Server:
-    """A provider's model: a prompt cache, a limit of uncached tokens a minute, and outages.
-
-    `pace` gives the seconds to the first content at a moment.
-    """
-
-    pace: Callable[[datetime, random.Random], float]
-    dice: random.Random
-    limit: int | None = None
-    outages: Sequence[Outage] = ()
-    flaws: float = 0.0
-    """The share of requests that fail by themselves."""
-    keeps: timedelta = CACHE_LASTS
-    cached: dict[str, tuple[int, datetime]] = field(factory=dict)
-    spent: deque[tuple[datetime, int]] = field(factory=deque)
-
-    def play(self, slot: Slot, request: Request, now: datetime) -> Played:
-        alias, number = slot.endpoint.alias, slot.attempt
-        quick = timedelta(seconds=0.2)
-        for outage in self.outages:
-            if outage.since <= now < outage.until:
-                return Played(Failed(alias, number, outage.kind), quick, quick)
-        if self.dice.random() < self.flaws:
-            return Played(Failed(alias, number), quick, quick)
-        tokens, at = self.cached.get(request.conversation, (0, START))
-        warm = min(tokens, request.prompt) if now - at < self.keeps else 0
-        fresh = request.prompt - warm
-        while self.spent and self.spent[0][0] <= now - MINUTE:
-            self.spent.popleft()
-        if self.limit is not None and sum(n for _, n in self.spent) + fresh > self.limit:
-            return Played(RateLimited(alias, number), quick, quick)
-        self.spent.append((now, fresh))
-        self.cached[request.conversation] = (request.prompt + request.answer, now)
-        first = timedelta(seconds=self.pace(now, self.dice) + fresh / 20_000)
-        whole = first + timedelta(seconds=request.answer / 100)
-        end = Succeeded(alias, number, request.prompt, warm, request.answer)
-        return Played(evolve(end, conversation=request.conversation), first, whole)
-
-
-# --- the driver ----------------------------------------------------------------------------
-
-
-@define
-class Course:
-    """One call under way."""
-
-    steps: Generator[CallStep, CallEvent, CallEnding]
-    request: Request
-    began: datetime
-    then: Callable[[Finished], None]
-
-
-@frozen
-class Finished:
-    """A call that is over: how, and after what time its first content had come."""
-
-    ending: CallEnding
-    first: timedelta
-
-
-@define
-class Waiting:
-    course: Course
-    pause: Sleep
-    since: datetime
-
-
-@define
-class World:
-    """A pool, its servers, and the events to come. Nothing here decides anything."""
-
-    state: PoolState
-    mode: Strategy
-    servers: dict[str, Server]
-    now: datetime = START
-    line: list[Waiting] = field(factory=list)
-    events: list[tuple[datetime, int, Callable[[], None]]] = field(factory=list)
-    numbers: Iterator[int] = field(factory=count)
-    firsts: dict[int, datetime] = field(factory=dict)
-
-    def at(self, moment: datetime, act: Callable[[], None]) -> None:
-        heapq.heappush(self.events, (moment, next(self.numbers), act))
-
-    def run(self) -> None:
-        while self.events:
-            self.now, _, act = heapq.heappop(self.events)
-            act()
-
-    def call(self, call: Call, request: Request, then: Callable[[Finished], None]) -> None:
-        self._go_on(Course(call_steps(call), request, self.now, then), None)
-
-    def _go_on(self, course: Course, event: CallEvent | None) -> None:
-        try:
-            step = next(course.steps) if event is None else course.steps.send(event)
-        except StopIteration as stop:
-            self._finish(course, stop.value)
-            return
-        match step:
-            case Choose():
-                self.state, choice = choose(self.state, self.mode, self.now, step.call)
-                self._go_on(course, choice)
-            case Sleep():
-                waiting = Waiting(course, step, self.now)
-                self.line.append(waiting)
-                self.at(step.wait.until, lambda: self._serve(waiting))
-            case Attempt():
-                self._attempt(course, step.slot)
-
-    def _finish(self, course: Course, ending: CallEnding) -> None:
-        first = timedelta()
-        if isinstance(ending, CallServed):
-            last = ending.trail[-1].slot.attempt
-            first = self.firsts.pop(last) - course.began
-        course.then(Finished(ending, first))
-
-    def _attempt(self, course: Course, slot: Slot) -> None:
-        alias = slot.endpoint.alias
-        played = self.servers[alias].play(slot, course.request, self.now)
-        if isinstance(played.end, Succeeded):
-            self.firsts[slot.attempt] = self.now + played.first
-            responding = Responding(alias, slot.attempt, played.first)
-            self.at(self.now + played.first, lambda: self._learn(responding))
-
-        def end() -> None:
-            self._learn(played.end)
-            self._go_on(course, played.end)
-
-        self.at(self.now + played.whole, end)
-
-    def _learn(self, outcome: Outcome) -> None:
-        self.state = update(self.state, outcome, self.now)
-        self._serve(None)
-
-    def _serve(self, late: Waiting | None) -> None:
-        """Let all who wait choose anew, in their order; tell those who have an answer."""
-        line, self.line = self.line, []
-        if late is not None and late not in line:
-            self.line = line
-            return
-        calls = [
-            evolve(w.pause.call, waited=w.pause.call.waited + (self.now - w.since))
-            for w in line
-        ]
-        self.state, choices = choose_all(self.state, self.mode, self.now, calls)
-        for waiting, choice in zip(line, choices, strict=True):
-            assert isinstance(choice, Slot | Wait | Exhausted)
-            if isinstance(choice, Wait) and waiting is not late:
-                self.line.append(waiting)
-            else:
-                self._go_on(waiting.course, Slept(self.now - waiting.since, choice))
-
-
-# --- an agent ------------------------------------------------------------------------------
-
-
-@define
-class Agent:
-    """Works through turns of a growing conversation, one call after the other."""
-
-    world: World
-    name: str
-    dice: random.Random
-    turns: int
-    largest: int
-    served_by: list[str] = field(factory=list)
-    lost: int = 0
-    prompt: int = 6000
-    chapter: int = 0
-    left_in_turn: int = 0
-
-    def begin(self) -> None:
-        self.world.at(self.world.now, self._begin_turn)
-
-    def _begin_turn(self) -> None:
-        if self.turns == 0:
-            return
-        self.turns -= 1
-        self.left_in_turn = self.dice.randint(2, 14)
-        if self.prompt > self.largest:
-            # The agent compacts its history: a new beginning, cold everywhere.
-            self.prompt, self.chapter = 8000, self.chapter + 1
-        self._ask(new_turn=True)
-
-    def _ask(self, *, new_turn: bool) -> None:
-        conversation = f"{self.name}/{self.chapter}"
-        request = Request(conversation, self.prompt, self.dice.randint(50, 600))
-        # Four bytes to a token is an estimate, and mostly a low one.
-        estimate = int(self.prompt * self.dice.uniform(0.8, 1.05))
-        deadline = self.world.now + 20 * MINUTE
-        call = Call(None, conversation, new_turn, estimate, deadline)
-        self.world.call(call, request, lambda finished: self._take(request, finished))
-
-    def _take(self, request: Request, finished: Finished) -> None:
-        if isinstance(finished.ending, CallServed):
-            self.served_by.append(finished.ending.trail[-1].slot.endpoint.alias)
-            self.prompt += request.answer + self.dice.randint(100, 2500)
-        else:
-            self.lost += 1
-        self.left_in_turn -= 1
-        if self.left_in_turn > 0:
-            pause = timedelta(seconds=self.dice.uniform(0.1, 4))
-            self.world.at(self.world.now + pause, lambda: self._ask(new_turn=False))
-        else:
-            pause = timedelta(seconds=self.dice.uniform(5, 90))
-            self.world.at(self.world.now + pause, self._begin_turn)
-
-
-def recorded_outages(seed: str, length: timedelta) -> tuple[Outage, ...]:
-    """Make outages as providers' status pages record them: mostly short, some long."""
-    dice = random.Random(seed)
-    outages = []
-    now = START
-    while now < START + length:
-        now += timedelta(seconds=dice.expovariate(1 / 600))
-        lasting = timedelta(seconds=min(dice.lognormvariate(3, 1), 600))
-        outages.append(Outage(now, now + lasting, Fault.TRANSIENT))
-        now += lasting
-    return tuple(outages)
-
-
-# --- 1. load_balance and its share ---------------------------------------------------------
+# --- 1. load_balance: deviation from the exact share ---------------------------------------------------------
 
 
 def table_of_shares(scale: float) -> list[list[str]]:
@@ -341,10 +64,10 @@ AWAY = ("", "busy", "disabled")
 
 
 def deviation(size: int, trials: int, away: str) -> Fraction:
-    """Return the most by which any model's turns ever differed from its exact share.
+    """Return the largest difference between a model's turns and its exact share.
 
-    While others come and go, the exact share is that of a fluid that is poured over those
-    who are there. One that was disabled begins anew: then so does its account here.
+    While models leave and return, the exact share is divided among those that are present.
+    A model that was disabled starts again at zero, and so does its share here.
     """
     worst = Fraction(0)
     for trial in range(trials):
@@ -386,8 +109,8 @@ def _deviation(weights: Sequence[int], away: str, dice: random.Random) -> Fracti
 
 
 @frozen
-class Stuck:
-    """What became of some agents with one mode and one value of `sticky`."""
+class AgentTotals:
+    """Totals of some agents with one mode and one value of `sticky`."""
 
     cached: float
     switches: int
@@ -407,15 +130,15 @@ LIMIT = 50_000
 LARGEST_PROMPT = 42_000
 
 
-def stuck(
+def run_agents(
     pool: Sequence[Endpoint],
     mode: Strategy,
     sticky: Sticky,
     sessions: int,
     turns: int = 40,
     keeps: timedelta = CACHE_LASTS,
-) -> Stuck:
-    """Let agents work, each with a pool of its own, under the same faults."""
+) -> AgentTotals:
+    """Run agents, each with a pool of its own, under the same faults."""
     totals: Counter[str] = Counter()
     for session in range(sessions):
         servers = {
@@ -445,7 +168,7 @@ def stuck(
         totals["first"] += served.count(pool[0].alias)
         totals["calls"] += len(served)
         totals["lost"] += agent.lost
-    return Stuck(
+    return AgentTotals(
         totals["cached"] / totals["in"],
         totals["switches"],
         totals["faults"],
@@ -457,17 +180,17 @@ def stuck(
 
 
 def table_of_stickiness(scale: float) -> list[list[str]]:
-    """Show it where a prompt cache lasts as long as most providers', and where it is short."""
+    """Compare with a prompt cache as long as most providers', and with a short one."""
     sessions = max(2, round(scale * 12))
     pool = [FIRST, SECOND, THIRD]
     runs = []
     for keeps in (5 * MINUTE, MINUTE):
-        alone = stuck([FIRST], Failover(), Sticky.TURN, sessions, keeps=keeps)
+        alone = run_agents([FIRST], Failover(), Sticky.TURN, sessions, keeps=keeps)
         minutes = f"{keeps // MINUTE} min"
         runs.append((minutes, "the first alone", "", alone, alone))
         for name, mode in (("failover", Failover()), ("load_balance", LoadBalance())):
             for sticky in Sticky:
-                run = stuck(pool, mode, sticky, sessions, keeps=keeps)
+                run = run_agents(pool, mode, sticky, sessions, keeps=keeps)
                 runs.append((minutes, name, sticky.value, run, alone))
     return [
         [
@@ -511,13 +234,13 @@ def slow(_: datetime, dice: random.Random) -> float:
     return 2.0 * dice.lognormvariate(0, 0.3)
 
 
-def now_and_then(now: datetime, dice: random.Random) -> float:
-    """Be the quickest of all, but for one minute in six."""
+def sometimes_slow(now: datetime, dice: random.Random) -> float:
+    """The fastest model, except for one minute in six."""
     bad = (now - START) % (6 * MINUTE) < MINUTE
     return (6.0 if bad else 0.35) * dice.lognormvariate(0, 0.3)
 
 
-PACES = {"steady": steady, "slow": slow, "now and then slow": now_and_then}
+PACES = {"steady": steady, "slow": slow, "now and then slow": sometimes_slow}
 
 
 @frozen
@@ -538,7 +261,7 @@ def latencies(mode: Strategy, calls: int, per_second: float) -> Latencies:
     firsts: list[float] = []
     by_model: Counter[str] = Counter()
 
-    def take(finished: Finished) -> None:
+    def record(finished: Finished) -> None:
         assert isinstance(finished.ending, CallServed)
         firsts.append(finished.first.total_seconds())
         by_model[finished.ending.trail[-1].slot.endpoint.alias] += 1
@@ -547,7 +270,7 @@ def latencies(mode: Strategy, calls: int, per_second: float) -> Latencies:
     for number in range(calls):
         moment += timedelta(seconds=dice.expovariate(per_second))
         request = Request(str(number), 1000, 100)
-        world.at(moment, partial(world.call, Call(), request, take))
+        world.at(moment, partial(world.call, Call(), request, record))
     world.run()
     return Latencies(tuple(sorted(firsts)), by_model)
 
@@ -580,13 +303,13 @@ PRICED = (
     Endpoint("middle", input_price=0.4, output_price=2.0, cached_input_price=0.04),
     Endpoint("plain", input_price=0.15, output_price=0.6),
 )
-"""Dollars for a million tokens. The last one is the cheapest cold, and has no cheaper cache."""
+"""Dollars per million tokens. The last is the cheapest cold, and has no cheaper cache."""
 
 
-def money(
+def cost_of(
     pool: Sequence[Endpoint], mode: Strategy, sticky: Sticky, sessions: int, turns: int = 40
 ) -> tuple[float, Counter[str]]:
-    """Return the dollars of 1,000 calls, and how many went where."""
+    """Return the dollars per 1,000 calls, and the number of calls of each model."""
     spent, calls = 0.0, Counter[str]()
     for session in range(sessions):
         servers = {e.alias: Server(steady, random.Random(e.alias)) for e in pool}
@@ -605,7 +328,7 @@ def table_of_cost(scale: float) -> list[list[str]]:
     rows = [["mode", "sticky", "dollars for 1,000 calls", *(e.alias for e in PRICED)]]
 
     def add(name: str, pool: Sequence[Endpoint], mode: Strategy, sticky: Sticky) -> None:
-        dollars, calls = money(pool, mode, sticky, sessions)
+        dollars, calls = cost_of(pool, mode, sticky, sessions)
         shares = [f"{calls[e.alias] / calls.total():.0%}" for e in PRICED]
         rows.append([name, sticky.value, f"{dollars:.2f}", *shares])
 
@@ -621,20 +344,20 @@ def table_of_cost(scale: float) -> list[list[str]]:
 
 TABLES: tuple[tuple[str, Callable[[float], list[list[str]]]], ...] = (
     (
-        "load_balance: the most turns by which any model strayed from its share",
+        "load_balance: the largest deviation from the exact share, in turns",
         table_of_shares,
     ),
     (
-        "sticky: an agent under recorded-style faults and a limit of tokens",
+        "sticky: agents under faults like recorded ones, and a token limit",
         table_of_stickiness,
     ),
     ("lowest_latency: time to the first content", table_of_latency),
-    ("lowest_cost: the bill", table_of_cost),
+    ("lowest_cost: the cost", table_of_cost),
 )
 
 
-def drawn(rows: Sequence[Sequence[str]]) -> str:
-    """Draw a table in Markdown."""
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Format a table in Markdown."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
@@ -646,10 +369,12 @@ def drawn(rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--scale", type=float, default=1.0, help="how much of it (1: all)")
+    options.add_argument(
+        "--scale", type=float, default=1.0, help="share of the full size (1: all)"
+    )
     scale = options.parse_args().scale
     for title, table in TABLES:
-        print(f"### {title}\n\n{drawn(table(scale))}\n", flush=True)
+        print(f"### {title}\n\n{markdown_table(table(scale))}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "strategies")]
 
-from muxcore.core.records import Endpoint, Wire  # noqa: E402 - after the path is set
-from muxcore_backends.anthropic.turns import conversation  # noqa: E402 - after the path is set
-from muxcore_backends.anthropic.turns import steps as claude_steps  # noqa: E402 - after the path is set
-from muxcore_backends.generic import Generic, encode  # noqa: E402 - after the path is set
-from muxcore_backends.history.steps import Messages, Rewrite, rewritten  # noqa: E402 - after the path is set
-from muxcore_backends.mistral import Mistral  # noqa: E402 - after the path is set
+from muxcore.core.records import Endpoint, Wire  # noqa: E402 - needs the path above
+from muxcore_backends.anthropic.turns import conversation  # noqa: E402 - needs the path above
+from muxcore_backends.anthropic.turns import steps as claude_steps  # noqa: E402 - needs the path above
+from muxcore_backends.generic import Generic, encode  # noqa: E402 - needs the path above
+from muxcore_backends.history.steps import Messages, Rewrite, rewritten  # noqa: E402 - needs the path above
+from muxcore_backends.mistral import Mistral  # noqa: E402 - needs the path above
 
 MESSAGES = 200
 ROUNDS = 300
@@ -90,14 +90,14 @@ def cases() -> list[Case]:
     foreign = history(forty, "reasoning_content")
     own = history(nine, "")
     return [
-        ("mistral, of another", mistral, len, foreign),
+        ("mistral, from another model", mistral, len, foreign),
         ("mistral, its own", mistral, len, own),
-        ("openai, of another", openai, len, foreign),
+        ("openai, from another model", openai, len, foreign),
         ("openai, its own", openai, len, history(forty, "")),
-        ("llama.cpp, of another", local, len, foreign),
+        ("llama.cpp, from another model", local, len, foreign),
         ("llama.cpp, its own", local, len, history(nine, "reasoning_content")),
-        ("deepseek, of another", deepseek, len, own),
-        ("anthropic, of another (with its turns)", claude, conversation, foreign),
+        ("deepseek, from another model", deepseek, len, own),
+        ("anthropic, from another model (with its turns)", claude, conversation, foreign),
     ]
 
 

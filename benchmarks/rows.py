@@ -1,5 +1,5 @@
-"""The rows of the table: what is asked, how it is measured, and what came of it."""
-# ruff: noqa: RUF001 - as people write figures
+"""The rows of the table: their targets, and how each is measured."""
+# ruff: noqa: RUF001 - figures have multiplication signs
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 import serving
 import starting
 from environments import Environment
-from running import Figure, Worker, in_turn, model_server, ratios, workers
+from workers import Figure, Worker, in_turn, model_server, ratios, workers
 
 MOST_CALLS = {"litellm": 60, "multiplexer-llm": 150, "openai": 150}
-"""Calls in one turn: the turns of the slow ones are shorter."""
+"""Calls in one turn: slow contenders make fewer."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The numbers of processes, rounds and calls of a run."""
 
     generations: int = 3
-    """Times that all processes are begun anew: two of one program differ a little."""
+    """How often all processes are restarted: two of one program differ a little."""
     rounds: int = 12
     calls: int = 250
     threads: int = 16
@@ -44,7 +44,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Row:
-    """One thing measured. `most` or `least` is what must be reached, `then` what follows."""
+    """One measurement. `most` or `least` is its target, `then` the next target."""
 
     what: str
     figure: Figure | None
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass
 class Results:
-    """What was measured; `contenders` holds a line of figures for each."""
+    """All measurements; `contenders` and `servers` hold a line of figures for each."""
 
     rows: list[Row] = field(default_factory=list)
     contenders: dict[str, dict[str, Figure]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def measure(
     place: Path,
     only: Sequence[str] = (),
 ) -> Results:
-    """Measure all, or the named parts."""
+    """Measure all parts, or those named in `only`."""
     results = Results()
     parts = {
         "calls": _calls,
@@ -100,7 +100,7 @@ def _calls(
     environments: dict[str, Environment],
     contenders: Sequence[str],
     size: Size,
-    place: Path,  # noqa: ARG001 - as all parts
+    place: Path,  # noqa: ARG001 - the parameters of every part
 ) -> None:
     cpu: dict[str, list[float]] = defaultdict(list)
     wall: dict[str, list[float]] = defaultdict(list)
@@ -126,8 +126,8 @@ def _calls(
 
     threaded = {"requests", "httpx", "openai", "litellm", "mux of 2"}
     for generation in range(size.generations):
-        begun = {name: environments[name] for name in contenders}
-        with model_server(environments["own"]) as base, workers(begun, base) as running:
+        chosen = {name: environments[name] for name in contenders}
+        with model_server(environments["own"]) as base, workers(chosen, base) as running:
             for name, worker in running.items():
                 worker.do("calls", count=min(size.calls, MOST_CALLS.get(name, size.calls)))
             title = f"calls, {generation + 1} of {size.generations}"
@@ -234,7 +234,7 @@ def _starting(
     def less(name: str) -> list[float]:
         return [value - bare for value in cpu[name]]
 
-    # A start that was quicker than the median bare one says nothing.
+    # Medians: a single start may be faster than the bare interpreter's median.
     requests = statistics.median(less("import requests"))
 
     def against_requests(name: str) -> Figure:
@@ -331,7 +331,7 @@ def _memory(
             f"memory after {many:,} calls ÷ after {few:,}",
             Figure.of([late / early]),
             most=1.05,
-            note="peak; all of vibe-mux but the network, for which an answer in memory stands",
+            note="peak; with answers from memory instead of the network",
         )
     )
 

@@ -1,8 +1,8 @@
 """Measure everything on loopback and write `docs/benchmarks.md`: `python3 benchmarks/run.py`.
 
-It makes the environments that it needs and takes a quarter of an hour. `--quick` takes seconds,
-installs nothing, compares with what the running Python has, and says nothing of speed.
-`--only` names parts: calls, streams, choosing, starting, serving, memory.
+It creates the environments that it needs, and takes a quarter of an hour. `--quick` takes
+seconds, installs nothing, uses the packages of the running Python, and only checks that the
+benchmarks work. `--only` names parts: calls, streams, choosing, starting, serving, memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
         versions: dict[str, str] = {}
     else:
         cache = options.cache / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        kinds = {name: environments.made(name, cache) for name in environments.PACKAGES}
+        kinds = {name: environments.create(name, cache) for name in environments.PACKAGES}
         own = kinds["own"]
         made = {
             name: kinds[environments.ENVIRONMENT_OF.get(name, "own")] for name in CONTENDERS
@@ -63,10 +63,10 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="see that it works, no more")
+    parser.add_argument("--quick", action="store_true", help="only check that it works")
     parser.add_argument("--only", nargs="*", choices=PARTS, help="measure these parts")
     parser.add_argument("--out", type=Path, help=f"default: docs/{DOCUMENT.name}")
-    parser.add_argument("--seed", type=int, default=0, help="for the order of the turns")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of turns")
     parser.add_argument(
         "--cache",
         type=Path,

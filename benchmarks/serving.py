@@ -1,4 +1,4 @@
-"""What a server between the agent and the model adds: ours, a bare one, and LiteLLM's."""
+"""Measure what a gateway adds: `vibe-mux serve`, a bare pass-through, LiteLLM's proxy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 
 from contenders import CHAT, KEY, MESSAGES, pool_config
 from environments import Environment
-from running import NO_ENVIRONMENT, PLACE
 from starting import as_toml
+from workers import NO_ENVIRONMENT, PLACE
 
 TOKEN = "token-of-the-benchmark"  # noqa: S105 - of a server that lives for minutes
 PATIENCE = 120.0
-"""Seconds for a server to be ready: LiteLLM's takes tens of them."""
+"""Seconds for a server to become ready: LiteLLM's takes tens of seconds."""
 
 Times = dict[str, list[float]]
 
@@ -30,13 +30,13 @@ Times = dict[str, list[float]]
 def servers(
     environments: dict[str, Environment], base: str, place: Path
 ) -> Iterator[dict[str, str]]:
-    """Run the servers; give the address of each, and of the model itself."""
+    """Run the servers; yield the address of each, and of the model itself."""
     target = f"{base}/served"
     own = environments["own"]
     config = place / "served.toml"
     config.write_text(as_toml(pool_config(target, target)))
     commands = {
-        "bare pass-through": [own.python, str(PLACE / "passing.py"), target],
+        "bare pass-through": [own.python, str(PLACE / "pass_through.py"), target],
         "vibe-mux serve": [
             own.script("vibe-mux"),
             "serve",
@@ -73,7 +73,7 @@ def servers(
 
 
 def answers(addresses: dict[str, str], count: int) -> Times:
-    """Time whole answers by each way, in an order of chance."""
+    """Time whole answers by each path, in random order."""
     times: Times = defaultdict(list)
     clients = {name: _Client(address) for name, address in addresses.items()}
     for name in _shuffled(addresses, count):
@@ -84,7 +84,7 @@ def answers(addresses: dict[str, str], count: int) -> Times:
 
 
 def first_contents(addresses: dict[str, str], count: int) -> Times:
-    """Say how long after its sending a stream's first content arrived, by each way."""
+    """Return the delays between the sending and the arrival of first content, by each path."""
     times: Times = defaultdict(list)
     clients = {name: _Client(address) for name, address in addresses.items()}
     for name in _shuffled(addresses, count):
@@ -93,7 +93,7 @@ def first_contents(addresses: dict[str, str], count: int) -> Times:
 
 
 class _Client:
-    """An agent, with as little of its own as can be."""
+    """A minimal client."""
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
@@ -154,7 +154,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
         except OSError:
             if process.poll() is not None or time.perf_counter() > until:
                 raise
-            time.sleep(0.1)  # noqa: TID251 - it does not say when it is ready
+            time.sleep(0.1)  # noqa: TID251 - it does not announce when it is ready
         else:
             return
 

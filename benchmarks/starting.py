@@ -1,4 +1,4 @@
-"""What it costs to start: imports, and the command."""
+"""Measure the start: imports, and the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contenders import KEY, pool_config
 from environments import Environment
-from running import NO_ENVIRONMENT, in_turn
+from workers import NO_ENVIRONMENT, in_turn
 
 PROGRAMS = {
     "nothing": "pass",
@@ -21,7 +21,7 @@ PROGRAMS = {
 
 
 def starts(environment: Environment, rounds: int, place: Path) -> dict[str, list[tuple]]:
-    """Return the CPU and the wall time of every start of each program."""
+    """Return CPU and wall time of each start of each program."""
     prelude = f"import sys; sys.path[:0] = {list(environment.paths)!r}; "
     prelude = prelude if environment.paths else ""
     programs = {
@@ -37,7 +37,7 @@ def starts(environment: Environment, rounds: int, place: Path) -> dict[str, list
     else:
         programs["vibe-mux check"] = [environment.script("vibe-mux"), *check]
     for program in programs.values():
-        # Once unseen, so that everything is compiled and in memory.
+        # One start is not measured, so that everything is compiled and in memory.
         subprocess.run(program, env=_for_keys(), check=True, stdout=subprocess.DEVNULL)
     took: dict[str, list[tuple]] = defaultdict(list)
 
@@ -49,7 +49,7 @@ def starts(environment: Environment, rounds: int, place: Path) -> dict[str, list
 
 
 def readiness(environment: Environment, rounds: int, place: Path) -> dict[str, list[float]]:
-    """Say how long after its start a program is running, alone and under `vibe-mux run`.
+    """Return the time from start to ready of a program, alone and under `vibe-mux run`.
 
     It stands for vibe: what it takes itself to be ready is the same both ways.
     """

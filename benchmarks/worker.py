@@ -1,8 +1,8 @@
-"""One contender in a process of its own: does what it is told, and says what it took.
+"""Run one contender in its own process, and report the time that it takes.
 
-Each line of standard input is a JSON object with `do` and its arguments; each answer is one
-too. CPU is this process's own (`process_time`), so neither the server nor the other
-contenders count.
+Each line of standard input is a JSON object with `do` and its arguments; each answer is a
+line, too. CPU is the time of this process (`process_time`), without the server and the other
+contenders.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ ACTIONS: dict[str, Callable[..., Measured]] = {"calls": calls, "threads": thread
 def main() -> None:
     paths, contender, base = json.loads(sys.argv[1])
     sys.path[:0] = paths
-    # Libraries may print what they like: the answers go where no one else writes.
+    # Libraries may print to standard output, so the answers use a copy of its descriptor.
     answers, sys.stdout = sys.stdout, sys.stderr
     actions = ACTIONS | inside.ACTIONS
     make = contenders.CONTENDERS.get(contender)

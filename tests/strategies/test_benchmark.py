@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,18 +16,14 @@ from muxcore_strategies.load_balance import LoadBalance
 from muxcore_strategies.lowest_cost import LowestCost
 from muxcore_strategies.lowest_latency import LowestLatency
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "modes.py"
+PLACE = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def modes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmarks_modes", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def modes() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(PLACE)
+        yield importlib.import_module("modes")
 
 
 @pytest.mark.parametrize("size", [2, 5, 64])
@@ -38,12 +35,12 @@ def test_shares_stay_within_one_request(modes: ModuleType, size: int) -> None:
 
 def test_stickiness_keeps_caches_warm(modes: ModuleType) -> None:
     pool = [modes.FIRST, modes.SECOND, modes.THIRD]
-    alone = modes.stuck([modes.FIRST], Failover(), Sticky.TURN, 2)
-    by_sticky = {s: modes.stuck(pool, LoadBalance(), s, 2) for s in Sticky}
+    alone = modes.run_agents([modes.FIRST], Failover(), Sticky.TURN, 2)
+    by_sticky = {s: modes.run_agents(pool, LoadBalance(), s, 2) for s in Sticky}
     call, turn, session = (by_sticky[s] for s in (Sticky.CALL, Sticky.TURN, Sticky.SESSION))
     assert call.cached < turn.cached < session.cached
     assert call.switches > turn.switches > session.switches
-    failover = modes.stuck(pool, Failover(), Sticky.TURN, 2)
+    failover = modes.run_agents(pool, Failover(), Sticky.TURN, 2)
     assert failover.cached > 0.95 * alone.cached
     assert failover.on_first > 0.75 * failover.calls
     # Rule 11: a pool does no worse than its first member alone.
@@ -62,7 +59,7 @@ def test_lowest_latency_avoids_slow_models(modes: ModuleType) -> None:
 
 def test_lowest_cost_is_as_cheap_as_the_cheapest_model_alone(modes: ModuleType) -> None:
     def money(mode: object, *pool: object) -> float:
-        return float(modes.money(pool, mode, Sticky.TURN, 2)[0])
+        return float(modes.cost_of(pool, mode, Sticky.TURN, 2)[0])
 
     alone = [money(Failover(), endpoint) for endpoint in modes.PRICED]
     lowest = money(LowestCost(), *modes.PRICED)
@@ -78,4 +75,4 @@ def test_it_prints_the_same_tables_each_time(
     printed = capsys.readouterr().out
     assert printed.count("###") == len(modes.TABLES) == 4
     for table in (modes.table_of_latency, modes.table_of_cost):
-        assert modes.drawn(table(0.02)) in printed
+        assert modes.markdown_table(table(0.02)) in printed

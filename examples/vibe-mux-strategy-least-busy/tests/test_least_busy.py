@@ -3,9 +3,9 @@ from vibe_mux_strategy_least_busy import LeastBusy
 from muxcore.testing import check_strategy
 
 
-def test_it_keeps_what_a_mode_must() -> None:
+def test_it_passes_the_check() -> None:
     check_strategy(LeastBusy)
 
 
-def test_by_weight_too() -> None:
+def test_it_passes_the_check_by_weight() -> None:
     check_strategy(lambda: LeastBusy(by_weight=True))

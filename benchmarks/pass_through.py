@@ -1,7 +1,7 @@
-"""A bare pass-through: what a server between costs at the least, on the standard library's.
+"""A bare pass-through on the standard library's server: the minimum cost of a gateway.
 
-It sends each request on with `requests`, and the answer back as it comes. The floor for
-`vibe-mux serve`, and no more than a measure: it chooses nothing and knows nothing.
+It forwards each request with `requests`, and returns the answer as it arrives. It is the
+baseline for `vibe-mux serve`, and does nothing else.
 """
 
 from __future__ import annotations

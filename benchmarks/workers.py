@@ -1,4 +1,4 @@
-"""Running the contenders: each in its own process, in turn, in an order of chance."""
+"""Run the contenders, each in its own process, in turn and in random order."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from environments import Environment
 
 PLACE = Path(__file__).resolve().parent
 NO_ENVIRONMENT: dict[str, str] = {}
-"""What a program sees of the environment changes its speed, so it sees nothing."""
+"""The environment affects the speed of a program, so each gets an empty one."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A median, and the quartiles around it."""
+    """A median with its quartiles."""
 
     median: float
     low: float
@@ -37,7 +37,7 @@ class Figure:
 
 
 def ratios(of: Sequence[float], to: Sequence[float]) -> list[float]:
-    """Divide what was measured in the same round: its noise is in both."""
+    """Divide the values of the same round: the noise of the machine is in both."""
     return [one / other for one, other in zip(of, to, strict=True)]
 
 
@@ -77,7 +77,7 @@ class Worker:
 
 @contextmanager
 def model_server(environment: Environment) -> Iterator[str]:
-    """Run the model that everybody asks; give its address."""
+    """Run the model server of all contenders; yield its address."""
     process = subprocess.Popen(
         [environment.python, str(PLACE / "model.py")],
         stdin=subprocess.PIPE,
@@ -107,7 +107,7 @@ def workers(environments: dict[str, Environment], base: str) -> Iterator[dict[st
 def in_turn(
     running: dict[str, Any], rounds: int, one: Callable[[str, Any], None], title: str
 ) -> None:
-    """Let each have its turn in every round, in an order of chance."""
+    """Run each once in every round, in random order."""
     names = list(running)
     for number in range(rounds):
         random.shuffle(names)
