@@ -17,6 +17,9 @@ from muxcore.config.problems import KeyPath, Problem, shown
 ACTIVE_MODEL_VARIABLE = "VIBE_ACTIVE_MODEL"
 
 DEFAULT_MODEL = "mistral-medium-3.5"
+DEFAULT_API_TIMEOUT = 720
+LONGEST_API_TIMEOUT = 365 * 24 * 60 * 60
+"""Seconds. Longer ones do not bound anything."""
 
 VIBES_PROVIDERS: Mapping[str, Mapping[str, Any]] = {
     "mistral": {
@@ -148,6 +151,19 @@ def active_model(data: Mapping[str, Any], variables: Mapping[str, str]) -> Activ
     if written := data.get("active_model"):
         return ActiveModel(written, ("active_model",))
     return ActiveModel(DEFAULT_MODEL, (), "active_model (vibe's default)")
+
+
+def api_timeout_ms(data: Mapping[str, Any]) -> int | None:
+    """Return the longest silence of a call that the file sets, in milliseconds.
+
+    Vibe's own default counts as unset: older vibes wrote it into each new file.
+    """
+    seconds = data.get("api_timeout")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return None
+    if seconds == DEFAULT_API_TIMEOUT or not 0 < seconds < LONGEST_API_TIMEOUT:
+        return None
+    return max(1, round(seconds * 1000))
 
 
 def _own(own: Mapping[str, Mapping[str, Any]], name: str) -> Definition | None:

@@ -5,7 +5,7 @@ Only what is used is judged: a broken model that no pool names is vibe's busines
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
@@ -24,6 +24,11 @@ from muxcore.config.records import ModelConfig, ProviderConfig
 from muxcore.config.section import PoolRef
 from muxcore.config.structure import structure
 from muxcore.plugins.catalogue import Catalogue
+
+NOT_SPOKEN = "an API style that no backend speaks"
+GENERIC = "generic"
+GENERIC_STYLES = frozenset({"openai", "reasoning"})
+"""The API styles of vibe which the generic backend speaks."""
 
 
 @frozen
@@ -46,10 +51,14 @@ class ResolvedModel:
     @property
     def dialect(self) -> str:
         """The backend that speaks to it: a special `backend` counts more than `api_style`."""
+        return self.style_dialect or self.provider.backend
+
+    @property
+    def style_dialect(self) -> str:
+        """The backend that its `api_style` asks for; "" where `backend` decides."""
         provider = self.provider
-        if provider.backend != "generic" or provider.api_style == "openai":
-            return provider.backend
-        return provider.api_style
+        decides = provider.backend == GENERIC and provider.api_style not in GENERIC_STYLES
+        return provider.api_style if decides else ""
 
 
 def resolve_model(
@@ -102,19 +111,41 @@ def _judge_once(defined: Definition, kind: str, findings: Findings) -> None:
         findings.problems.append(Problem(repeat, text))
 
 
+def leave_out_unspoken(
+    members: Sequence[ResolvedModel], catalogue: Catalogue, findings: Findings
+) -> Sequence[ResolvedModel]:
+    """Leave out, with a warning, the models whose API style no backend speaks.
+
+    Where no primary would be left, all stay, and are judged.
+    """
+    unspoken = [
+        member
+        for member in members
+        if member.style_dialect and member.dialect not in catalogue.backends
+    ]
+    spoken = [member for member in members if member not in unspoken]
+    if all(member.ref.entry.is_fallback for member in spoken):
+        return members
+    for member in unspoken:
+        text = (
+            f"{shown(member.dialect)}, {NOT_SPOKEN}: {shown(member.model.alias)} is left"
+            " out of the pool"
+        )
+        findings.warnings.append(member.problem("api_style", text))
+    return spoken
+
+
 def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:
     provider, dialect = member.provider, member.dialect
     if dialect not in catalogue.backends:
         known = listed(sorted(catalogue.backends)) if catalogue.backends else "none at hand"
         hint = nearest(dialect, catalogue.backends)
-        if dialect == provider.backend:
+        if member.style_dialect:
+            text = f'{shown(dialect)}, {NOT_SPOKEN}, expected "openai"{hint}'
+            option = "api_style"
+        else:
             text = f"{shown(dialect)}, expected a backend: {known}{hint}"
             option = "backend"
-        else:
-            text = (
-                f'{shown(dialect)}, an API style without a backend, expected "openai"{hint}'
-            )
-            option = "api_style"
         yield member.problem(option, "; ".join([text, *catalogue.problems]))
     if fault := addresses.fault_of(provider.api_base):
         # Not shown: whatever is wrong with it, it may hold a password.
@@ -135,12 +166,13 @@ def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Prob
 
 
 def judge_capabilities(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:
-    """Judge the names that are set, or unset by a "-", if the backend tells its own."""
+    """Judge the names that are set, or unset by a "-", if the backend declares its own."""
     entry = catalogue.backends.get(member.dialect)
     known = getattr(entry.factory, "capabilities", None) if entry else None
     if known is None:
         return
     for path, names in (
+        (member.ref.path, member.ref.entry.capabilities),
         (member.model_path, member.model.capabilities),
         (member.provider_path, member.provider.capabilities),
     ):
@@ -155,10 +187,12 @@ def judge_capabilities(member: ResolvedModel, catalogue: Catalogue) -> Iterator[
 
 
 def capabilities_of(member: ResolvedModel) -> tuple[str, ...]:
-    """Give what is set and unset: what a model says goes before what its provider says."""
-    said = {name.removeprefix("-"): name for name in member.provider.capabilities}
-    said |= {name.removeprefix("-"): name for name in member.model.capabilities}
-    return tuple(sorted(said.values()))
+    """Return what is set and unset: a pool entry overrides a model, that its provider."""
+    levels = (member.provider, member.model, member.ref.entry)
+    found = {
+        name.removeprefix("-"): name for level in levels for name in level.capabilities
+    }
+    return tuple(sorted(found.values()))
 
 
 def _exposes_key(provider: ProviderConfig) -> bool:

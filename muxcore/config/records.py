@@ -47,6 +47,7 @@ class PoolEntry:
     max_concurrent: int | None = field(default=None, metadata=at_least(1))
     is_fallback: bool = False
     context_window: int | None = field(default=None, metadata=at_least(1))
+    capabilities: tuple[str, ...] = ()
 
 
 @frozen
@@ -89,11 +90,15 @@ class ProviderConfig:
 
 @frozen
 class ModelConfig:
-    """One of vibe's `[[models]]`, as far as it is used here."""
+    """One of vibe's `[[models]]`, as far as it is used here.
+
+    `model_id`, where it is given, is the model's name on the wire.
+    """
 
     name: str = field(metadata=NOT_EMPTY)
     provider: str = field(metadata=NOT_EMPTY)
     alias: str = field(metadata=NOT_EMPTY)
+    model_id: str = ""
     temperature: float = 0.2
     top_p: float | None = field(
         default=None, metadata={"bounds": Bounds(above=0, maximum=1)}

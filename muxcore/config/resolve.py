@@ -10,13 +10,14 @@ from typing import Any, cast
 import attrs
 
 from muxcore.config import addresses, keys
-from muxcore.config.definitions import Definitions
+from muxcore.config.definitions import Definitions, api_timeout_ms
 from muxcore.config.keys import Key
 from muxcore.config.models import (
     ResolvedModel,
     capabilities_of,
     judge_capabilities,
     judge_provider,
+    leave_out_unspoken,
     resolve_model,
 )
 from muxcore.config.problems import Findings, KeyPath, Problem, listed, nearest, shown
@@ -53,7 +54,7 @@ def resolve(
     selection = select_models(document.data, definitions, variables, phase, findings)
     settings = selection.settings
     resolved = [resolve_model(ref, definitions, findings) for ref in selection.used]
-    members = [member for member in resolved if member is not None]
+    members: Sequence[ResolvedModel] = [member for member in resolved if member is not None]
 
     single = not selection.is_on or settings.mode == SINGLE
     strategy_name = FAILOVER if single else settings.mode
@@ -67,10 +68,13 @@ def resolve(
     findings.warnings.extend(
         Problem(SECTION, problem, "plugins") for problem in catalogue.problems
     )
+    members = leave_out_unspoken(members, catalogue, findings)
     for member in members:
         findings.problems.extend(judge_provider(member, catalogue))
         findings.problems.extend(judge_capabilities(member, catalogue))
     found = _keys(members, keys.places(environment, document.directory), findings)
+
+    silence = api_timeout_ms(document.data)
 
     if findings.problems:
         raise ConfigError(document.located(findings.problems))
@@ -84,7 +88,9 @@ def resolve(
         active_model=selection.active_alias,
         policy=_policy(settings, enabled=selection.is_on),
         endpoints=tuple(_endpoint(member) for member in members),
-        timeouts=MappingProxyType({m.model.alias: _timeouts(settings, m) for m in members}),
+        timeouts=MappingProxyType(
+            {member.model.alias: _timeouts(settings, member, silence) for member in members}
+        ),
         call_timeout=_ms(settings.call_timeout_ms),
         keys=MappingProxyType(found),
         catalogue=catalogue,
@@ -184,7 +190,7 @@ def _endpoint(member: ResolvedModel) -> Endpoint:
     entry, model, provider = member.ref.entry, member.model, member.provider
     return Endpoint(
         alias=model.alias,
-        model=model.name,
+        model=model.model_id or model.name,
         provider=provider.name,
         weight=entry.weight,
         max_concurrent=entry.max_concurrent,
@@ -222,14 +228,18 @@ def _policy(settings: MultiplexerConfig, *, enabled: bool) -> Policy:
     )
 
 
-def _timeouts(settings: MultiplexerConfig, member: ResolvedModel) -> Timeouts:
+def _timeouts(
+    settings: MultiplexerConfig, member: ResolvedModel, silence: int | None
+) -> Timeouts:
+    """Return how long an attempt may take; `silence` is vibe's own limit, if it has one."""
     read, attempt = READ_TIMEOUT_MS, ATTEMPT_TIMEOUT_MS
     if addresses.is_loopback(member.provider.api_base):
         read, attempt = LOOPBACK_READ_TIMEOUT_MS, LOOPBACK_ATTEMPT_TIMEOUT_MS
+    read = settings.read_timeout_ms or silence or read
     return Timeouts(
         connect=_ms(settings.connect_timeout_ms),
-        read=_ms(settings.read_timeout_ms or read),
-        attempt=_ms(settings.attempt_timeout_ms or attempt),
+        read=_ms(read),
+        attempt=_ms(settings.attempt_timeout_ms or max(attempt, silence or 0)),
     )
 
 

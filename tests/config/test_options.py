@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -308,7 +309,7 @@ def test_a_name_that_is_no_text_is_unknown(problems: Problems) -> None:
     assert problems(enabled(pool=[{"model": "a", 3: 4}])) == [
         (
             "config: multiplexer.pool[0].3: an unknown option; the known ones are model, weight,"
-            " max_concurrent, is_fallback and context_window"
+            " max_concurrent, is_fallback, context_window and capabilities"
         )
     ]
 
@@ -471,6 +472,104 @@ def test_a_backend_that_does_not_tell_its_capabilities_takes_any(load: Load) -> 
     assert wire.capabilities == ("levitates",)
 
 
+def test_a_pool_entry_goes_before_its_model_in_what_it_can(load: Load) -> None:
+    file = with_provider(capabilities=["needs_reasoning", "plain_content"])
+    file["models"][0]["capabilities"] = ["-plain_content"]
+    entry = {"model": "model-p", "capabilities": ["plain_content", "user_last"]}
+    file["multiplexer"] = {"enabled": True, "mode": "failover", "pool": [entry]}
+    wire = load(file).endpoints[0].wire
+    assert wire.capabilities == ("needs_reasoning", "plain_content", "user_last")
+
+
+def test_an_unknown_capability_of_a_pool_entry_is_named_there(problems: Problems) -> None:
+    file = with_provider()
+    entry = {"model": "model-p", "capabilities": ["levitates"]}
+    file["multiplexer"] = {"enabled": True, "mode": "failover", "pool": [entry]}
+    found = problems(file, catalogue=holding)
+    assert [p.partition(",")[0] for p in found] == [
+        'config: multiplexer.pool[0].capabilities[0]: "levitates"'
+    ]
+
+
+UNSPOKEN = """
+[[providers]]
+name = "responses"
+api_base = "https://r.example.com/v1"
+api_style = "openai-responses"
+[[providers]]
+name = "p"
+api_base = "https://p.example.com/v1"
+[[models]]
+name = "r"
+provider = "responses"
+[[models]]
+name = "a"
+provider = "p"
+[multiplexer]
+enabled = true
+mode = "failover"
+pool = [{ model = "r" }, { model = "a", is_fallback = IS_FALLBACK }]
+"""
+
+
+def test_a_model_that_no_backend_speaks_to_is_left_out_with_its_line(
+    load: Load, tmp_path: Path
+) -> None:
+    config = load(UNSPOKEN.replace("IS_FALLBACK", "false"))
+    assert [endpoint.alias for endpoint in config.endpoints] == ["a"]
+    assert config.warnings == (
+        (
+            f'{tmp_path / "config.toml"}:5: providers[0].api_style: "openai-responses", an API'
+            ' style that no backend speaks: "r" is left out of the pool'
+        ),
+    )
+
+
+def test_it_is_an_error_where_no_primary_would_be_left(problems: Problems) -> None:
+    assert problems(UNSPOKEN.replace("IS_FALLBACK", "true")) == [
+        (
+            'config.toml:5: providers[0].api_style: "openai-responses", an API style that no'
+            ' backend speaks, expected "openai"'
+        )
+    ]
+
+
+def test_the_style_with_reasoning_in_its_messages_is_the_generic_backends(
+    load: Load,
+) -> None:
+    assert load(with_provider(api_style="reasoning")).endpoints[0].dialect == "generic"
+
+
+def test_a_model_id_is_the_name_on_the_wire(load: Load) -> None:
+    endpoint = load(with_model(model_id="c-2026-11")).endpoints[0]
+    assert (endpoint.alias, endpoint.model) == ("c", "c-2026-11")
+
+
+@pytest.mark.parametrize(
+    ("api_timeout", "read", "attempt"),
+    [
+        (30, 30, 300),
+        (900.5, 900.5, 900.5),
+        # Vibe's default, which older vibes wrote into each new file.
+        (720.0, 120, 300),
+        (0, 120, 300),
+        ("30", 120, 300),
+        (True, 120, 300),
+    ],
+)
+def test_vibes_api_timeout_bounds_the_silence_of_a_call(
+    load: Load, api_timeout: object, read: float, attempt: float
+) -> None:
+    timeouts = load({**with_provider(), "api_timeout": api_timeout}).timeouts["model-p"]
+    assert (seconds(timeouts.read), seconds(timeouts.attempt)) == (read, attempt)
+
+
+def test_a_read_timeout_of_the_section_goes_before_vibes(load: Load) -> None:
+    file = {**with_provider(), "api_timeout": 30}
+    file["multiplexer"] = {"enabled": True, "read_timeout_ms": 5000}
+    assert seconds(load(file).timeouts["model-p"].read) == 5
+
+
 def test_an_api_style_with_a_backend_of_its_name(load: Load) -> None:
     assert load(with_provider(api_style="anthropic")).endpoints[0].dialect == "anthropic"
 
@@ -484,8 +583,8 @@ ADDRESS = "expected https://host/v1"
         (
             {"api_style": "vertex-anthropic"},
             (
-                'api_style: "vertex-anthropic", an API style without a backend, expected "openai";'
-                ' did you mean "anthropic"?'
+                'api_style: "vertex-anthropic", an API style that no backend speaks, expected'
+                ' "openai"; did you mean "anthropic"?'
             ),
         ),
         (
