@@ -288,7 +288,7 @@ def test_a_number_of_an_entry(
             {"model": "a", "zzz": 3},
             (
                 "[0].zzz: an unknown option; the known ones are model, weight, max_concurrent,"
-                " is_fallback and context_window"
+                " is_fallback, context_window and capabilities"
             ),
         ),
         (
