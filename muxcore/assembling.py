@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from muxcore.chat import Chunk, Json, Reply, Usage
@@ -119,19 +119,81 @@ class Assembler:
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:
-    """Read the usage of a completion or chunk. What is no count counts as 0."""
+    """Read the usage of a completion or chunk. What is no count is unknown: None."""
     usage = raw.get("usage")
     if not isinstance(usage, dict):
         return Usage()
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Usage(
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
-        # DeepSeek has a name of its own for the cached ones.
-        _count(cached) or _count(usage.get("prompt_cache_hit_tokens")),
-    )
+    prompt, completion = _named(usage, PROMPT), _named(usage, COMPLETION)
+    total = count_of(usage.get("total_tokens"))
+    if total is not None and (prompt is None) is not (completion is None):
+        known = completion if prompt is None else prompt
+        rest = max(0, total - (known or 0))
+        prompt, completion = (rest, completion) if prompt is None else (prompt, rest)
+    details = [usage.get(name) for name in DETAILS]
+    cached = [d.get("cached_tokens") for d in details if isinstance(d, dict)]
+    return Usage(prompt, completion, _first_count((*cached, *map(usage.get, CACHED))))
 
 
-def _count(value: object) -> int:
-    return value if type(value) is int and value > 0 else 0
+PROMPT = ("prompt_tokens", "input_tokens")
+COMPLETION = ("completion_tokens", "output_tokens")
+DETAILS = ("prompt_tokens_details", "input_tokens_details")
+CACHED = ("cached_tokens", "prompt_cache_hit_tokens")
+"""Where the counts stand; for cached tokens Moonshot and DeepSeek have places of their own."""
+
+MOST_TOKENS = 10**12
+"""A count above this is junk, and could overflow whatever adds it up."""
+
+
+def move_usage(raw: Json) -> None:
+    """Put a usage that stands elsewhere into the place of OpenAI's.
+
+    Moonshot writes it on the choice, Groq's older API in a member of its own (`x_groq`).
+    """
+    if raw.get("usage"):
+        return
+    choices = raw.get("choices")
+    owners = list(choices[:1]) if isinstance(choices, list) else []
+    owners += [value for name, value in raw.items() if name.startswith("x_")]
+    for owner in owners:
+        if isinstance(owner, dict) and isinstance(owner.get("usage"), dict):
+            raw["usage"] = owner["usage"]
+            return
+
+
+def cleaned_usage(usage: object) -> Json | None:
+    """Write usage with whole numbers only, as strict clients read it; None if it holds none.
+
+    A count that is not known is left out: it is not 0.
+    """
+    if not isinstance(usage, dict):
+        return None
+    counts = usage_of({"usage": usage})
+    known = {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.total_tokens,
+    }
+    if all(
+        usage.get(name).__class__ is int and usage[name] == n for name, n in known.items()
+    ):
+        return usage
+    if counts.prompt_tokens is None and counts.completion_tokens is None:
+        return None
+    others = {name: value for name, value in usage.items() if name not in known}
+    return {**others, **{name: n for name, n in known.items() if n is not None}}
+
+
+def _named(usage: Json, names: Sequence[str]) -> int | None:
+    return _first_count(map(usage.get, names))
+
+
+def _first_count(values: Iterable[object]) -> int | None:
+    return next((n for n in map(count_of, values) if n is not None), None)
+
+
+def count_of(value: object) -> int | None:
+    """Return a number of tokens; None for what is none."""
+    # Some servers count in floats.
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

@@ -27,14 +27,19 @@ class Chat:
 
 @frozen
 class Usage:
-    """Tokens of one answer; `prompt_tokens` counts the cached ones too."""
+    """Tokens of one answer; `prompt_tokens` counts the cached ones too.
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
+    A count that the server did not give is None.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
 
     @property
-    def total_tokens(self) -> int:
+    def total_tokens(self) -> int | None:
+        if self.prompt_tokens is None or self.completion_tokens is None:
+            return None
         return self.prompt_tokens + self.completion_tokens
 
 
@@ -65,6 +70,11 @@ class Reply:
     @property
     def text(self) -> str:
         return self.message.get("content") or ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the model has said nothing: no content, no reasoning, no tool call."""
+        return not _holds_content(self.message)
 
     @property
     def tool_calls(self) -> list[Json]:
@@ -98,4 +108,13 @@ class Chunk:
         From the first such chunk on, no other model can take the answer over. Empty,
         role-only and usage chunks commit to nothing.
         """
-        return any(value for name, value in self.delta.items() if name != "role")
+        return _holds_content(self.delta)
+
+
+def _holds_content(message: Json) -> bool:
+    # Routers send objects of which every member is null.
+    return any(
+        any(value.values()) if isinstance(value, dict) else value
+        for name, value in message.items()
+        if name != "role"
+    )

@@ -16,6 +16,7 @@ from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse
 from muxcore_backends import hints
 from muxcore_backends.complaints import LARGEST_WINDOW, Complaint, clean, read
+from muxcore_backends.shapes import FailedAnswerError
 
 NUMBER = r"(?P<window>[0-9][0-9,]{0,15})"
 
@@ -427,3 +428,9 @@ def bad_reply(answer: HttpResponse, otherwise: str) -> BadReplyError:
     """Make the error for an answer that looked well: its own words, or these."""
     failure = classify(answer, None, otherwise)
     return BadReplyError(failure.message, failure)
+
+
+def failed_answer(error: FailedAnswerError) -> BadReplyError:
+    """Make the error for an answer whose finish reason names a failure."""
+    text = clean(f"the answer ended with the finish reason {str(error)!r}")
+    return BadReplyError(text, Failure(Fault.TRANSIENT, message=text))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from attrs import frozen
 
-from muxcore.assembling import usage_of
+from muxcore import jsontext
+from muxcore.assembling import cleaned_usage, move_usage, usage_of
 from muxcore.chat import Chat, Json, Reply
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
@@ -31,7 +31,7 @@ from muxcore_backends.capabilities import (
     USER_LAST,
     USER_NOT_AFTER_TOOL,
 )
-from muxcore_backends.failures import bad_reply, classify
+from muxcore_backends.failures import bad_reply, classify, failed_answer
 from muxcore_backends.history import contents, members, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.ids import LENIENT, NINE, UP_TO_40, ids
@@ -39,13 +39,14 @@ from muxcore_backends.history.pairs import PAIRS
 from muxcore_backends.history.steps import Messages, Rewrite, rewritten
 from muxcore_backends.shapes import (
     REASONING,
+    FailedAnswerError,
     MalformedError,
-    complete_tool_calls,
     finish_reason_of,
     normalise,
 )
 from muxcore_backends.sizes import clamped, estimated
 from muxcore_backends.streaming import GenericDecoder
+from muxcore_backends.toolcalls import complete_tool_calls
 
 PATH = "/chat/completions"
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -75,11 +76,11 @@ class Generic:
             settings["stream"] = True
             if USAGE_UNASKED not in has:
                 self.streaming(settings)
-        text, rest = encode(messages), encode(settings)
+        text, rest = jsontext.encode(messages), jsontext.encode(settings)
         size = estimated(text, rest)
         limited = clamped(settings, LIMITS, endpoint.context_window, size)
         if limited:
-            rest = encode(settings)
+            rest = jsontext.encode(settings)
         return HttpRequest(
             wire.api_base.rstrip("/") + PATH,
             {"Content-Type": "application/json", **dict(wire.extra_headers)},
@@ -146,26 +147,33 @@ class Generic:
     def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
         """Decode a whole answer; raise `BadReplyError` for anything but one."""
         try:
-            raw = json.loads(answer.body)
+            raw = jsontext.decode(answer.body)
         except (ValueError, RecursionError):
             raise bad_reply(answer, "the answer is cut off, or no JSON") from None
         if not isinstance(raw, dict) or raw.get("error"):
             raise bad_reply(answer, "the answer is an error without words")
         try:
             choice = _first_choice(raw)
+            if choice.get("error"):
+                body = jsontext.encode(choice).encode()
+                inner = HttpResponse(answer.status, answer.headers, body)
+                raise bad_reply(inner, "the answer ended with an error")
             message = _whole_message(
                 choice, endpoint.wire.reasoning_field_name, raw.get("id")
             )
+            finish_reason = finish_reason_of(
+                choice.get("finish_reason"),
+                choice.get("native_finish_reason"),
+                calls=bool(message.get("tool_calls")),
+            )
+        except FailedAnswerError as error:
+            raise failed_answer(error) from None
         except MalformedError as error:
             raise bad_reply(answer, f"the answer is malformed: {error}") from None
-        finish_reason = choice.get("finish_reason")
-        if finish_reason == "error" or choice.get("error"):
-            inner = HttpResponse(answer.status, answer.headers, json.dumps(choice).encode())
-            raise bad_reply(inner, "the answer ended with an error")
-        finish_reason = finish_reason_of(
-            finish_reason, calls=bool(message.get("tool_calls"))
-        )
         choice["finish_reason"] = finish_reason
+        move_usage(raw)
+        if "usage" in raw:
+            raw["usage"] = cleaned_usage(raw["usage"])
         return Reply(message, finish_reason, usage_of(raw), raw)
 
     def stream(self, endpoint: Endpoint) -> Decoder:
@@ -225,9 +233,6 @@ def _first_choice(raw: Json) -> Json:
     choices = raw.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise MalformedError("it has no choices")
-    finish_reason = choices[0].get("finish_reason")
-    if finish_reason is not None and not isinstance(finish_reason, str):
-        raise MalformedError("the finish reason is no text")
     return choices[0]
 
 
@@ -236,22 +241,9 @@ def _whole_message(choice: Json, reasoning_field: str, completion: object) -> Js
     if not isinstance(message, dict):
         raise MalformedError("it has no message")
     normalise(message, reasoning_field)
-    if message.get("tool_calls") is not None:
+    if message.get("tool_calls"):
         complete_tool_calls(message["tool_calls"], completion)
     return message
-
-
-def _plain(value: object) -> object:
-    """Let JSON hold any mapping and sequence: callers may hand in frozen ones."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return list(value)
-    raise TypeError(f"a {type(value).__name__} cannot be sent as JSON")
-
-
-# Escaping what is not ASCII also carries the halves of characters that UTF-8 refuses.
-encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain).encode
 
 
 @hookimpl

@@ -44,8 +44,8 @@ def answered_by(reply: Reply, *, verbose: bool) -> list[str]:
     if verbose:
         usage = reply.usage
         lines[-1] += (
-            f": {usage.prompt_tokens} tokens in ({usage.cached_tokens} cached),"
-            f" {usage.completion_tokens} out, finish reason {reply.finish_reason}"
+            f": {_count(usage.prompt_tokens)} tokens in ({_count(usage.cached_tokens)} cached),"
+            f" {_count(usage.completion_tokens)} out, finish reason {reply.finish_reason}"
         )
         lines += [
             f"rewritten for {printable(attempt.alias)}: {', '.join(attempt.rewrites)}"
@@ -53,6 +53,10 @@ def answered_by(reply: Reply, *, verbose: bool) -> list[str]:
             if attempt.rewrites
         ]
     return lines
+
+
+def _count(tokens: int | None) -> str:
+    return "unknown" if tokens is None else str(tokens)
 
 
 def _describe_attempt(attempt: AttemptReport) -> str:

@@ -152,11 +152,12 @@ def _usage(answer: Answer, label: str, received: Received) -> Json:
             + "".join(call.arguments for call in answer.tool_calls)
         ),
     )
+    prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens or 0},
     }
 
 

@@ -230,9 +230,9 @@ def _chunk(fields: Json, reply: Reply | None = None) -> Any:
         usage = reply.usage
         # Older vibes ignore the fields that they do not know.
         made["usage"] = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cached_tokens": usage.cached_tokens,
+            "prompt_tokens": usage.prompt_tokens or 0,
+            "completion_tokens": usage.completion_tokens or 0,
+            "cached_tokens": usage.cached_tokens or 0,
         }
         made["stop"] = {"reason": reply.finish_reason}
     return _types.LLMChunk.model_validate(made)

@@ -203,9 +203,54 @@ def test_frozen_and_foreign_containers_are_sent_as_they_look() -> None:
     ]
 
 
-def test_halves_of_characters_are_carried() -> None:
-    messages = [{"role": "user", "content": "\ud800é"}]
-    assert body(Generic(), Chat(messages))["messages"] == messages
+HALVES = [
+    ("\ud800é", "\ufffdé"),
+    ("cut \ud83d", "cut \ufffd"),
+    ("\udc00 on", "\ufffd on"),
+    ("\ud83d\ude00 whole", "\U0001f600 whole"),
+    ("\ude00\ud83d turned", "\ufffd\ufffd turned"),
+    ("\\ud83d is quoted", "\\ud83d is quoted"),
+    ("\\\ud83d is not", "\\\ufffd is not"),
+]
+
+
+@pytest.mark.parametrize(("content", "sent"), HALVES)
+@pytest.mark.parametrize("backend", [Generic(), Mistral(), Anthropic()])
+def test_half_a_character_is_sent_as_a_replacement(
+    backend: Backend, content: str, sent: str
+) -> None:
+    messages = [{"role": "user", "content": content}]
+    raw = backend.request(endpoint(), Chat(messages)).body
+    assert json.dumps(sent) in json.dumps(json.loads(raw)["messages"][0])
+    assert messages == [{"role": "user", "content": content}]
+
+
+ARGUMENTS = [
+    ('{"p": "\\ud83d"}', '{"p": "\ufffd"}'),
+    ('{"p": "\\uD83D\\uDE00"}', '{"p": "\\uD83D\\uDE00"}'),
+    ('{"p": "a\tb"}', '{"p": "a\\tb"}'),
+    ('{"p": NaN}', '{"p": null}'),
+    ('{"p": 1e999}', '{"p": null}'),
+    ('{"p": 1e9}', '{"p": 1e9}'),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sent"), ARGUMENTS)
+def test_arguments_that_a_strict_server_refuses_are_written_anew(
+    arguments: str, sent: str
+) -> None:
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "f", "arguments": arguments},
+    }
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "r"},
+    ]
+    called = body(Generic(), Chat(messages))["messages"][1]["tool_calls"][0]["function"]
+    assert called["arguments"] == sent
 
 
 @pytest.mark.parametrize("content", [b"bytes", {1, 2}, object(), float("nan")])

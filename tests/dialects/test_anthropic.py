@@ -526,7 +526,7 @@ def test_smaller_answers() -> None:
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("refusal", "content_filter"),
-        ("tool_use", "tool_calls"),
+        ("tool_use", "stop"),
     ],
 )
 def test_stop_reasons(stop_reason: str, finish_reason: str) -> None:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from muxcore.chat import Chunk, Reply
-from muxcore.gateway.api.completions import Frame, events, gateway_reply, read_request
+from muxcore.gateway.api.completions import (
+    Frame,
+    as_json,
+    events,
+    gateway_reply,
+    read_request,
+)
 from muxcore.gateway.http.wire import RefusedError
 
 FRAME = Frame("id-1", 1234, "mux")
@@ -115,6 +121,31 @@ def test_an_invalid_request_is_refused(data: bytes, param: str | None) -> None:
         read_request(data)
     assert caught.value.response.status == 400
     assert caught.value.response.param == param
+
+
+def test_a_number_that_no_model_could_read_is_named() -> None:
+    """Rule 6: it is the caller's fault, so no model is asked for its opinion."""
+    for number, words in (
+        (b"1e999", "The body holds 1e999, a number too large for a model to read."),
+        (b"-1e999", "The body holds -1e999, a number too large for a model to read."),
+        (b"NaN", "The body is not valid JSON: NaN is no number of JSON."),
+    ):
+        with pytest.raises(RefusedError) as caught:
+            read_request(body(temperature=1).replace(b"1", number))
+        assert caught.value.response.message == words
+
+
+def test_no_answer_leaves_as_what_is_no_json() -> None:
+    assert as_json({"a": [float("nan"), float("-inf"), 1.5]}) == b'{"a":[null,null,1.5]}'
+    assert as_json({"a": "cut \ud83d"}) == '{"a":"cut \ufffd"}'.encode()
+
+
+def test_a_usage_that_is_not_known_whole_is_not_counted_as_0() -> None:
+    frame = Frame("c", 7, "mux")
+    for usage in ({"prompt_tokens": 1}, {}, None):
+        chunks = iter([Chunk({"choices": [], "usage": usage})])
+        written = b"".join(events(chunks, frame, wants_usage=True))
+        assert b"usage" not in written
 
 
 def test_a_whole_reply_is_passed_on_with_missing_fields_filled_in() -> None:

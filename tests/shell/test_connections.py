@@ -126,6 +126,11 @@ WELL: dict[str, bytes] = {
     "with white space around": sized("well", "x-a: \t 1 \t"),
     "with a folded field": sized("well", "x-a: 1\r\n  2"),
     "after an interim answer": b"HTTP/1.1 100 Continue\r\n\r\n" + sized("well"),
+    "after several interim answers": (
+        b"HTTP/1.1 102 Processing\r\n\r\n"
+        + 2 * b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
+        + sized("well")
+    ),
     "by an older protocol, closing": sized("well", "Connection: close").replace(
         b"HTTP/1.1", b"HTTP/1.0"
     ),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
 from attrs import frozen
 
+from muxcore import jsontext
 from muxcore.assembling import usage_of
 from muxcore.chat import Chat, Json, Reply
 from muxcore.core.records import Endpoint
@@ -24,10 +24,14 @@ from muxcore_backends.anthropic.turns import (
     steps,
 )
 from muxcore_backends.anthropic.usage import openai_usage
-from muxcore_backends.failures import bad_reply, classify
-from muxcore_backends.generic import encode
+from muxcore_backends.failures import bad_reply, classify, failed_answer
 from muxcore_backends.history.steps import rewritten
-from muxcore_backends.shapes import REASONING, finish_reason_of
+from muxcore_backends.shapes import (
+    REASONING,
+    FailedAnswerError,
+    MalformedError,
+    finish_reason_of,
+)
 from muxcore_backends.sizes import clamped, estimated
 
 VERSION = "2023-06-01"
@@ -51,12 +55,12 @@ class Anthropic:
             body["system"] = said.system
         if chat.stream:
             body["stream"] = True
-        text = encode(body)
+        text = jsontext.encode(body)
         limited = clamped(body, ("max_tokens",), endpoint.context_window, estimated(text))
         if limited:
             if body.get("thinking", {}).get("budget_tokens", 0) >= body["max_tokens"]:
                 del body["thinking"]
-            text = encode(body)
+            text = jsontext.encode(body)
         return HttpRequest(
             _address(wire.api_base),
             {
@@ -71,7 +75,7 @@ class Anthropic:
 
     def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
         try:
-            raw = json.loads(answer.body)
+            raw = jsontext.decode(answer.body)
         except (ValueError, RecursionError):
             raise bad_reply(answer, "the answer is cut off, or no JSON") from None
         if not isinstance(raw, dict) or raw.get("type") == "error":
@@ -85,10 +89,12 @@ class Anthropic:
             raise bad_reply(
                 answer, "the answer is malformed: a block is not whole"
             ) from None
-        reason = raw.get("stop_reason")
-        if reason is not None and not isinstance(reason, str):
-            raise bad_reply(answer, "the answer is malformed: the stop reason is no text")
-        reason = finish_reason_of(reason, calls="tool_calls" in message)
+        try:
+            reason = finish_reason_of(raw.get("stop_reason"), calls="tool_calls" in message)
+        except FailedAnswerError as error:
+            raise failed_answer(error) from None
+        except MalformedError as error:
+            raise bad_reply(answer, f"the answer is malformed: {error}") from None
         whole: Json = {
             "id": str(raw.get("id") or ""),
             "object": "chat.completion",
@@ -130,7 +136,7 @@ def _message(blocks: list[Json], origin: str) -> Json:
             case "tool_use":
                 function = {
                     "name": block["name"],
-                    "arguments": json.dumps(block.get("input") or {}),
+                    "arguments": jsontext.encode_arguments(block.get("input") or {}),
                 }
                 calls.append({"id": block["id"], "type": "function", "function": function})
             case _:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from muxcore import jsontext
 from muxcore.chat import Chunk, Json
 from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore_backends.anthropic.turns import ORIGIN, THINKING_BLOCKS
 from muxcore_backends.anthropic.usage import openai_usage
-from muxcore_backends.failures import bad_reply
-from muxcore_backends.shapes import REASONING, finish_reason_of
+from muxcore_backends.failures import bad_reply, failed_answer
+from muxcore_backends.shapes import REASONING, FailedAnswerError, finish_reason_of
 from muxcore_backends.streaming import CHUNK
 
 OK = 200
@@ -22,14 +22,14 @@ class AnthropicDecoder:
     A thought's signature comes last; only then is the block told, for sending it back.
     """
 
-    __slots__ = ("_block", "_calls", "_ended", "_head", "_origin", "_said", "_usage")
+    __slots__ = ("_blocks", "_calls", "_ended", "_head", "_origin", "_said", "_usage")
 
     def __init__(self, model: str, origin: str) -> None:
         self._origin = origin
         self._head: Json = {"id": "", "object": CHUNK, "created": 0, "model": model}
         self._usage: Json = {}
-        self._block: Json = {}
-        """The block under way, with what has come of it."""
+        self._blocks: dict[Any, Json] = {}
+        """The blocks under way by their index, each with what has come of it."""
         self._calls = 0
         self._said = False
         """Whether the model has said why it stopped."""
@@ -45,15 +45,19 @@ class AnthropicDecoder:
 
     def feed(self, event: ServerEvent) -> tuple[Chunk, ...]:
         try:
-            data = json.loads(event.data)
+            data = jsontext.decode(event.data)
         except (ValueError, RecursionError):
-            if event.data.strip():
+            if event.data.lstrip().startswith(("{", "[")) or event.event == "error":
                 raise _bad(event.data, "an event is cut off, or no JSON") from None
+            return ()  # A heartbeat.
+        if not isinstance(data, dict | list) and event.event != "error":
             return ()
         if not isinstance(data, dict) or data.get("type") == "error":
             raise _bad(event.data, "the stream sent an error without words")
         try:
             return self._feed(data)
+        except FailedAnswerError as error:
+            raise failed_answer(error) from None
         except (KeyError, TypeError, AttributeError, ValueError):
             raise _bad(event.data, "an event is malformed") from None
 
@@ -62,11 +66,11 @@ class AnthropicDecoder:
             case "message_start":
                 return self._begin(data["message"])
             case "content_block_start":
-                return self._open(data["content_block"])
+                return self._open(data.get("index"), data["content_block"])
             case "content_block_delta":
-                return self._grow(data["delta"])
+                return self._grow(self._blocks.get(data.get("index"), {}), data["delta"])
             case "content_block_stop":
-                return self._close()
+                return self._close(self._blocks.pop(data.get("index"), {}))
             case "message_delta":
                 return self._stop(data)
             case "message_stop":
@@ -86,47 +90,46 @@ class AnthropicDecoder:
         known = usage if isinstance(usage, dict) else {}
         self._usage |= {name: count for name, count in known.items() if count is not None}
 
-    def _open(self, block: Json) -> tuple[Chunk, ...]:
-        self._block = dict(block)
+    def _open(self, index: Any, block: Json) -> tuple[Chunk, ...]:
+        self._blocks[index] = opened = dict(block)
         match block["type"]:
             case "text":
                 return self._text(block.get("text"))
             case "tool_use":
-                self._block["pieces"] = 0
+                opened["pieces"], opened["call"] = 0, self._calls
                 function = {"name": _text(block["name"]), "arguments": ""}
                 call = {"id": _text(block["id"]), "type": "function", "function": function}
                 self._calls += 1
-                return (self._call(call),)
+                return (self._call(opened, call),)
             case _:
                 return ()
 
-    def _grow(self, delta: Json) -> tuple[Chunk, ...]:
+    def _grow(self, block: Json, delta: Json) -> tuple[Chunk, ...]:
         match delta["type"]:
             case "text_delta":
                 return self._text(delta["text"])
             case "thinking_delta":
                 words = _text(delta["thinking"])
-                self._block["thinking"] = self._block.get("thinking", "") + words
+                block["thinking"] = block.get("thinking", "") + words
                 return (self._chunk({REASONING: words}),) if words else ()
             case "signature_delta":
-                signature = self._block.get("signature", "") + _text(delta["signature"])
-                self._block["signature"] = signature
+                block["signature"] = block.get("signature", "") + _text(delta["signature"])
                 return ()
-            case "input_json_delta" if "pieces" in self._block:
-                return self._arguments(_text(delta["partial_json"]))
+            case "input_json_delta" if "pieces" in block:
+                return self._arguments(block, _text(delta["partial_json"]))
             case _:
                 return ()
 
-    def _close(self) -> tuple[Chunk, ...]:
-        block, self._block = self._block, {}
+    def _close(self, block: Json) -> tuple[Chunk, ...]:
         match block.get("type"):
             case "thinking" | "redacted_thinking":
                 signed = [{**block, ORIGIN: self._origin}]
                 return (self._chunk({THINKING_BLOCKS: signed}),)
             case "tool_use" if not block["pieces"]:
                 # A call without arguments, or with all of them at once.
-                self._block = {"pieces": 0}
-                return self._arguments(json.dumps(block.get("input") or {}))
+                return self._arguments(
+                    block, jsontext.encode_arguments(block.get("input") or {})
+                )
             case _:
                 return ()
 
@@ -135,24 +138,24 @@ class AnthropicDecoder:
         reason = data["delta"].get("stop_reason")
         if not reason:
             return ()
+        end = self._chunk({}, finish_reason_of(_text(reason), calls=self._calls > 0))
         self._said = True
         usage = openai_usage(self._usage)
-        return (
-            self._chunk({}, finish_reason_of(_text(reason), calls=self._calls > 0)),
-            Chunk({**self._head, "choices": [], "usage": usage}),
-        )
+        if usage is None:
+            return (end,)
+        return (end, Chunk({**self._head, "choices": [], "usage": usage}))
 
     def _text(self, text: Any) -> tuple[Chunk, ...]:
         return (self._chunk({"content": _text(text)}),) if text else ()
 
-    def _arguments(self, piece: str) -> tuple[Chunk, ...]:
+    def _arguments(self, block: Json, piece: str) -> tuple[Chunk, ...]:
         if not piece:
             return ()
-        self._block["pieces"] += 1
-        return (self._call({"function": {"name": "", "arguments": piece}}),)
+        block["pieces"] += 1
+        return (self._call(block, {"function": {"name": "", "arguments": piece}}),)
 
-    def _call(self, call: Json) -> Chunk:
-        return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
+    def _call(self, block: Json, call: Json) -> Chunk:
+        return self._chunk({"tool_calls": [{"index": block["call"], **call}]})
 
     def _chunk(self, delta: Json, reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}

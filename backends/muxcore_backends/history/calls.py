@@ -7,8 +7,10 @@ names that their own servers then refuse.
 from __future__ import annotations
 
 import json
+import math
 import re
 
+from muxcore import jsontext
 from muxcore_backends.history import phrases
 from muxcore_backends.history.steps import Message, Rewrite, each
 
@@ -22,13 +24,22 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-# Python's own would read NaN, which no server does.
-_decoder = json.JSONDecoder(parse_constant=_refuse)
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _refuse(text)
+    return number
+
+
+# Python's own reads NaN and takes 1e999 for infinite: no server does.
+_decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _raw_decode = _decoder.raw_decode
 
 
 def is_object(text: str) -> bool:
-    """Whether a call's arguments are one JSON object."""
+    """Whether a call's arguments are one JSON object that strict servers take."""
+    if jsontext.has_half_character(text):
+        return False
     try:
         if text.startswith("{"):
             # Almost always: nothing stands around it, and nothing need be looked for there.
@@ -89,15 +100,20 @@ def _named_call(name: object) -> str:
 
 
 def _normalized_arguments(arguments: object) -> str:
-    if arguments is None:
-        return "{}"
     if not isinstance(arguments, str):
-        return json.dumps(arguments if isinstance(arguments, dict) else {})
+        return jsontext.encode_arguments(arguments if isinstance(arguments, dict) else {})
     if not arguments.strip():
         return "{}"
     if is_object(arguments):
         return arguments
-    return json.dumps({phrases.UNREADABLE: arguments})
+    try:
+        # What a careless model wrote may need no more than to be written properly.
+        read = jsontext.decode(arguments)
+    except (ValueError, RecursionError):
+        read = None
+    return jsontext.encode_arguments(
+        read if isinstance(read, dict) else {phrases.UNREADABLE: arguments}
+    )
 
 
 CALLS = Rewrite("broken tool calls mended", each(_readable))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 from attrs import field, frozen
 
+from muxcore import jsontext
+from muxcore.assembling import usage_of
 from muxcore.chat import Chat, Chunk, Json, Reply
 from muxcore.gateway.http.wire import ErrorResponse, RefusedError
 
@@ -16,9 +19,6 @@ POOL = "mux"
 """The `model` that stands for the whole pool."""
 
 DONE = b"data: [DONE]\n\n"
-
-# Escaping non-ASCII characters also carries lone surrogates, which UTF-8 cannot encode.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 WORDS = {bool: "true or false", dict: "an object", int: "an integer", float: "a number"}
 """What an error calls each type of value."""
@@ -72,7 +72,11 @@ def read_request(body: bytes, left_out: Collection[str] = ()) -> CompletionReque
 
 def _parsed(body: bytes) -> Json:
     try:
-        raw = json.loads(body.decode("utf-8"), parse_constant=_reject_constant)
+        raw = json.loads(
+            body.decode("utf-8"), parse_constant=_reject_constant, parse_float=_finite
+        )
+    except _NumberError as error:
+        raise RefusedError(ErrorResponse(HTTPStatus.BAD_REQUEST, str(error))) from None
     except (ValueError, RecursionError):
         text = "The body is not valid JSON."
         raise RefusedError(ErrorResponse(HTTPStatus.BAD_REQUEST, text)) from None
@@ -82,8 +86,21 @@ def _parsed(body: bytes) -> Json:
     return raw
 
 
+class _NumberError(ValueError):
+    """A number of the body is one that JSON does not have, or that no model could read."""
+
+
 def _reject_constant(text: str) -> NoReturn:
-    raise ValueError(text)
+    raise _NumberError(f"The body is not valid JSON: {text[:40]} is no number of JSON.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _NumberError(
+            f"The body holds {text[:40]}, a number too large for a model to read."
+        )
+    return number
 
 
 def _optional(members: Json, name: str, *kinds: type) -> Any:
@@ -205,7 +222,8 @@ def events(chunks: Iterator[Chunk], frame: Frame, *, wants_usage: bool) -> Itera
             begun = True
             written["choices"][0]["delta"] = {"role": "assistant", **chunk.delta}
         yield event(written)
-    if wants_usage and last.usage:
+    # Strict clients refuse a usage without all of its counts.
+    if wants_usage and usage_of({"usage": last.usage}).total_tokens is not None:
         yield event(frame.usage(last.usage, last.raw))
 
 
@@ -214,7 +232,11 @@ def event(value: object) -> bytes:
 
 
 def as_json(value: object) -> bytes:
-    return _encode(value).encode()
+    try:
+        return jsontext.encode(value).encode()
+    except ValueError:
+        # A stranger's backend has read NaN, which no client could.
+        return jsontext.encode(jsontext.decode(json.dumps(value))).encode()
 
 
 def gateway_reply(text: str) -> tuple[Reply, tuple[Chunk, ...]]:

@@ -78,9 +78,9 @@ def with_served(receipt: Receipt, call: ServedCall, state: PoolState, own: str) 
         interruptions_avoided=receipt.interruptions_avoided + len(spared),
         waiting_saved=receipt.waiting_saved + saved,
         counted_until=until,
-        tokens_in=receipt.tokens_in + usage.prompt_tokens,
-        tokens_cached=receipt.tokens_cached + usage.cached_tokens,
-        tokens_out=receipt.tokens_out + usage.completion_tokens,
+        tokens_in=receipt.tokens_in + (usage.prompt_tokens or 0),
+        tokens_cached=receipt.tokens_cached + (usage.cached_tokens or 0),
+        tokens_out=receipt.tokens_out + (usage.completion_tokens or 0),
         cost=receipt.cost + _cost(call, state),
     )
 
@@ -106,9 +106,9 @@ def _cost(call: ServedCall, state: PoolState) -> float:
         return 0.0
     usage = call.usage
     tally = Tally(
-        tokens_in=usage.prompt_tokens,
-        tokens_cached=usage.cached_tokens,
-        tokens_out=usage.completion_tokens,
+        tokens_in=usage.prompt_tokens or 0,
+        tokens_cached=usage.cached_tokens or 0,
+        tokens_out=usage.completion_tokens or 0,
     )
     return Candidate(candidate.endpoint, tally=tally).cost
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice
 
@@ -30,10 +31,19 @@ from muxcore.plugins.backend import (
     Failure,
     HttpRequest,
     HttpResponse,
+    ServerEvent,
 )
 from muxcore.shell import clock
 from muxcore.shell.call.member import Member
 from muxcore.shell.call.warnings import truncated_prompt_warning
+from muxcore.shell.call.wrapping import (
+    LastFinish,
+    chunks_of,
+    failure_of,
+    is_whole,
+    looks_streamed,
+    looks_whole,
+)
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.events import EventParser, EventTooLongError
 from muxcore.shell.http.transport import Exchange, TransportError, send
@@ -41,8 +51,6 @@ from muxcore.shell.http.transport import Exchange, TransportError, send
 OK = 200
 MOST_EMPTY_CHUNKS = 10_000
 """A stream that never comes to its first content is ended after this many chunks."""
-
-NOT_A_STREAM = ("application/json", "text/html")
 
 
 @frozen
@@ -77,6 +85,7 @@ class OpenStream:
         self._finishes = finishes
         self.chunks: deque[Chunk] = deque()
         self.assembler = Assembler()
+        self._finish = LastFinish()
         self._parser = EventParser()
         self._pieces = exchange.pieces()
         self._ended = False
@@ -111,19 +120,36 @@ class OpenStream:
         """
         if self._ended:
             return False
-        piece = next(self._pieces, None)
-        if piece is None:
-            self._ended = True
-            return False
-        decoder, add, keep = self.decoder, self.assembler.add, self.chunks.append
-        for event in self._parser.feed(piece):
+        try:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._ended = True
+                self._decode(event for event in self._parser.end() if is_whole(event))
+            else:
+                self._decode(self._parser.feed(piece))
+        except BaseException:
+            self.chunks += self._finish.end()
+            raise
+        if self._ended:
+            self.chunks += self._finish.end()
+        return piece is not None or bool(self.chunks)
+
+    def take(self, reply: Reply) -> None:
+        """Make this the stream of an answer that has come whole."""
+        self._ended = True
+        for chunk in chunks_of(reply):
+            self.assembler.add(chunk)
+            self.chunks.append(chunk)
+
+    def _decode(self, events: Iterable[ServerEvent]) -> None:
+        decoder = self.decoder
+        for event in events:
             for chunk in decoder.feed(event):
-                add(chunk)
-                keep(chunk)
+                self.assembler.add(chunk)
+                self.chunks += self._finish.pass_on(chunk)
             if decoder.ended:
                 self._ended = True
                 break
-        return True
 
     def next(self, member: Member) -> Chunk | None:
         """Return the next chunk, None at the end of the stream.
@@ -155,7 +181,7 @@ def complete(member: Member, slot: Slot, chat: Chat, scope: CancelScope) -> Atte
     try:
         request = _encoded(member, chat)
         exchange = _send(member, request, scope)
-        reply = _reply(member, exchange.answer())
+        reply = _judged(_reply(member, exchange.answer()), exchange.status)
     except (_FailedError, TransportError) as error:
         return _failed(error, member, slot, request, scope)
     finally:
@@ -176,14 +202,11 @@ def open_stream(member: Member, slot: Slot, chat: Chat, scope: CancelScope) -> A
     try:
         request = _encoded(member, chat)
         exchange = _send(member, request, scope)
-        _expect_stream(member, exchange)
-        stream = OpenStream(
-            exchange,
-            _decoder(member),
-            finishes=slot.endpoint.wire.emits_finish_reason,
-        )
+        stream = _stream(member, exchange)
         stream.prompt_tokens = request.prompt_tokens
         committed = _read_to_content(member, stream)
+        if not committed:
+            _judged(stream.assembler.reply(), exchange.status)
     except (_FailedError, TransportError) as error:
         if exchange is not None:
             exchange.close()
@@ -207,9 +230,9 @@ def succeeded(slot: Slot, reply: Reply, after: timedelta | None = None) -> Succe
     return Succeeded(
         slot.endpoint.alias,
         slot.attempt,
-        tokens_in=reply.usage.prompt_tokens,
-        tokens_cached=reply.usage.cached_tokens,
-        tokens_out=reply.usage.completion_tokens,
+        tokens_in=reply.usage.prompt_tokens or 0,
+        tokens_cached=reply.usage.cached_tokens or 0,
+        tokens_out=reply.usage.completion_tokens or 0,
         after=after,
     )
 
@@ -246,6 +269,8 @@ def _reply(member: Member, answer: HttpResponse) -> Reply:
     if answer.status != OK:
         raise _FailedError(_classified(member, answer), answer.status)
     try:
+        if looks_streamed(answer.body):
+            return _assembled(member, answer.body)
         return member.backend.reply(member.endpoint, answer)
     except BadReplyError as error:
         failure = error.failure or Failure(Fault.TRANSIENT, message=str(error))
@@ -255,11 +280,44 @@ def _reply(member: Member, answer: HttpResponse) -> Reply:
         raise _FailedError(Failure(Fault.TRANSIENT, message=text)) from None
 
 
-def _expect_stream(member: Member, exchange: Exchange) -> None:
-    content_type = exchange.headers.get("content-type", "").lower()
-    if exchange.status != OK or content_type.startswith(NOT_A_STREAM):
-        answer = exchange.answer()
-        raise _FailedError(_classified(member, answer), answer.status)
+def _assembled(member: Member, body: bytes) -> Reply:
+    """Put an answer together that came as a stream, although it was asked for whole."""
+    decoder, parser, assembler = _decoder(member), EventParser(), Assembler()
+    for event in (*parser.feed(body), *filter(is_whole, parser.end())):
+        for chunk in decoder.feed(event):
+            assembler.add(chunk)
+    if not decoder.done:
+        raise BadReplyError("the answer came as a stream, and without its end")
+    return assembler.reply()
+
+
+def _stream(member: Member, exchange: Exchange) -> OpenStream:
+    """Return the stream of an answer, also of one that came whole."""
+    if exchange.status != OK:
+        raise _FailedError(_classified(member, exchange.answer()), exchange.status)
+    finishes = member.endpoint.wire.emits_finish_reason
+    if not looks_whole(exchange.peek()):
+        return OpenStream(exchange, _decoder(member), finishes=finishes)
+    reply = _reply(member, exchange.answer())
+    stream = OpenStream(exchange, _Whole(), finishes=finishes)
+    stream.take(reply)
+    return stream
+
+
+class _Whole:
+    """The decoder of a stream that is whole from the beginning."""
+
+    done = ended = True
+
+    def feed(self, event: ServerEvent) -> Iterable[Chunk]:  # noqa: ARG002 - there is none
+        return ()
+
+
+def _judged(reply: Reply, status: int) -> Reply:
+    failure = failure_of(reply)
+    if failure is not None:
+        raise _FailedError(failure, status)
+    return reply
 
 
 def _classified(member: Member, answer: HttpResponse) -> Failure:

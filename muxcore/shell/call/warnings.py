@@ -13,7 +13,7 @@ def truncated_prompt_warning(expected: int | None, usage: Usage) -> tuple[str, .
 
     `expected` is the estimate of a request to a server that is known to do that, else None.
     """
-    read = usage.prompt_tokens
+    read = usage.prompt_tokens or 0
     if expected is None or not 0 < read < expected * FAR_BELOW:
         return ()
     scope = f"the server read only {read} of about {expected} tokens: it cut the history's front"

@@ -33,6 +33,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.fast_path import (
+    FinalResponse,
     Repeatable,
     RequestHead,
     Response,
@@ -65,6 +66,7 @@ class _Cuttable(Repeatable):
     _dns_host: str
     _lent: CancelScope | None = None
     _unsent: list[bytes] | None = None
+    response_class: Any = FinalResponse
 
     def _new_conn(self) -> socket.socket:
         """Connect as urllib3 does, but within the attempt's time, and so that it can be cut."""

@@ -1,7 +1,7 @@
 """Server-sent events out of bytes, however these are cut (WHATWG HTML, section 9.2).
 
 A pure incremental parser: an event counts when the empty line after it has arrived, so a
-stream that breaks off never gives half an event.
+stream that breaks off never gives half an event. `end` is for a stream that ends cleanly.
 """
 
 from __future__ import annotations
@@ -76,6 +76,18 @@ class EventParser:
                 self._event = b""
         self._unended = len(rest)
         return events
+
+    def end(self) -> list[ServerEvent]:
+        """Return the event that the end of the stream left without its empty line.
+
+        Some proxies trim it. Whether the event is whole is for the caller to judge.
+        """
+        rest, self._parts = b"".join(self._parts), []
+        if self._at_start:
+            rest = rest.removeprefix(BYTE_ORDER_MARK)
+        if rest:
+            self._take(rest)
+        return [self._complete()] if self._data else []
 
     def _take_plain(self, data: bytes) -> tuple[list[ServerEvent], bytes]:
         """Take what `data` begins with of whole events of one line; return the rest too.

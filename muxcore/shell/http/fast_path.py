@@ -20,6 +20,7 @@ from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError, 
 from urllib3.util.connection import is_connection_dropped
 
 LENGTH = "Content-Length"
+CONTINUE, SWITCHING_PROTOCOLS, OK = 100, 101, 200
 
 
 class RequestHead:
@@ -58,7 +59,19 @@ _PLAIN_HEAD = re.compile(
 _FIELD = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
 
 
-class SimpleResponse(http.client.HTTPResponse):
+class FinalResponse(http.client.HTTPResponse):
+    """`http.client`'s response, which reads past every interim answer.
+
+    By itself it reads past 100 alone; caches send 103 unasked (RFC 9110, section 15.2).
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        interim = SWITCHING_PROTOCOLS < status < OK
+        return version, CONTINUE if interim else status, reason
+
+
+class SimpleResponse(FinalResponse):
     """`http.client`'s response, which reads a plain head without a parser for e-mail.
 
     That parser took a fifth of a whole call. `plain` is what it has found by itself.

@@ -61,6 +61,7 @@ class Exchange:
     def __init__(self, response: Response, scope: CancelScope) -> None:
         self._response = response
         self._scope = scope
+        self._peeked: list[bytes] = []
 
     @property
     def status(self) -> int:
@@ -73,8 +74,21 @@ class Exchange:
         kept = isinstance(response, FastResponse)
         return response.headers if kept else LowercaseHeaders(response.headers)
 
+    def peek(self) -> bytes:
+        """Return the beginning of the body, up to what is more than white space."""
+        for piece in self._read_pieces():
+            self._peeked.append(piece)
+            if not piece.isspace():
+                break
+        return b"".join(self._peeked)
+
     def pieces(self) -> Iterator[bytes]:
         """Give the body as it arrives: what is there, without waiting for more."""
+        while self._peeked:
+            yield self._peeked.pop(0)
+        yield from self._read_pieces()
+
+    def _read_pieces(self) -> Iterator[bytes]:
         read = self._response.raw.read1
         scope = self._scope
         while scope.reason is None:
