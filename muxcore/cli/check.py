@@ -60,6 +60,8 @@ def picture(config: Config) -> str:
     """Draw the pool for people."""
     where = "vibe's defaults (no config file)" if config.source is None else config.source
     lines = [f"Config: {where}"]
+    if config.section_file not in {None, config.source} and config.section_file.exists():
+        lines.append(f"Multiplexer: {config.section_file}")
     if config.enabled:
         lines.append(f"Mode: {config.mode}")
     else:

@@ -181,14 +181,14 @@ def _welcome(config: Config, drills: Sequence[str]) -> list[str]:
 
 def _off(config: Config, file: Path, environment: Mapping[str, str]) -> list[str]:
     """Say that vibe runs without the pool, and how to change that."""
-    data = read(file if config.source is not None else None, environment).data
-    off = SwitchOnHint.of(config.active_model, file, data)
-    section = data.get("multiplexer")
+    document = read(file if config.source is not None else None, environment)
+    off = SwitchOnHint.of(config.active_model, document.section_file, document.data)
+    section = document.data.get("multiplexer")
     title = "the multiplexer is off; vibe runs as it is"
     if isinstance(section, Mapping) and section.get("enabled") is False:
         # The user switched it off, and needs no advice.
         return [title]
-    where = printable(str(file))
+    where = printable(str(document.section_file))
     to_do = (
         f"to switch it on, change [multiplexer] in {where} to"
         if off.has_section

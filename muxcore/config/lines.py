@@ -1,4 +1,4 @@
-"""The line on which each value of a TOML text stands.
+"""The line on which each value of a TOML text stands, and the text's blocks.
 
 tomli gives positions of syntax errors only, so this scans the text once more. It expects valid
 TOML: it finds places, and judges nothing.
@@ -7,7 +7,8 @@ TOML: it finds places, and judges nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import tomli
 
@@ -39,6 +40,31 @@ def lines_of(text: str) -> Mapping[KeyPath, int]:
     return lines
 
 
+def blocks_of(text: str) -> Sequence[tuple[str, str]]:
+    """Split a text into its top-level blocks: the first key of each, and its text.
+
+    A block is a top-level pair, or a header with all that stands below it, each with the
+    comment right above it. What comes before the first one has the key "".
+    """
+    scan = _Scan(text)
+    scan.document()
+    starts = [(_with_comment(text, start), key) for start, key in scan.blocks]
+    bounds = [(0, ""), *starts, (len(text), "")]
+    parts = [(key, text[start:end]) for (start, key), (end, _) in pairwise(bounds)]
+    return [(key, part) for key, part in parts if part]
+
+
+def _with_comment(text: str, start: int) -> int:
+    """Return where the comment right above a line begins, else where the line itself does."""
+    start = text.rfind("\n", 0, start) + 1
+    while start:
+        above = text.rfind("\n", 0, start - 1) + 1
+        if not text[above:start].lstrip().startswith("#"):
+            break
+        start = above
+    return start
+
+
 def line_of(path: KeyPath, lines: Mapping[KeyPath, int]) -> int | None:
     """Return the line of the value at `path`, or else of the nearest table that holds it."""
     while path and path not in lines:
@@ -53,6 +79,7 @@ class _Scan:
         self.text = text
         self.at = 0
         self.offsets: dict[KeyPath, int] = {}
+        self.blocks: list[tuple[int, str]] = []
         # How many tables `[[path]]` has made so far, by the path without numbers.
         self._counts: dict[KeyPath, int] = {}
 
@@ -62,7 +89,10 @@ class _Scan:
             if self.text.startswith("[", self.at):
                 table = self._header()
             else:
-                self._pair(table)
+                start = self.at
+                keys = self._pair(table)
+                if not table:
+                    self.blocks.append((start, keys[0]))
 
     def _header(self) -> KeyPath:
         start = self.at
@@ -70,6 +100,7 @@ class _Scan:
         self.at += brackets
         written = self._keys()
         self.at += brackets
+        self.blocks.append((start, written[0]))
         path: KeyPath = ()
         for depth, key in enumerate(written, start=1):
             path = (*path, key)
@@ -95,14 +126,16 @@ class _Scan:
                 return keys
             self.at += 1
 
-    def _pair(self, table: KeyPath) -> None:
+    def _pair(self, table: KeyPath) -> list[str]:
         start = self.at
         path = table
-        for key in self._keys():
+        keys = self._keys()
+        for key in keys:
             path = (*path, key)
             self.offsets.setdefault(path, start)
         self.at += len("=")
         self._value(path)
+        return keys
 
     def _value(self, path: KeyPath) -> None:
         self._skip_blank()

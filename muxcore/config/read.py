@@ -1,21 +1,25 @@
-"""From a file or a mapping to plain tables, with what is needed to name a place in them."""
+"""From files or a mapping to plain tables, with what is needed to name a place in them."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from muxcore.config.lines import line_of, lines_of
 from muxcore.config.problems import Problem
 from muxcore.errors import ConfigError
 
 FILE_NAME = "config.toml"
+SECTION_FILE_NAME = "multiplexer.toml"
+"""A file beside the config that holds the section alone. Vibe does not know it."""
+
+SECTION = "multiplexer"
 
 
 @frozen
@@ -23,6 +27,7 @@ class Document:
     """A config as it was read. `directory` is where a `.env` may lie beside it.
 
     `source` is None for a mapping and for a file that does not exist; `text` is then empty.
+    `section` is the `multiplexer.toml` beside it, if its section counts; `data` contains that.
     """
 
     label: str
@@ -30,13 +35,29 @@ class Document:
     source: Path | None = None
     directory: Path | None = None
     text: str = field(default="", repr=False)
+    section: Document | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def section_file(self) -> Path | None:
+        """Where the section stands, or the place for a new one; None for a mapping."""
+        if self.section is None and SECTION in self.data:
+            return self.source
+        return None if self.directory is None else self.directory / SECTION_FILE_NAME
 
     def located(self, problems: Iterable[Problem]) -> tuple[str, ...]:
-        """Write problems with their lines, in the order of the file, each once."""
+        """Write problems with their lines, in the order of the files, each once."""
         # Two models may share a provider, and so its problems.
-        unique = dict.fromkeys(problems)
-        places = lines_of(self.text) if unique else {}
-        lines = {problem: line_of(problem.path, places) for problem in unique}
+        unique = tuple(dict.fromkeys(problems))
+        if self.section is None:
+            return self._located(unique)
+        of_section = [problem for problem in unique if problem.path[:1] == (SECTION,)]
+        others = [problem for problem in unique if problem not in of_section]
+        return (*self._located(others), *self.section.located(of_section))
+
+    def _located(self, problems: Sequence[Problem]) -> tuple[str, ...]:
+        places = lines_of(self.text) if problems else {}
+        lines = {problem: line_of(problem.path, places) for problem in problems}
         ordered = sorted(lines, key=lambda problem: lines[problem] or 0)
         return tuple(f"{self._place(lines[problem])}: {problem}" for problem in ordered)
 
@@ -48,7 +69,10 @@ def read(
     source: str | os.PathLike[str] | Mapping[str, Any] | None,
     environment: Mapping[str, str],
 ) -> Document:
-    """Read a config. Without a source it is vibe's own file, which need not exist."""
+    """Read a config, with the `multiplexer.toml` beside it.
+
+    Without a source it is vibe's own file, which need not exist.
+    """
     if isinstance(source, Mapping):
         return Document("config", source)
     own = vibe_home(environment) / FILE_NAME
@@ -56,21 +80,18 @@ def read(
     try:
         content = file.read_bytes()
     except OSError as error:
-        if source is None and isinstance(error, FileNotFoundError):
-            return Document(str(file), {}, directory=file.parent)
-        raise ConfigError([_unreadable(file, error)]) from None
-    return _parse(file, content)
+        if not (source is None and isinstance(error, FileNotFoundError)):
+            raise ConfigError([_unreadable(file, error)]) from None
+        document = Document(str(file), {}, directory=file.parent)
+    else:
+        document = document_of(file, content)
+    if file.name == SECTION_FILE_NAME:
+        return document
+    return with_section(document, _section_beside(file))
 
 
-def vibe_home(environment: Mapping[str, str]) -> Path:
-    """Give the directory of vibe's own files: `$VIBE_HOME`, else `~/.vibe`."""
-    if home := environment.get("VIBE_HOME"):
-        return Path(home).expanduser()
-    user = environment.get("USERPROFILE" if os.name == "nt" else "HOME")
-    return (Path(user) if user else Path.home()) / ".vibe"
-
-
-def _parse(file: Path, content: bytes) -> Document:
+def document_of(file: Path, content: bytes) -> Document:
+    """Parse the content of a file, or raise a `ConfigError` with the line."""
     try:
         # Some editors begin a file with a byte order mark, which means nothing here.
         text = content.decode("utf-8-sig")
@@ -82,6 +103,55 @@ def _parse(file: Path, content: bytes) -> Document:
         return Document(str(file), tomli.loads(text), file, file.parent, text)
     except tomli.TOMLDecodeError as error:
         raise ConfigError([_syntax(file, text, str(error))]) from None
+
+
+def with_section(document: Document, section: Document | None) -> Document:
+    """Return the config with the section of a `multiplexer.toml`, if that has one.
+
+    It counts more than a section of the config itself.
+    """
+    if section is None:
+        return document
+    warnings = _misplaced(section)
+    if SECTION not in section.data:
+        return evolve(document, warnings=warnings)
+    if SECTION in document.data:
+        problem = Problem(
+            (SECTION,),
+            f"does not count, as {section.label} has the section; remove it here"
+            " (`vibe-mux init --move` does)",
+        )
+        warnings = (*document.located([problem]), *warnings)
+    data = {**document.data, SECTION: section.data[SECTION]}
+    return evolve(document, data=data, section=section, warnings=warnings)
+
+
+def _section_beside(file: Path) -> Document | None:
+    beside = file.with_name(SECTION_FILE_NAME)
+    try:
+        return document_of(beside, beside.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError([_unreadable(beside, error)]) from None
+
+
+def _misplaced(section: Document) -> tuple[str, ...]:
+    """Warn of what a `multiplexer.toml` has beside the section: it has no effect there."""
+    others = [name for name in section.data if name != SECTION]
+    text = (
+        f"has no effect in this file, expected [{SECTION}] and its tables only; models,"
+        f" providers and other settings belong to {FILE_NAME}"
+    )
+    return section.located(Problem((name,), text) for name in others)
+
+
+def vibe_home(environment: Mapping[str, str]) -> Path:
+    """Give the directory of vibe's own files: `$VIBE_HOME`, else `~/.vibe`."""
+    if home := environment.get("VIBE_HOME"):
+        return Path(home).expanduser()
+    user = environment.get("USERPROFILE" if os.name == "nt" else "HOME")
+    return (Path(user) if user else Path.home()) / ".vibe"
 
 
 def _syntax(file: Path, text: str, message: str) -> str:

@@ -128,7 +128,8 @@ class Config:
 
     `mode` is what the user wrote; `strategy_name` is the mode that does it, which differs
     for "single" and when the multiplexer is off. `keys` and `timeouts` go by the alias of an
-    endpoint; an endpoint whose provider names no key has none.
+    endpoint; an endpoint whose provider names no key has none. `section_file` is where the
+    `[multiplexer]` section stands, or the place for a new one.
     """
 
     source: Path | None
@@ -145,3 +146,4 @@ class Config:
     keys: Mapping[str, Key] = field(repr=False, eq=False)
     catalogue: Catalogue = field(repr=False, eq=False)
     warnings: tuple[str, ...] = ()
+    section_file: Path | None = None

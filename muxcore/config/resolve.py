@@ -94,7 +94,8 @@ def resolve(
         call_timeout=_ms(settings.call_timeout_ms),
         keys=MappingProxyType(found),
         catalogue=catalogue,
-        warnings=document.located(findings.warnings),
+        section_file=document.section_file,
+        warnings=(*document.warnings, *document.located(findings.warnings)),
     )
 
 

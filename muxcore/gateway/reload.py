@@ -14,7 +14,8 @@ from attrs import evolve, frozen
 
 from muxcore import config as configuration
 from muxcore.config import Config
-from muxcore.config.read import FILE_NAME, read, vibe_home
+from muxcore.config.keys import DOTENV
+from muxcore.config.read import FILE_NAME, SECTION_FILE_NAME, read, vibe_home
 from muxcore.core.status import Status
 from muxcore.errors import ConfigError
 from muxcore.gateway import faults
@@ -58,12 +59,16 @@ def stamp(file: Path, before: FileStamp | None = None) -> FileStamp:
     return FileStamp(stat, digest, is_racy=abs(clock.now() - changed) < RACY_MTIME)
 
 
+BESIDE = (SECTION_FILE_NAME, DOTENV)
+"""The files beside the config which are part of it."""
+
+
 class ReloadingPool:
     """A multiplexer made from a config file, which adopts each change of the file.
 
     Endpoints that stay keep their health, and running calls continue
     (`muxcore.core.migration`). If the file becomes invalid, the old config stays in use and
-    `/status` says so. The `.env` beside it is watched too. `adapt` maps each config that was
+    `/status` says so. `multiplexer.toml` and `.env` beside it are watched too. `adapt` maps each config that was
     read to the one to use. A `source` that is a mapping or a `Config` never changes.
     """
 
@@ -86,6 +91,11 @@ class ReloadingPool:
             self.file = vibe_home(self._environment) / FILE_NAME
         elif isinstance(source, str | os.PathLike):
             self.file = Path(source).expanduser()
+        self._files = (
+            ()
+            if self.file is None
+            else (self.file, *(self.file.with_name(name) for name in BESIDE))
+        )
         # Until there is a file, vibe's own defaults are the config.
         self._source = None if source is None else (self.file or source)
         self._stamps = self._stamp_files()
@@ -147,25 +157,22 @@ class ReloadingPool:
         self.config, self._off, self._notices = config, off, ()
 
     def _stamp_files(self, before: Sequence[FileStamp] = ()) -> tuple[FileStamp, ...]:
-        if self.file is None:
-            return ()
-        files = (self.file, self.file.parent / ".env")
         return tuple(
             stamp(file, before[position] if before else None)
-            for position, file in enumerate(files)
+            for position, file in enumerate(self._files)
         )
 
     def _read(
         self, source: configuration.Source
     ) -> tuple[Config, dict[str, Any], SwitchOnHint | None]:
-        if self.file is not None and self._stamps[0].stat and not self._stamps[0].stat[1]:
-            # An editor may be about to write it: an empty config is never meant.
-            raise ConfigError([f"{self.file}: the file is empty"])
+        for file, present in zip(self._files, self._stamps, strict=True):
+            if present.stat and not present.stat[1] and file.name != DOTENV:
+                # An editor may be about to write it: an empty config is never meant.
+                raise ConfigError([f"{file}: the file is empty"])
         config = configuration.load(source, env=self._environment)
         off = None
         if not config.enabled:
-            data = config.source and read(config.source, self._environment).data
-            off = SwitchOnHint.of(config.active_model, self.file, data or {})
+            off = _switch_on_hint(config, source, self._environment)
         if self._adapt is not None:
             config = self._adapt(config)
         return config, parts_of(config, self._environment, self._wrappings()), off
@@ -174,3 +181,12 @@ class ReloadingPool:
         if not self._drills:
             return {}
         return faults.wrappings(self._drills)
+
+
+def _switch_on_hint(
+    config: Config, source: configuration.Source, environment: Mapping[str, str]
+) -> SwitchOnHint:
+    if isinstance(source, Config):
+        return SwitchOnHint.of(config.active_model, config.source, {})
+    document = read(source, environment)
+    return SwitchOnHint.of(config.active_model, document.section_file, document.data)

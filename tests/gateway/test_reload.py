@@ -230,7 +230,8 @@ def test_vibes_own_file_may_be_missing(stage: Stage) -> None:
         assert aliases(follower) == ["mistral-medium-3.5"]
         assert follower.own_model == "mistral-medium-3.5"
         assert follower.off is not None
-        assert str(stage.file) in str(follower.off)
+        # The place for a new section, which vibe does not complain about.
+        assert str(stage.file.with_name("multiplexer.toml")) in str(follower.off)
         # Still none, and a key beside it: no fault.
         (stage.file.parent / ".env").write_text("A=b\n")
         assert not follower.status().notices
@@ -240,6 +241,23 @@ def test_vibes_own_file_may_be_missing(stage: Stage) -> None:
         assert "cannot be read" in follower.status().notices[0]
     finally:
         follower.close()
+
+
+def test_a_multiplexer_toml_that_appears_changes_and_goes_is_seen(stage: Stage) -> None:
+    follower = stage.follow()
+    beside = stage.file.with_name("multiplexer.toml")
+    section = {"enabled": True, "mode": "failover", "pool": [{"model": "small"}]}
+    beside.write_text(as_toml({"multiplexer": section}))
+    assert aliases(follower) == ["small"]
+    beside.write_text(as_toml({"multiplexer": {**section, "enabled": False}}))
+    assert not follower.multiplexer.status().enabled
+    assert str(beside) in str(follower.off)
+    beside.write_text("")
+    (notice,) = follower.status().notices
+    assert f"{beside}: the file is empty" in notice
+    beside.unlink()
+    assert aliases(follower) == ["large", "small"]
+    assert not follower.status().notices
 
 
 def test_callers_do_not_wait_for_a_reload(stage: Stage) -> None:
