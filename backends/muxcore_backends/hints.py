@@ -44,13 +44,13 @@ def retry_after(headers: Mapping[str, str], now: datetime | None) -> timedelta |
     """Return what `retry-after-ms` and `Retry-After` say."""
     milliseconds = headers.get("retry-after-ms")
     if milliseconds is not None:
-        found = _sane(_number(milliseconds), timedelta(milliseconds=1))
+        found = _sane(plain_number(milliseconds), timedelta(milliseconds=1))
         if found is not None:
             return found
     value = headers.get("retry-after")
     if value is None:
         return None
-    return _sane(_number(value), timedelta(seconds=1)) or _until(_http_date(value), now)
+    return _sane(plain_number(value), timedelta(seconds=1)) or _until(http_date(value), now)
 
 
 def _retry_delay(body: bytes) -> timedelta | None:
@@ -65,7 +65,7 @@ def _retry_delay(body: bytes) -> timedelta | None:
 def _resets(headers: Mapping[str, str], now: datetime | None) -> timedelta | None:
     """Return when the last of the empty buckets is full again."""
     found = [
-        _reset(value, now)
+        reset_delay(value, now)
         for name, value in headers.items()
         if "limit" in name and _is_empty(headers, name)
     ]
@@ -78,9 +78,9 @@ def _is_empty(headers: Mapping[str, str], name: str) -> bool:
     return resets == 1 and ZERO.fullmatch(headers.get(sibling, "").strip()) is not None
 
 
-def _reset(value: str, now: datetime | None) -> timedelta | None:
+def reset_delay(value: str, now: datetime | None) -> timedelta | None:
     value = value.strip()
-    number = _number(value)
+    number = plain_number(value)
     if number is None:
         return _duration(value) or _until(_moment(value), now)
     if number < UNIX_SECONDS_FROM:
@@ -92,7 +92,7 @@ def _reset(value: str, now: datetime | None) -> timedelta | None:
         return None
 
 
-def _number(text: str) -> float | None:
+def plain_number(text: str) -> float | None:
     text = text.strip()
     return float(text) if NUMBER.fullmatch(text) else None
 
@@ -109,7 +109,7 @@ def _duration(text: str) -> timedelta | None:
         return None
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
     """Read the three forms of an HTTP date."""
     # As rare as it is slow to import, with `socket` and `random`.
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
