@@ -147,7 +147,7 @@ class _Body(io.BytesIO):
 
 def _multiplexer_without_network() -> tuple[Any, _Transport]:
     from muxcore import Multiplexer
-    from muxcore.shell.call.factory import parts_of
+    from muxcore.shell.factory import parts_of
 
     transport = _Transport()
     config = pool_config(
@@ -155,7 +155,7 @@ def _multiplexer_without_network() -> tuple[Any, _Transport]:
     )
     names = [model["alias"] for model in config["models"]]
     wrappings = dict.fromkeys(names, lambda _connections: transport)
-    return Multiplexer(**parts_of(config, {"BENCH_KEY": KEY}, wrappings)), transport
+    return Multiplexer(parts_of(config, {"BENCH_KEY": KEY}, wrappings)), transport
 
 
 ACTIONS: dict[str, Callable[..., Measured]] = {

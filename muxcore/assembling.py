@@ -1,4 +1,4 @@
-"""Make one whole reply of the chunks of a stream. Pure, and linear in what arrives."""
+"""Assemble the chunks of a stream into one reply. Pure, and linear in what arrives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD = frozenset({"id", "created", "model"})
 
 
 class Assembler:
-    """Collects chunks, of the one shape that decoders give; ask for `reply` at any time.
+    """Collects chunks, in the shape that decoders give; `reply` is available at any time.
 
     Nothing is joined before that, so a long answer costs no more than its length.
     """
@@ -50,7 +50,7 @@ class Assembler:
             delta = choice.get("delta")
             if delta:
                 for name, value in delta.items():
-                    # Most chunks are one text among empty members: cheap for both.
+                    # Most chunks hold one text among empty members: both are cheap here.
                     if value:
                         pieces = self._texts.get(name)
                         if pieces is not None:
@@ -89,7 +89,7 @@ class Assembler:
             pieces.append(arguments)
 
     def reply(self) -> Reply:
-        """Return all that has arrived, as if it had come at once."""
+        """Return everything that has arrived, as if it had come at once."""
         message = self._message()
         head: Json = {n: v for n, v in self._first.items() if n in HEAD}
         raw: Json = {
@@ -119,7 +119,7 @@ class Assembler:
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:
-    """Read the usage of a completion or chunk. What is no count is unknown: None."""
+    """Read the usage of a completion or chunk. Anything but a count is unknown: None."""
     usage = raw.get("usage")
     if not isinstance(usage, dict):
         return Usage()
@@ -192,7 +192,7 @@ def _first_count(values: Iterable[object]) -> int | None:
 
 
 def count_of(value: object) -> int | None:
-    """Return a number of tokens; None for what is none."""
+    """Return a number of tokens; None for anything else."""
     # Some servers count in floats.
     if type(value) is float and value.is_integer():
         value = int(value)

@@ -1,4 +1,4 @@
-"""What callers hand in and get back: the shapes of OpenAI chat completions, whoever serves."""
+"""What callers pass in and get back, in the shapes of OpenAI chat completions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from attrs import field, frozen
 Json: TypeAlias = dict[str, Any]
 """One JSON object, with the keys of OpenAI's chat completions."""
 
+Message: TypeAlias = Mapping[str, Any]
+Messages: TypeAlias = Sequence[Message]
+Tools: TypeAlias = Sequence[Mapping[str, Any]]
+
 
 @frozen
 class Chat:
-    """One request for a completion. Never changed once made: backends rewrite a copy."""
+    """One request for a completion. It never changes: backends rewrite a copy."""
 
-    messages: Sequence[Mapping[str, Any]]
-    tools: Sequence[Mapping[str, Any]] | None = None
+    messages: Messages
+    tools: Tools | None = None
     tool_choice: Any = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -45,9 +49,9 @@ class Usage:
 
 @frozen
 class AttemptReport:
-    """One attempt of a call, told for people: which model, how it ended, in what words.
+    """One attempt of a call, for people to read: the model, how it ended, its words.
 
-    `rewrites` says in a few words what the history needed for this model's dialect.
+    `rewrites` says in a few words how the history was rewritten for this model's dialect.
     """
 
     alias: str
@@ -105,7 +109,7 @@ class Chunk:
     def commits(self) -> bool:
         """Whether it holds content, reasoning or a piece of a tool call for the caller.
 
-        From the first such chunk on, no other model can take the answer over. Empty,
+        From the first such chunk on, no other model can take over the answer. Empty,
         role-only and usage chunks commit to nothing.
         """
         return _holds_content(self.delta)

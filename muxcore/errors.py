@@ -26,6 +26,10 @@ class CallCancelledError(MultiplexerError):
         super().__init__(message)
 
 
+class InvalidArgumentError(MultiplexerError, ValueError):
+    """An argument of a call is wrong. It says which, and what was expected."""
+
+
 class ConfigError(MultiplexerError):
     """The config cannot be used. `problems` holds each fault as one text; str() has all."""
 
@@ -39,7 +43,7 @@ class ConfigError(MultiplexerError):
 
 
 class CallError(MultiplexerError):
-    """A call ended without an answer. `attempts` tells of each model that was asked."""
+    """A call ended without an answer. `attempts` has a report of each attempt."""
 
     def __init__(self, message: str, attempts: Sequence[AttemptReport] = ()) -> None:
         self.attempts = tuple(attempts)
@@ -86,4 +90,4 @@ class StreamInterruptedError(CallError):
 
 
 class StrategyError(MultiplexerError):
-    """A mode raised, or picked what it was not shown. It names the mode."""
+    """A mode raised, or picked an endpoint it was not shown. It names the mode."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from attrs import evolve, frozen
 
 from muxcore.chat import Chat, Json
+from muxcore.core.outcomes import Fault
 from muxcore.core.records import Endpoint
-from muxcore.plugins.backend import HttpRequest
+from muxcore.plugins.backend import Failure, HttpRequest, HttpResponse
 from muxcore.plugins.hookspecs import BackendFactory, hookimpl
 from muxcore_backends import capabilities
 from muxcore_backends.capabilities import REFUSES_REASONING
@@ -29,6 +31,8 @@ OTHER_LIMIT = "max_completion_tokens"
 
 OTHER_NAMES = {"seed": "random_seed"}
 """What OpenAI calls otherwise."""
+
+SAME_WHEN_SPENT = "Mistral says the same of a plan that is spent"
 
 KNOWN = frozenset(
     {
@@ -70,6 +74,12 @@ class Mistral(Generic):
     def thinking(self, level: str) -> Json:
         effort = REASONING_EFFORTS.get(level)
         return {} if effort is None else {"reasoning_effort": effort}
+
+    def failure(self, answer: HttpResponse, now: datetime) -> Failure:
+        failure = super().failure(answer, now)
+        if failure.kind is not Fault.AUTH:
+            return failure
+        return evolve(failure, message=f"{failure.message}; {SAME_WHEN_SPENT}")
 
     def streaming(self, body: Json) -> None:
         # Its last chunk tells the usage unasked, and its own client never asks.

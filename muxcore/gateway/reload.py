@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from attrs import evolve, frozen
 
@@ -22,9 +22,9 @@ from muxcore.gateway import faults
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.gateway.faults.spec import Drill
 from muxcore.shell import clock
-from muxcore.shell.call.factory import parts_of
 from muxcore.shell.call.member import Wrapping
 from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.factory import Parts, parts_of
 
 Adapting: TypeAlias = Callable[[Config], Config]
 
@@ -103,7 +103,7 @@ class ReloadingPool:
         known = {endpoint.alias for endpoint in self.config.endpoints}
         for drill in self._drills:
             drill.expect_known(known)
-        self._multiplexer = Multiplexer(**parts)
+        self._multiplexer = Multiplexer(parts)
 
     @property
     def multiplexer(self) -> Multiplexer:
@@ -147,7 +147,7 @@ class ReloadingPool:
             # A file that never existed is no error: vibe's own defaults stay in use.
             exists = stamps[0].stat or self.config.source is not None
             config, parts, off = self._read(self.file if exists else None)
-            self._multiplexer.adopt(**parts)
+            self._multiplexer.adopt(parts)
         except ConfigError as error:
             text = (
                 "The config has changed and cannot be used; the one before it still counts"
@@ -164,7 +164,7 @@ class ReloadingPool:
 
     def _read(
         self, source: configuration.Source
-    ) -> tuple[Config, dict[str, Any], SwitchOnHint | None]:
+    ) -> tuple[Config, Parts, SwitchOnHint | None]:
         for file, present in zip(self._files, self._stamps, strict=True):
             if present.stat and not present.stat[1] and file.name != DOTENV:
                 # An editor may be about to write it: an empty config is never meant.

@@ -23,8 +23,8 @@ from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Endpoint
 from muxcore.core.text import printable
 from muxcore.errors import CallError
-from muxcore.shell.call.factory import parts_of
 from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.factory import parts_of
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.fast_path import Response
@@ -141,7 +141,7 @@ class _Probe:
         )
         wrapping = {endpoint.alias: lambda inner: _ObservedSender(inner, self._look)}
         parts = parts_of(alone, environment, wrapping)
-        self._multiplexer = Multiplexer(**parts)
+        self._multiplexer = Multiplexer(parts)
 
     def run(self) -> Report:
         results = dict.fromkeys(Check, ProbeResult.UNTRIED)

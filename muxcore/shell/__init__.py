@@ -1,1 +1,36 @@
-"""The imperative shell: the lock, the clock, and the HTTP calls. No decision is made here."""
+"""The imperative shell: threads, clocks and HTTP around the pure core.
+
+What is slow to import (requests, cattrs, OpenSSL) is imported on first use. All such names of
+the shell are here, in one table.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hashlib import blake2b as blake2b
+
+    from muxcore.config.addresses import is_loopback as is_loopback
+    from muxcore.shell.call.runner import CallRun as CallRun
+    from muxcore.shell.call.stream import Stream as Stream
+    from muxcore.shell.factory import parts_of as parts_of
+    from muxcore.shell.http.connections import Connections as Connections
+
+_HOME_OF = {
+    "CallRun": "muxcore.shell.call.runner",
+    "Connections": "muxcore.shell.http.connections",
+    "Stream": "muxcore.shell.call.stream",
+    "blake2b": "hashlib",
+    "is_loopback": "muxcore.config.addresses",
+    "parts_of": "muxcore.shell.factory",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'muxcore.shell' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value

@@ -14,9 +14,10 @@ from muxcore.core.outcomes import Refusal
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.api.errors import CODES, error_response_of
 from muxcore.shell import clock
+from muxcore.shell.call.arguments import CallOptions
 from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.facts import estimated_tokens
-from muxcore.shell.call.multiplexer import CallOptions, Multiplexer
+from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.vibe.messages import chat_of, session_of
 from muxcore.vibe.threads import Give, pieces
 

@@ -80,7 +80,7 @@ def test_a_client_that_leaves_while_waiting_for_a_slot(serve: Serve) -> None:
     with dialled(served.gateway, chat(served.gateway)):
         served.large.wait_for(lambda model: model.in_flight == 1)
         with dialled(served.gateway, chat(served.gateway)) as waiting:
-            pool = served.pool.multiplexer._pool
+            pool = served.pool.multiplexer._runtime.pool
             wait_until(lambda: len(pool._line) == 1)
             waiting.close()
             wait_until(lambda: not pool._line)
@@ -93,7 +93,7 @@ def test_a_client_that_leaves_while_waiting_for_a_cooldown(serve: Serve) -> None
     served = serve("large", section={"max_wait_ms": 30_000})
     served.large.default = server_error()
     with dialled(served.gateway, chat(served.gateway)) as client:
-        pool = served.pool.multiplexer._pool
+        pool = served.pool.multiplexer._runtime.pool
         wait_until(lambda: len(pool._line) == 1)
         client.close()
         wait_until(lambda: not pool._line)

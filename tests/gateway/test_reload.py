@@ -162,7 +162,7 @@ def test_a_waiting_call_chooses_again(stage: Stage) -> None:
     with ThreadPoolExecutor() as threads, multiplexer.stream(PING) as stream:
         next(stream)
         waiting = threads.submit(multiplexer.complete, PING)
-        wait_until(lambda: len(multiplexer._pool._line) == 1)
+        wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
         stage.write(stage.config("third"))
         assert aliases(follower) == ["third"]
         assert waiting.result(PATIENCE).model == "third"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from muxcore import MultiplexerError
-from muxcore.shell.call.factory import parts_of
 from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.factory import parts_of
 from muxcore.standin import Answer, Behaviour, Model, StandInServer, rate_limited, refusal
 from tests.waiting import PATIENCE, wait_until
 
@@ -62,7 +62,7 @@ def test_what_stays_keeps_its_health_and_its_connections(
 ) -> None:
     alpha.then(rate_limited())
     assert multiplexer.complete(PING).model == "beta"
-    multiplexer.adopt(**parts_of(config("beta", "alpha", mode="load_balance"), {}))
+    multiplexer.adopt(parts_of(config("beta", "alpha", mode="load_balance"), {}))
     assert aliases(multiplexer) == ["beta", "alpha"]
     assert multiplexer.status().mode == "load_balance"
     assert multiplexer.state["alpha"].tally.rate_limited == 1
@@ -78,7 +78,7 @@ def test_what_is_left_out_is_gone_but_ends_what_it_does(
     alpha.hold()
     call = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
-    multiplexer.adopt(**parts_of(config("beta"), {}))
+    multiplexer.adopt(parts_of(config("beta"), {}))
     assert multiplexer.complete(PING).model == "beta"
     with pytest.raises(
         MultiplexerError, match=r"no model 'alpha' in the pool \(known: beta"
@@ -93,13 +93,13 @@ def test_a_waiting_call_chooses_anew(
     multiplexer: Multiplexer, config: Config, start: Start, alpha: Model
 ) -> None:
     capped = {"model": "alpha", "max_concurrent": 1}
-    multiplexer.adopt(**parts_of(config(capped), {}))
+    multiplexer.adopt(parts_of(config(capped), {}))
     alpha.hold()
     first = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     second = start(multiplexer.complete, PING)
-    wait_until(lambda: multiplexer._pool._line)
-    multiplexer.adopt(**parts_of(config(capped, "beta"), {}))
+    wait_until(lambda: multiplexer._runtime.pool._line)
+    multiplexer.adopt(parts_of(config(capped, "beta"), {}))
     assert second.result(PATIENCE).model == "beta"
     alpha.release()
     assert first.result(PATIENCE).model == "alpha"
@@ -118,7 +118,7 @@ def test_a_new_key_ends_what_was_the_old_ones(config: Config, alpha: Model) -> N
         with pytest.raises(MultiplexerError):
             multiplexer.complete(PING)
         assert multiplexer.status().models_available == 0
-        multiplexer.adopt(**parts_of(made, new))
+        multiplexer.adopt(parts_of(made, new))
         assert multiplexer.status().models_available == 1
         assert multiplexer.complete(PING).text == "in"
 
@@ -126,7 +126,7 @@ def test_a_new_key_ends_what_was_the_old_ones(config: Config, alpha: Model) -> N
 def test_one_that_is_switched_off_learns_nothing_from_then_on(
     multiplexer: Multiplexer, config: Config, alpha: Model
 ) -> None:
-    multiplexer.adopt(**parts_of(config("alpha", "beta", enabled=False), {}))
+    multiplexer.adopt(parts_of(config("alpha", "beta", enabled=False), {}))
     assert not multiplexer.status().enabled
     alpha.then(rate_limited())
     with pytest.raises(MultiplexerError):
@@ -158,13 +158,19 @@ def test_vibes_own_file_is_the_default(
     (tmp_path / ".env").write_text("MISTRAL_API_KEY=sk-canary-1\n")
     with Multiplexer.from_config(env={"VIBE_HOME": str(tmp_path)}) as multiplexer:
         (alias,) = aliases(multiplexer)
-        assert not multiplexer._members[alias].renew_key(multiplexer._members[alias].key)
+        assert not multiplexer._runtime.members[alias].renew_key(
+            multiplexer._runtime.members[alias].key
+        )
         (tmp_path / ".env").write_text("MISTRAL_API_KEY=sk-canary-2\n")
-        assert multiplexer._members[alias].renew_key(multiplexer._members[alias].key)
+        assert multiplexer._runtime.members[alias].renew_key(
+            multiplexer._runtime.members[alias].key
+        )
         # One that no header can carry is none.
         (tmp_path / ".env").write_text("MISTRAL_API_KEY='sk-\\xe9\u201d'\n", "utf-8")
-        assert not multiplexer._members[alias].renew_key(multiplexer._members[alias].key)
+        assert not multiplexer._runtime.members[alias].renew_key(
+            multiplexer._runtime.members[alias].key
+        )
 
 
 def test_an_endpoint_without_a_key_has_none_to_look_for(multiplexer: Multiplexer) -> None:
-    assert not multiplexer._members["alpha"].renew_key(None)
+    assert not multiplexer._runtime.members["alpha"].renew_key(None)

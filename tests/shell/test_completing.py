@@ -24,6 +24,7 @@ from muxcore.core.records import Call, Candidate, Endpoint, PoolState, Wire
 from muxcore.shell import clock
 from muxcore.shell.call.member import Limits, Member
 from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.factory import Parts
 from muxcore.standin import (
     Answer,
     Behaviour,
@@ -291,7 +292,7 @@ def test_a_busy_primary_is_waited_for_although_a_fallback_is_free(
     first = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     second = start(multiplexer.complete, PING)
-    wait_until(lambda: multiplexer._pool._line)
+    wait_until(lambda: multiplexer._runtime.pool._line)
     assert not beta.requests
     alpha.release()
     assert first.result().model == "alpha"
@@ -633,12 +634,14 @@ def built(
     endpoint = Endpoint("alpha", "model-a", max_concurrent=cap, wire=Wire(url))
     member = Member(endpoint, Generic(), None, Limits(1, 1, 1))
     return Multiplexer(
-        [member],
-        strategy,
-        PoolState.of(endpoint),
-        mode="broken",
-        call_timeout=timedelta(seconds=5),
-        origin=origin,
+        Parts(
+            [member],
+            strategy,
+            PoolState.of(endpoint),
+            mode="broken",
+            call_timeout=timedelta(seconds=5),
+            origin=origin,
+        )
     )
 
 
@@ -691,7 +694,7 @@ def test_a_mode_that_breaks_while_calls_wait_ends_those_and_no_other(
         first = start(multiplexer.complete, PING)
         alpha.wait_for(lambda model: model.in_flight == 1)
         second = start(multiplexer.complete, PING)
-        wait_until(lambda: len(multiplexer._pool._line) == 1)
+        wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
         mode.broken.set()
         alpha.release()
         assert first.result().model == "alpha"
@@ -710,7 +713,7 @@ def test_status_and_repr_tell_of_the_pool(make: Make, alpha: Model) -> None:
     assert "**Pool:** 1/2 models available" in str(status)
     assert status.to_json()["per_model"]["beta"]["success_count"] == 1
     json.dumps(status.to_json())
-    assert repr(multiplexer._members["alpha"]) == "Member('alpha')"
+    assert repr(multiplexer._runtime.members["alpha"]) == "Member('alpha')"
 
 
 def test_a_timeout_of_nothing_is_over_at_once(make: Make, alpha: Model) -> None:

@@ -240,7 +240,7 @@ def test_a_new_key_is_not_sent_as_the_old_one(make: Make) -> None:
     with script.serving() as url:
         multiplexer = make("alpha", urls={"alpha": url}, key="sk-first-canary")
         multiplexer.complete(PING, timeout=PATIENCE)
-        multiplexer._members["alpha"].key = Key("sk-second-canary")
+        multiplexer._runtime.members["alpha"].key = Key("sk-second-canary")
         multiplexer.complete(PING, timeout=PATIENCE)
         multiplexer.complete(PING, timeout=PATIENCE)
     assert b"sk-first-canary" in script.requests[0]
@@ -260,7 +260,7 @@ def test_several_connections_that_were_closed_while_idle_are_no_failure(
     alpha.release()
     for call in calls:
         call.result()
-    connections = multiplexer._members["alpha"].connections
+    connections = multiplexer._runtime.members["alpha"].connections
     assert isinstance(connections, Connections)
     idle = connections._adapter._pool.pool._idle
     assert len(idle) == 3

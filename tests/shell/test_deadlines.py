@@ -60,7 +60,7 @@ SLOW_STREAMS = {
 
 def hurry(multiplexer: Multiplexer, **limits: float) -> None:
     """Shorten the limits of alpha alone: on a busy machine, beta may take its time."""
-    member = multiplexer._members["alpha"]
+    member = multiplexer._runtime.members["alpha"]
     member.limits = evolve(member.limits, **limits)
 
 

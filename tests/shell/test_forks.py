@@ -81,7 +81,7 @@ def test_a_child_has_none_of_its_parents_calls_under_way(
     running = start(multiplexer.complete, PING, cancellation=cancellation)
     alpha.wait_for(lambda model: model.in_flight == 1)
     waiting = start(multiplexer.complete, PING)
-    wait_until(lambda: multiplexer._pool._line)
+    wait_until(lambda: multiplexer._runtime.pool._line)
 
     def act() -> None:
         assert in_flight(multiplexer) == 0
@@ -104,9 +104,9 @@ def test_a_child_is_not_locked_out_by_a_lock_of_its_parent(make: Make) -> None:
     multiplexer = make("alpha")
     multiplexer.complete(PING)
     with (
-        multiplexer._pool._guard,
-        multiplexer._deadlines._starting,
-        multiplexer._members["alpha"]._lock,
+        multiplexer._runtime.pool._guard,
+        multiplexer._runtime.deadlines._starting,
+        multiplexer._runtime.members["alpha"]._lock,
     ):
         in_a_child(lambda: expect_served(multiplexer))
     expect_served(multiplexer)
@@ -157,7 +157,10 @@ def test_beginning_anew_forgets_what_is_under_way(
     alpha.hold()
     running = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
-    former, its_bell = multiplexer._deadlines._thread, multiplexer._deadlines._parker
+    former, its_bell = (
+        multiplexer._runtime.deadlines._thread,
+        multiplexer._runtime.deadlines._parker,
+    )
     assert former is not None
     module._after_fork()
     assert in_flight(multiplexer) == 0
@@ -165,7 +168,7 @@ def test_beginning_anew_forgets_what_is_under_way(
     # A call that is cut off by it says so, where there is anybody to hear it.
     running.exception(PATIENCE)
     expect_served(multiplexer)
-    assert former is not multiplexer._deadlines._thread
+    assert former is not multiplexer._runtime.deadlines._thread
     multiplexer.close()
     # Where there was no fork, it is still there.
     its_bell.unpark()
@@ -183,7 +186,7 @@ def test_a_call_that_was_forked_away_says_so(make: Make, alpha: Model) -> None:
 
 @contextmanager
 def forked_meanwhile(multiplexer: Multiplexer) -> Generator[None]:
-    deadlines = multiplexer._deadlines
+    deadlines = multiplexer._runtime.deadlines
     add = deadlines.add
 
     def forked(scope: Any) -> None:

@@ -36,7 +36,9 @@ WATCHED = {
     import_module(f"muxcore.shell.{name}").__file__
     for name in (
         "call.attempts",
+        "call.arguments",
         "call.cancellation",
+        "call.decoding",
         "call.loop",
         "call.member",
         "call.multiplexer",
@@ -158,7 +160,7 @@ def expect_well(multiplexer: Multiplexer) -> None:
     for candidate in state.candidates:
         assert candidate.health.in_flight == 0
     assert sum(candidate.tally.ended for candidate in state.candidates) == state.attempts
-    inner = multiplexer._pool
+    inner = multiplexer._runtime.pool
     assert not inner._guard.locked()
     assert inner._line == ()
     assert inner._undelivered is None
@@ -271,12 +273,12 @@ def test_an_interrupt_ends_a_wait_and_a_silence(make: Make, alpha: Model) -> Non
     other = threading.Thread(target=made.complete, args=(PING,))
     other.start()
     alpha.wait_for(lambda model: model.in_flight == 1)
-    interrupt = Interrupt(lambda: made._pool._line)
+    interrupt = Interrupt(lambda: made._runtime.pool._line)
     interrupt.start()
     with pytest.raises(KeyboardInterrupt):
         made.complete(PING)
     interrupt.join()
-    assert made._pool._line == ()
+    assert made._runtime.pool._line == ()
     alpha.release()
     other.join()
     expect_well(made)

@@ -160,7 +160,10 @@ def test_no_key_is_in_anything_that_is_told_of_a_failure(
     for told in told_by(caught.value):
         assert KEY not in told
     shown = [str(multiplexer.status()), repr(multiplexer), repr(multiplexer.state)]
-    shown += [json.dumps(multiplexer.status().to_json()), repr(multiplexer._members)]
+    shown += [
+        json.dumps(multiplexer.status().to_json()),
+        repr(multiplexer._runtime.members),
+    ]
     shown += logged
     for text in shown:
         assert KEY not in text
@@ -186,8 +189,8 @@ def test_no_key_is_told_when_nobody_answers(make: Make, logged: list[str]) -> No
 def test_an_answer_does_not_keep_the_key_that_it_was_asked_with(make: Make) -> None:
     with make("alpha", key=KEY).stream(PING) as stream:
         list(stream)
-        assert stream._running is not None
-        response: Any = stream._running.source.exchange._response
+        assert stream._answered is not None
+        response: Any = stream._answered.answer[0]._response
         assert response.request.headers["content-type"] == "application/json"
         assert "authorization" not in response.request.headers
 
@@ -206,7 +209,7 @@ def test_no_plugin_sees_a_key(make: Make, alpha: Model) -> None:
 
     alpha.default = StatusAnswer(500, {"error": {"message": ECHO}}, {"x-echo": KEY})
     multiplexer = make("alpha", key=KEY, max_wait_ms=0)
-    multiplexer._members["alpha"].backend = Curious()
+    multiplexer._runtime.members["alpha"].backend = Curious()
     with pytest.raises(MultiplexerError):
         multiplexer.complete(PING)
     assert len(seen) == 2
@@ -632,7 +635,7 @@ def test_connections_can_be_closed_and_made_anew() -> None:
 
 def test_a_member_makes_its_connections_when_first_needed(make: Make) -> None:
     multiplexer = make("alpha")
-    member = multiplexer._members["alpha"]
+    member = multiplexer._runtime.members["alpha"]
     assert member._connections is None
     multiplexer.complete(PING)
     first = member.connections

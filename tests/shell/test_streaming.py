@@ -273,7 +273,7 @@ def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hurry(multiplexer: Multiplexer, **limits: float) -> None:
     """Shorten the limits of alpha alone: on a busy machine, beta may take its time."""
-    member = multiplexer._members["alpha"]
+    member = multiplexer._runtime.members["alpha"]
     member.limits = evolve(member.limits, **limits)
 
 
@@ -633,7 +633,7 @@ def test_a_waiting_call_takes_over_from_an_abandoned_stream(
     with multiplexer.stream(PING) as stream:
         next(stream)
         waiting = start(multiplexer.complete, PING)
-        wait_until(lambda: multiplexer._pool._line)
+        wait_until(lambda: multiplexer._runtime.pool._line)
         assert len(alpha.requests) == 1
     assert waiting.result(PATIENCE).model == "alpha"
 

@@ -103,7 +103,7 @@ def test_slots_go_to_the_waiting_in_the_order_of_their_arrival(
     for number in range(1, 9):
         message = {"role": "user", "content": str(number)}
         calls.append(start(multiplexer.complete, [message]))
-        wait_until(lambda: len(multiplexer._pool._line) == len(calls) - 1)
+        wait_until(lambda: len(multiplexer._runtime.pool._line) == len(calls) - 1)
     alpha.release()
     for call in calls:
         call.result()
@@ -117,13 +117,13 @@ def test_a_newcomer_does_not_overtake(make: Make, start: Start, alpha: Model) ->
     first = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     second = start(multiplexer.complete, [{"role": "user", "content": "second"}])
-    wait_until(lambda: len(multiplexer._pool._line) == 1)
+    wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
     alpha.release()
     alpha.hold()
     # Its answer gave the slot to the one that waits, before this thread could ask.
     first.result()
     third = start(multiplexer.complete, [{"role": "user", "content": "third"}])
-    wait_until(lambda: len(multiplexer._pool._line) == 1)
+    wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
     assert [r.body["messages"][0]["content"] for r in alpha.requests][1:] == ["second"]
     alpha.release()
     second.result()
@@ -147,7 +147,7 @@ def test_a_waiting_call_sleeps(
     first = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     second = start(multiplexer.complete, PING)
-    wait_until(lambda: len(multiplexer._pool._line) == 1)
+    wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
     alpha.release()
     first.result()
     second.result()
@@ -159,7 +159,7 @@ def test_a_reset_wakes_who_waits(make: Make, start: Start, alpha: Model) -> None
     alpha.then(rate_limited(timedelta(seconds=20)))
     multiplexer = make("alpha")
     call = start(multiplexer.complete, PING)
-    wait_until(lambda: len(multiplexer._pool._line) == 1)
+    wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
     # Tried in this call: only as a last resort, which a reset brings forward.
     multiplexer.reset("alpha")
     assert call.result(PATIENCE).model == "alpha"

@@ -144,7 +144,7 @@ def test_headers_are_read_by_lower_case_names(make: Make, alpha: Model) -> None:
 
     alpha.default = StatusAnswer(503, {}, {"X-Odd-Case": "Yes"})
     multiplexer = make("alpha", max_wait_ms=0)
-    multiplexer._members["alpha"].backend = Looking()
+    multiplexer._runtime.members["alpha"].backend = Looking()
     with pytest.raises(PoolExhaustedError):
         multiplexer.complete(PING)
     assert seen[0].headers["x-odd-case"] == "Yes"
@@ -236,7 +236,7 @@ def test_a_backend_that_raises_is_named_and_passed_over(
     if where == "failure":
         alpha.default = StatusAnswer(503)
     multiplexer = make("alpha", {"model": "beta", "is_fallback": True})
-    multiplexer._members["alpha"].backend = Broken(where, LookupError("oops"))
+    multiplexer._runtime.members["alpha"].backend = Broken(where, LookupError("oops"))
     if where in {"feed", "stream"}:
         with multiplexer.stream(PING) as stream:
             list(stream)
@@ -252,7 +252,7 @@ def test_a_backend_that_raises_is_named_and_passed_over(
 def test_a_backend_may_raise_a_bad_reply_without_a_kind(make: Make, alpha: Model) -> None:
     for where in ("reply", "feed"):
         multiplexer = make("alpha", {"model": "beta", "is_fallback": True})
-        multiplexer._members["alpha"].backend = Broken(where, BadReplyError("odd"))
+        multiplexer._runtime.members["alpha"].backend = Broken(where, BadReplyError("odd"))
         if where == "feed":
             with multiplexer.stream(PING) as stream:
                 list(stream)
@@ -270,7 +270,7 @@ def test_a_backend_that_asks_for_the_impossible_is_named(make: Make) -> None:
             return evolve(request, headers=cast("Any", {"x-count": object()}))
 
     multiplexer = make("alpha", {"model": "beta", "is_fallback": True}, key="sk-canary-1")
-    multiplexer._members["alpha"].backend = Odd()
+    multiplexer._runtime.members["alpha"].backend = Odd()
     reply = multiplexer.complete(PING)
     assert reply.attempts[0].outcome == "error"
     assert reply.attempts[0].message == (
@@ -289,7 +289,7 @@ def test_a_prompt_that_was_read_by_half_is_remarked_on(
 
     alpha.then(Answer("short", usage=Usage(120, 1)), Answer("whole", usage=Usage(990, 1)))
     multiplexer = make("alpha")
-    multiplexer._members["alpha"].backend = Local()
+    multiplexer._runtime.members["alpha"].backend = Local()
     remarks = []
     for _ in range(2):
         if streams:
@@ -309,7 +309,7 @@ def test_who_refuses_a_key_of_mistrals_may_mean_the_plan(make: Make, alpha: Mode
     with pytest.raises(PoolExhaustedError) as caught:
         multiplexer.complete(PING)
     assert caught.value.attempts[0].message == (
-        "Unauthorized (check STAND_IN_KEY; Mistral says the same of a plan that is spent)"
+        "Unauthorized; Mistral says the same of a plan that is spent (check STAND_IN_KEY)"
     )
 
 
@@ -320,7 +320,7 @@ def test_a_failure_without_words_is_told_without(make: Make, alpha: Model) -> No
             return Failure(kind)
 
     multiplexer = make("alpha", max_wait_ms=0)
-    multiplexer._members["alpha"].backend = Terse()
+    multiplexer._runtime.members["alpha"].backend = Terse()
     alpha.then(StatusAnswer(400), StatusAnswer(500))
     with pytest.raises(RequestRejectedError) as refused:
         multiplexer.complete(PING)
@@ -336,6 +336,5 @@ def test_a_file_of_no_use_is_closed() -> None:
     response.status_code = 200
     response.raw = urllib3.HTTPResponse(io.BytesIO(b""), preload_content=False)
     exchange = transport.Exchange(response, fresh())
-    exchange.drain()
-    exchange.close()
+    exchange.close(drain=True)
     assert list(exchange.headers) == []

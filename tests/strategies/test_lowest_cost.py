@@ -147,4 +147,4 @@ def test_its_options_are_checked() -> None:
 def test_prompts_are_estimated_only_for_modes_that_need_it() -> None:
     for mode, measured in (("lowest_cost", True), ("failover", False)):
         with Multiplexer.from_config(config(mode), env={}) as mux:
-            assert mux._measures is measured
+            assert mux._runtime.measures_prompts is measured

@@ -37,6 +37,7 @@ from muxcore.gateway.http.wire import (
 from muxcore.http_framing import LAST_CHUNK, chunk, head
 from muxcore.shell import clock
 from muxcore.shell.call import multiplexer as shell
+from muxcore.shell.call.arguments import CallOptions
 from muxcore.shell.call.cancellation import Cancellation
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ class _Call:
         session = self.request.fields.get("x-affinity", "")[:LONGEST_SESSION] or None
         user_agent = self.request.fields.get("user-agent", "")
         patience = patience_for(self.route, user_agent)
-        options = shell.CallOptions(session, None, only, cancellation, patience)
+        options = CallOptions(session, None, only, cancellation, patience)
         respond = self._stream if self.completion.streams else self._complete
         try:
             respond(multiplexer, options, cancellation)
@@ -296,7 +297,7 @@ class _Call:
     def _complete(
         self,
         multiplexer: shell.Multiplexer,
-        options: shell.CallOptions,
+        options: CallOptions,
         cancellation: Cancellation,
     ) -> None:
         began = clock.now()
@@ -309,7 +310,7 @@ class _Call:
     def _stream(
         self,
         multiplexer: shell.Multiplexer,
-        options: shell.CallOptions,
+        options: CallOptions,
         cancellation: Cancellation,
     ) -> None:
         began = clock.now()

@@ -1,20 +1,18 @@
-"""One attempt at one member: encode, send, decode, and say what came of it."""
+"""One attempt at one member: encode, send, decode, and classify what came of it."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
 from datetime import timedelta
+from http import HTTPStatus
 from itertools import islice
+from typing import Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
-from muxcore.assembling import Assembler
-from muxcore.chat import Chat, Chunk, Reply
+from muxcore.chat import Chat, Reply
 from muxcore.core.outcomes import (
     Cancelled,
     CancelReason,
-    End,
     Failed,
     Fault,
     Limit,
@@ -27,202 +25,120 @@ from muxcore.core.outcomes import (
 from muxcore.core.protocol import Slot
 from muxcore.plugins.backend import (
     BadReplyError,
-    Decoder,
     Failure,
     HttpRequest,
     HttpResponse,
-    ServerEvent,
 )
 from muxcore.shell import clock
+from muxcore.shell.call.decoding import BrokenAnswerError, StreamDecoder, broken, broken_by
 from muxcore.shell.call.member import Member
-from muxcore.shell.call.warnings import truncated_prompt_warning
-from muxcore.shell.call.wrapping import (
-    LastFinish,
-    chunks_of,
-    failure_of,
-    is_whole,
-    looks_streamed,
-    looks_whole,
-)
+from muxcore.shell.call.reports import truncated_prompt_warning
+from muxcore.shell.call.wrapping import failure_of, looks_streamed, looks_whole
 from muxcore.shell.http.cancel_scope import CancelScope
-from muxcore.shell.http.events import EventParser, EventTooLongError
 from muxcore.shell.http.transport import Exchange, TransportError, send
 
-OK = 200
 MOST_EMPTY_CHUNKS = 10_000
-"""A stream that never comes to its first content is ended after this many chunks."""
+"""A stream without content is ended after this many chunks."""
+
+T = TypeVar("T")
+Opened: TypeAlias = tuple[Exchange, StreamDecoder]
+"""A stream at its first content, or whole without any."""
 
 
-@frozen
-class Attempted:
-    """What came of one attempt: its outcome, and with a success what it brought.
+@frozen(eq=False)
+class Answered(Generic[T]):
+    """A member answers: `answer` is a `Reply`, or a stream at its first content."""
 
-    `status` is the HTTP status, for a request that was refused.
-    """
-
-    outcome: Responding | End
+    outcome: Responding | Succeeded
+    answer: T
+    member: Member
+    slot: Slot
+    scope: CancelScope
     rewrites: tuple[str, ...] = ()
-    reply: Reply | None = None
-    stream: OpenStream | None = None
+
+
+@frozen(eq=False)
+class Unanswered:
+    """An attempt without an answer; `status` is the HTTP status, if a server sent one."""
+
+    outcome: RateLimited | Failed | Rejected | Cancelled
+    rewrites: tuple[str, ...] = ()
     status: int | None = None
 
 
-class _FailedError(Exception):
-    """Leaves an attempt at the point where it is known to have failed."""
-
-    def __init__(self, failure: Failure, status: int | None = None) -> None:
-        self.failure = failure
-        self.status = status
-        super().__init__(failure.message)
-
-
-class OpenStream:
-    """A stream with its first content at hand: `chunks` that were read, and the rest."""
-
-    def __init__(self, exchange: Exchange, decoder: Decoder, *, finishes: bool) -> None:
-        self.exchange = exchange
-        self.decoder = decoder
-        self._finishes = finishes
-        self.chunks: deque[Chunk] = deque()
-        self.assembler = Assembler()
-        self._finish = LastFinish()
-        self._parser = EventParser()
-        self._pieces = exchange.pieces()
-        self._ended = False
-        self._broken: TransportError | None = None
-        self.prompt_tokens: int | None = None
-        """How large the prompt was, if its server might have cut it (`HttpRequest`)."""
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What is worth saying of the answer, once it is whole."""
-        if self.prompt_tokens is None:
-            return ()
-        return truncated_prompt_warning(self.prompt_tokens, self.assembler.reply().usage)
-
-    @property
-    def whole(self) -> bool:
-        """Whether the answer is complete, if the stream ends here of itself."""
-        return self.decoder.done
-
-    @property
-    def complete(self) -> bool:
-        """Whether the answer is complete, whatever happens to the stream now.
-
-        A provider that emits no finish_reason says so only by a clean end.
-        """
-        return self.decoder.done and (self._finishes or self.decoder.ended)
-
-    def read(self) -> bool:
-        """Read one more piece into `chunks`; return False at the end of the stream.
-
-        Raise `TransportError`, `BadReplyError` or `EventTooLongError` when it breaks.
-        """
-        if self._ended:
-            return False
-        try:
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._ended = True
-                self._decode(event for event in self._parser.end() if is_whole(event))
-            else:
-                self._decode(self._parser.feed(piece))
-        except BaseException:
-            self.chunks += self._finish.end()
-            raise
-        if self._ended:
-            self.chunks += self._finish.end()
-        return piece is not None or bool(self.chunks)
-
-    def take(self, reply: Reply) -> None:
-        """Make this the stream of an answer that has come whole."""
-        self._ended = True
-        for chunk in chunks_of(reply):
-            self.assembler.add(chunk)
-            self.chunks.append(chunk)
-
-    def _decode(self, events: Iterable[ServerEvent]) -> None:
-        decoder = self.decoder
-        for event in events:
-            for chunk in decoder.feed(event):
-                self.assembler.add(chunk)
-                self.chunks += self._finish.pass_on(chunk)
-            if decoder.ended:
-                self._ended = True
-                break
-
-    def next(self, member: Member) -> Chunk | None:
-        """Return the next chunk, None at the end of the stream.
-
-        Raise `TransportError` for all that can break a stream, in words for people: once
-        the chunks that came before the break have been given.
-        """
-        while not self.chunks:
-            if self._broken is not None:
-                raise self._broken
-            try:
-                if not _read(member, self):
-                    return None
-            except (_FailedError, TransportError) as error:
-                self._broken = TransportError(member.masked(str(error)))
-        return self.chunks.popleft()
-
-    def close(self) -> None:
-        if self._ended:
-            self.exchange.drain()
-        self.exchange.close()
-
-
-def complete(member: Member, slot: Slot, chat: Chat, scope: CancelScope) -> Attempted:
+def complete(
+    member: Member, slot: Slot, chat: Chat, scope: CancelScope
+) -> Answered[Reply] | Unanswered:
     """Make an attempt whose answer comes whole."""
     began = clock.elapsed()
     request: HttpRequest | None = None
     exchange: Exchange | None = None
     try:
-        request = _encoded(member, chat)
+        request = _encode(member, chat)
         exchange = _send(member, request, scope)
-        reply = _judged(_reply(member, exchange.answer()), exchange.status)
-    except (_FailedError, TransportError) as error:
-        return _failed(error, member, slot, request, scope)
+        reply = _judged(_decode(member, exchange.answer()), exchange.status)
+    except (BrokenAnswerError, TransportError) as error:
+        return _unanswered(error, member, slot, request, scope)
     finally:
         # Before its slot is given back: the server must not see one call too many.
         if exchange is not None:
             exchange.close()
-    after = timedelta(seconds=clock.elapsed() - began)
-    outcome = succeeded(slot, reply, after)
-    remarks = truncated_prompt_warning(request.prompt_tokens, reply.usage)
-    return Attempted(outcome, (*request.rewrites, *remarks), reply=reply)
+    outcome = succeeded(slot, reply, timedelta(seconds=clock.elapsed() - began))
+    warnings = truncated_prompt_warning(request.prompt_tokens, reply.usage)
+    return Answered(outcome, reply, member, slot, scope, (*request.rewrites, *warnings))
 
 
-def open_stream(member: Member, slot: Slot, chat: Chat, scope: CancelScope) -> Attempted:
+def open_stream(
+    member: Member, slot: Slot, chat: Chat, scope: CancelScope
+) -> Answered[Opened] | Unanswered:
     """Make an attempt that streams, up to its first content."""
     began = clock.elapsed()
     request: HttpRequest | None = None
     exchange: Exchange | None = None
     try:
-        request = _encoded(member, chat)
+        request = _encode(member, chat)
         exchange = _send(member, request, scope)
-        stream = _stream(member, exchange)
-        stream.prompt_tokens = request.prompt_tokens
-        committed = _read_to_content(member, stream)
-        if not committed:
-            _judged(stream.assembler.reply(), exchange.status)
-    except (_FailedError, TransportError) as error:
+        decoder = _stream_decoder(member, exchange)
+        decoder.prompt_tokens = request.prompt_tokens
+        has_content = _read_to_content(exchange, decoder)
+        if not has_content:
+            _judged(decoder.reply(), exchange.status)
+    except (BrokenAnswerError, TransportError) as error:
         if exchange is not None:
             exchange.close()
-        return _failed(error, member, slot, request, scope)
+        return _unanswered(error, member, slot, request, scope)
     except BaseException:
-        # An interrupt: the connection is of no more use to anyone.
+        # An interrupt: nothing will read from the connection any more.
         if exchange is not None:
             exchange.close()
         raise
     after = timedelta(seconds=clock.elapsed() - began)
-    if committed:
-        outcome: Responding | End = Responding(slot.endpoint.alias, slot.attempt, after)
+    outcome: Responding | Succeeded
+    if has_content:
+        outcome = Responding(slot.endpoint.alias, slot.attempt, after)
     else:
-        stream.close()
-        outcome = succeeded(slot, stream.assembler.reply(), after)
-    return Attempted(outcome, request.rewrites, stream=stream)
+        exchange.close(drain=decoder.ended)
+        outcome = succeeded(slot, decoder.reply(), after)
+    return Answered(outcome, (exchange, decoder), member, slot, scope, request.rewrites)
+
+
+def read_on(exchange: Exchange, decoder: StreamDecoder) -> bool:
+    """Decode what has arrived of a stream, waiting for it; return False at the end.
+
+    Raise `TransportError` or `BrokenAnswerError` when it breaks.
+    """
+    if decoder.ended:
+        return False
+    try:
+        data = exchange.read()
+    except TransportError:
+        decoder.flush()
+        raise
+    if data:
+        decoder.feed(data)
+    else:
+        decoder.end()
+    return bool(data or decoder.chunks)
 
 
 def succeeded(slot: Slot, reply: Reply, after: timedelta | None = None) -> Succeeded:
@@ -237,156 +153,132 @@ def succeeded(slot: Slot, reply: Reply, after: timedelta | None = None) -> Succe
     )
 
 
-def _encoded(member: Member, chat: Chat) -> HttpRequest:
+def _encode(member: Member, chat: Chat) -> HttpRequest:
     try:
         return member.backend.request(member.endpoint, chat)
-    except Exception as error:  # noqa: BLE001 - a stranger's backend, or a message no JSON holds
+    except Exception as error:  # noqa: BLE001 - a third party's backend, or no JSON
         text = f"the request cannot be encoded: {type(error).__name__}: {error}"
-        raise _FailedError(Failure(Refusal.REQUEST, message=text)) from None
+        raise BrokenAnswerError(Failure(Refusal.REQUEST, message=text)) from None
 
 
 def _send(member: Member, request: HttpRequest, scope: CancelScope) -> Exchange:
     timeout = (scope.timeout(member.limits.connect), member.limits.read)
     try:
-        return send(member.connections, request, member.key, timeout, scope)
-    except TransportError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a stranger's backend may ask for anything
+        sent = send(member.connections, request, member.key, timeout, scope)
+    except Exception as error:  # noqa: BLE001 - a third party's backend may ask for anything
         # Its kind alone: the text may repeat what was to be sent, and so the key.
         dialect, kind = member.endpoint.dialect, type(error).__name__
-        text = f"the request of the backend {dialect} cannot be sent ({kind})"
-    raise TransportError(text)
+        sent = TransportError(
+            f"the request of the backend {dialect} cannot be sent ({kind})"
+        )
+    if isinstance(sent, TransportError):
+        raise sent
+    return sent
 
 
-def _decoder(member: Member) -> Decoder:
-    try:
-        return member.backend.stream(member.endpoint)
-    except Exception as error:  # noqa: BLE001 - a stranger's backend may raise anything
-        raise TransportError(_misread(member, error)) from None
-
-
-def _reply(member: Member, answer: HttpResponse) -> Reply:
-    if answer.status != OK:
-        raise _FailedError(_classified(member, answer), answer.status)
+def _decode(member: Member, answer: HttpResponse) -> Reply:
+    if answer.status != HTTPStatus.OK:
+        raise BrokenAnswerError(_classify(member, answer), answer.status)
     try:
         if looks_streamed(answer.body):
             return _assembled(member, answer.body)
         return member.backend.reply(member.endpoint, answer)
+    except BrokenAnswerError as error:
+        raise BrokenAnswerError(error.failure, answer.status) from None
     except BadReplyError as error:
         failure = error.failure or Failure(Fault.TRANSIENT, message=str(error))
-        raise _FailedError(failure, answer.status) from None
-    except Exception as error:  # noqa: BLE001 - a stranger's backend may raise anything
-        text = _misread(member, error)
-        raise _FailedError(Failure(Fault.TRANSIENT, message=text)) from None
+        raise BrokenAnswerError(failure, answer.status) from None
+    except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+        raise broken_by(member.endpoint.dialect, error) from None
 
 
 def _assembled(member: Member, body: bytes) -> Reply:
-    """Put an answer together that came as a stream, although it was asked for whole."""
-    decoder, parser, assembler = _decoder(member), EventParser(), Assembler()
-    for event in (*parser.feed(body), *filter(is_whole, parser.end())):
-        for chunk in decoder.feed(event):
-            assembler.add(chunk)
-    if not decoder.done:
-        raise BadReplyError("the answer came as a stream, and without its end")
-    return assembler.reply()
+    """Assemble an answer that came as a stream, although it was asked for whole."""
+    decoder = _new_decoder(member)
+    decoder.feed(body)
+    decoder.end()
+    if not decoder.whole:
+        raise broken("the answer came as a stream, and without its end")
+    return decoder.reply()
 
 
-def _stream(member: Member, exchange: Exchange) -> OpenStream:
-    """Return the stream of an answer, also of one that came whole."""
-    if exchange.status != OK:
-        raise _FailedError(_classified(member, exchange.answer()), exchange.status)
-    finishes = member.endpoint.wire.emits_finish_reason
+def _stream_decoder(member: Member, exchange: Exchange) -> StreamDecoder:
+    """Return the decoder of an answer's stream, also of one that came whole."""
+    if exchange.status != HTTPStatus.OK:
+        answer = exchange.answer()
+        raise BrokenAnswerError(_classify(member, answer), answer.status)
     if not looks_whole(exchange.peek()):
-        return OpenStream(exchange, _decoder(member), finishes=finishes)
-    reply = _reply(member, exchange.answer())
-    stream = OpenStream(exchange, _Whole(), finishes=finishes)
-    stream.take(reply)
-    return stream
+        return _new_decoder(member)
+    reply = _decode(member, exchange.answer())
+    return StreamDecoder.of_whole(reply, member.endpoint.dialect)
 
 
-class _Whole:
-    """The decoder of a stream that is whole from the beginning."""
-
-    done = ended = True
-
-    def feed(self, event: ServerEvent) -> Iterable[Chunk]:  # noqa: ARG002 - there is none
-        return ()
+def _new_decoder(member: Member) -> StreamDecoder:
+    endpoint = member.endpoint
+    try:
+        decoder = member.backend.stream(endpoint)
+    except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+        raise broken_by(endpoint.dialect, error) from None
+    return StreamDecoder(
+        decoder, endpoint.dialect, finishes=endpoint.wire.emits_finish_reason
+    )
 
 
 def _judged(reply: Reply, status: int) -> Reply:
+    """Return the answer, if it is one. Raise `BrokenAnswerError`."""
     failure = failure_of(reply)
     if failure is not None:
-        raise _FailedError(failure, status)
+        raise BrokenAnswerError(failure, status)
     return reply
 
 
-def _classified(member: Member, answer: HttpResponse) -> Failure:
+def _classify(member: Member, answer: HttpResponse) -> Failure:
     headers = {name: member.masked(value) for name, value in answer.headers.items()}
     answer = HttpResponse(answer.status, headers, member.masked_bytes(answer.body))
     try:
         return member.backend.failure(answer, clock.now())
-    except Exception as error:  # noqa: BLE001 - a stranger's backend may raise anything
-        return Failure(Fault.TRANSIENT, message=_misread(member, error))
+    except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+        return broken_by(member.endpoint.dialect, error).failure
 
 
-def _read_to_content(member: Member, stream: OpenStream) -> bool:
+def _read_to_content(exchange: Exchange, decoder: StreamDecoder) -> bool:
     """Read up to the first content; return False if the answer is whole without any."""
     seen = 0
     while True:
         try:
-            more = _read(member, stream)
+            more = read_on(exchange, decoder)
         except TransportError:
-            if stream.complete:
+            if decoder.complete:
                 return False
             raise
         if not more:
             break
-        if any(chunk.commits for chunk in islice(stream.chunks, seen, None)):
+        if any(chunk.commits for chunk in islice(decoder.chunks, seen, None)):
             return True
-        seen = len(stream.chunks)
+        seen = len(decoder.chunks)
         if seen > MOST_EMPTY_CHUNKS:
-            raise TransportError(f"{seen} chunks came without any content")
-    if not stream.whole:
-        raise TransportError("the stream ended before any content")
+            raise broken(f"{seen} chunks came without any content")
+    if not decoder.whole:
+        raise broken("the stream ended before any content")
     return False
 
 
-def _read(member: Member, stream: OpenStream) -> bool:
-    """Read one more piece; return False at the end. Raise `_FailedError`, `TransportError`."""
-    try:
-        return stream.read()
-    except BadReplyError as error:
-        failure = error.failure or Failure(Fault.TRANSIENT, message=str(error))
-        raise _FailedError(failure) from None
-    except EventTooLongError as error:
-        raise TransportError(str(error)) from None
-    except TransportError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a stranger's decoder may raise anything
-        raise TransportError(_misread(member, error)) from None
-
-
-def _misread(member: Member, error: Exception) -> str:
-    return f"the backend {member.endpoint.dialect} raised {type(error).__name__}: {error}"
-
-
-def _failed(
-    error: _FailedError | TransportError,
+def _unanswered(
+    error: BrokenAnswerError | TransportError,
     member: Member,
     slot: Slot,
     request: HttpRequest | None,
     scope: CancelScope,
-) -> Attempted:
+) -> Unanswered:
     rewrites = () if request is None else request.rewrites
     alias, attempt = slot.endpoint.alias, slot.attempt
     if isinstance(scope.reason, CancelReason):
-        return Attempted(Cancelled(alias, attempt, scope.reason), rewrites)
+        return Unanswered(Cancelled(alias, attempt, scope.reason), rewrites)
     if isinstance(error, TransportError):
-        failure, status = Failure(Fault.TRANSIENT, message=str(error)), None
-    else:
-        failure, status = error.failure, error.status
-    message = member.masked(_advised(failure, member))
-    outcome: End
+        error = broken(str(error))
+    failure = error.failure
+    message = member.masked(_with_advice(failure, member))
+    outcome: RateLimited | Failed | Rejected
     match failure.kind:
         case Limit():
             outcome = RateLimited(alias, attempt, failure.kind, failure.hint, message)
@@ -394,17 +286,14 @@ def _failed(
             outcome = Failed(alias, attempt, failure.kind, failure.hint, message)
         case Refusal():
             outcome = Rejected(alias, attempt, failure.kind, failure.window, message)
-    return Attempted(outcome, rewrites, status=status)
+    return Unanswered(outcome, rewrites, error.status)
 
 
-def _advised(failure: Failure, member: Member) -> str:
-    """Add to the server's words what the user can do about them."""
-    wire = member.endpoint.wire
+def _with_advice(failure: Failure, member: Member) -> str:
+    """Add to the server's words where the refused key comes from."""
     if failure.kind is not Fault.AUTH:
         return failure.message
-    if not wire.key_variable:
+    variable = member.endpoint.wire.key_variable
+    if not variable:
         return f"{failure.message} (its provider names no api_key_env_var)"
-    advice = f"check {wire.key_variable}"
-    if member.endpoint.dialect == "mistral":
-        advice += "; Mistral says the same of a plan that is spent"
-    return f"{failure.message} ({advice})"
+    return f"{failure.message} (check {variable})"

@@ -1,4 +1,4 @@
-"""The members of the pool at run time: an endpoint with its backend, key and connections."""
+"""The members of a pool at run time, each an endpoint with its backend, key and connections."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from attrs import frozen
+from attrs import define, frozen
 
+from muxcore import shell
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Backend
 
@@ -16,10 +17,12 @@ Wrapping: TypeAlias = "Callable[[Sender], Sender]"
 
 if TYPE_CHECKING:
     from muxcore.config import Key
+    from muxcore.shell.http.cancel_scope import Deadlines
     from muxcore.shell.http.connections import Sender
+    from muxcore.shell.pool.pool import Pool
 
 SHORTEST_SECRET = 8
-"""Shorter ones are placeholders, such as "ollama" or "EMPTY", and words of any message."""
+"""Shorter ones are placeholders such as "ollama" or "EMPTY", which are words of any message."""
 
 MASK = "[the key]"
 
@@ -34,6 +37,21 @@ class Limits:
     connect: float
     read: float
     attempt: float
+
+
+@define(eq=False)
+class Runtime:
+    """What all calls of one multiplexer share. A config reload changes it in place."""
+
+    pool: Pool
+    deadlines: Deadlines
+    members: dict[str, Member]
+    """By alias. Members which left the config stay: a call may be about to ask one."""
+    call_timeout: float
+    """Seconds."""
+    measures_prompts: bool = False
+    origin: str = ""
+    """Which mode of which distribution decides, for errors."""
 
 
 class Member:
@@ -54,7 +72,7 @@ class Member:
         self.limits = limits
         self.key = key
         self._secrets = [] if key is None else [key]
-        """All keys it ever had: one call may be told of an older one than the present."""
+        """Every key used so far, so that errors about an older key are masked too."""
         self._find_key = find_key
         self._wrap = wrap
         self._connections: Sender | None = None
@@ -65,21 +83,19 @@ class Member:
         """The connections to its host, made when first needed: `requests` is slow to import."""
         with self._lock:
             if self._connections is None:
-                from muxcore.config.addresses import is_loopback  # noqa: PLC0415
-                from muxcore.shell.http.connections import Connections  # noqa: PLC0415
-
                 size = self.endpoint.max_concurrent or DEFAULT_CONNECTIONS
                 url = self.endpoint.wire.api_base
-                made: Sender = Connections(url, size, loopback=is_loopback(url))
+                loopback = shell.is_loopback(url)
+                made: Sender = shell.Connections(url, size, loopback=loopback)
                 self._connections = made if self._wrap is None else self._wrap(made)
             return self._connections
 
     def renew_key(self, refused: Key | None) -> bool:
-        """Look for the key once more, as `refused` was; return whether it is another now."""
+        """Look for the key again, as `refused` was; return whether it is another now."""
         if self._find_key is None:
             return False
         with self._lock:
-            # Another call may have found it in the meantime.
+            # Another call may have found it meanwhile.
             if not _same(self.key, refused):
                 return True
             found = self._find_key()
@@ -89,8 +105,8 @@ class Member:
             self.key = found
             return True
 
-    def goes_on_as(self, other: Member) -> bool:
-        """Whether this one can stand for `other`, of a newer config, connections and all."""
+    def can_replace(self, other: Member) -> bool:
+        """Whether this one can serve for `other`, of a newer config, with its connections."""
         return (
             self.endpoint == other.endpoint
             and self.limits == other.limits
@@ -101,14 +117,14 @@ class Member:
         return _same(self.key, other.key)
 
     def masked(self, text: str) -> str:
-        """Take the key out of a text: some servers repeat it in their errors (rule 9)."""
+        """Mask the key in a text: some servers repeat it in their errors (rule 9)."""
         for secret in self._secrets:
             if len(key := secret.reveal()) >= SHORTEST_SECRET:
                 text = text.replace(key, MASK)
         return text
 
     def masked_bytes(self, data: bytes) -> bytes:
-        """Take the key out of an error's body, so that no plugin sees it (rule 9)."""
+        """Mask the key in an error's body, so that no plugin sees it (rule 9)."""
         for secret in self._secrets:
             if len(key := secret.reveal()) >= SHORTEST_SECRET:
                 data = data.replace(key.encode("latin-1"), MASK.encode())
@@ -117,7 +133,7 @@ class Member:
     def after_fork(self) -> None:
         """In a forked child: the connections are the parent's, so make new ones.
 
-        Dropping them closes this process's side alone: nothing is sent or shut.
+        Dropping them closes only this process's side: nothing is sent or shut down.
         """
         self._lock = threading.Lock()
         self._connections = None

@@ -1,4 +1,4 @@
-"""How a call that brought no answer is told: the reports of its attempts, and its error."""
+"""What a caller learns of a call: a report of each attempt, warnings, and its error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from muxcore.chat import AttemptReport
+from muxcore.chat import AttemptReport, Usage
 from muxcore.core.outcomes import (
     Cancelled,
     CancelReason,
@@ -16,7 +16,14 @@ from muxcore.core.outcomes import (
     Responding,
     Succeeded,
 )
-from muxcore.core.protocol import CallCancelled, CallExhausted, CallRejected, EndedAttempt
+from muxcore.core.protocol import (
+    CallCancelled,
+    CallEnding,
+    CallExhausted,
+    CallRejected,
+    CallServed,
+    EndedAttempt,
+)
 from muxcore.core.records import WaitReason
 from muxcore.core.text import printable
 from muxcore.errors import (
@@ -28,9 +35,12 @@ from muxcore.errors import (
     RequestRejectedError,
 )
 
+FAR_BELOW = 0.5
+"""Estimates are rough, but by far less than this factor."""
+
 
 def report(tried: EndedAttempt, rewrites: tuple[str, ...] = ()) -> AttemptReport:
-    """Tell of one attempt."""
+    """Report one attempt."""
     alias = tried.slot.endpoint.alias
     match tried.outcome:
         case Succeeded():
@@ -48,11 +58,11 @@ def report(tried: EndedAttempt, rewrites: tuple[str, ...] = ()) -> AttemptReport
 
 
 def error_of(
-    ending: CallRejected | CallExhausted | CallCancelled,
+    ending: CallEnding,
     attempts: Sequence[AttemptReport],
     statuses: Sequence[int | None],
 ) -> MultiplexerError:
-    """Return the error that this ending is raised as. `statuses` are those of the attempts."""
+    """Return the error to raise for this ending. `statuses` are those of the attempts."""
     match ending:
         case CallRejected(trail=trail, refusal=refusal):
             # Others may have been tried after the one that refused, and failed.
@@ -66,6 +76,8 @@ def error_of(
             return _exhausted(exhausted.reason, attempts, exhausted.retry_at)
         case CallCancelled(cancelled=cancelled):
             return error_of_cancelled(cancelled.reason, attempts)
+        case CallServed():
+            raise TypeError("a call that was served has no error")
         case _ as never:
             assert_never(never)
 
@@ -100,3 +112,17 @@ def _exhausted(
         if attempt.message:
             text += f": {attempt.message}"
     return PoolExhaustedError(text, attempts, retry_at)
+
+
+def truncated_prompt_warning(expected: int | None, usage: Usage) -> tuple[str, ...]:
+    """Warn if a server has read far less than it was sent.
+
+    `expected` is the estimate of a request to a server which is known to truncate, else None.
+    """
+    read = usage.prompt_tokens or 0
+    if expected is None or not 0 < read < expected * FAR_BELOW:
+        return ()
+    text = f"the server read only {read} of about {expected} tokens: it cut the history's front"
+    return (
+        f"{text} (raise its context length; for Ollama OLLAMA_CONTEXT_LENGTH or num_ctx)",
+    )

@@ -1,39 +1,180 @@
-"""The shell's driver of a call's loop: it sleeps in this thread and makes the attempts."""
+"""One call under way: the shell's driver of `loop`. It sleeps and makes the attempts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import assert_never
+from datetime import timedelta
+from typing import TypeAlias, TypeVar, assert_never
 
-from muxcore.core.protocol import Attempt, CallEnding
+from attrs import evolve
+
+from muxcore.chat import AttemptReport, Chat, Reply
+from muxcore.core.outcomes import CancelReason, End, Failed, Fault, Responding
+from muxcore.core.protocol import Attempt, CallEnding, Slot
 from muxcore.core.records import Call
-from muxcore.shell.call.attempts import Attempted
+from muxcore.errors import StrategyError
+from muxcore.shell import clock
+from muxcore.shell.call.arguments import CallOptions, call_seconds, check_chat, check_known
+from muxcore.shell.call.attempts import Answered, Opened, Unanswered, complete, open_stream
+from muxcore.shell.call.facts import begins_turn, conversation_of, estimated_tokens
 from muxcore.shell.call.loop import GiveWay, call_loop
-from muxcore.shell.pool.pool import Nap, Pool
+from muxcore.shell.call.member import Member, Runtime
+from muxcore.shell.call.reports import error_of, report
+from muxcore.shell.http.cancel_scope import CancelScope
+from muxcore.shell.pool.pool import Nap
 from muxcore.shell.pool.waiter import Waiter
 
+T = TypeVar("T")
+MakeAttempt: TypeAlias = Callable[
+    [Member, Slot, Chat, CancelScope], Answered[T] | Unanswered
+]
 
-def run_call(
-    pool: Pool, waiter: Waiter, call: Call, attempt: Callable[[Attempt], Attempted]
-) -> tuple[CallEnding, list[Attempted]]:
-    """Go through the call; return how it ended, and what came of each attempt."""
-    attempts: list[Attempted] = []
-    loop = call_loop(pool, waiter, call)
-    try:
-        need = next(loop)
-        while True:
-            match need:
-                case Nap():
-                    need = loop.send(waiter.park(need.seconds))
-                case Attempt():
-                    attempted = attempt(need)
-                    attempts.append(attempted)
-                    need = loop.send(attempted.outcome)
-                case GiveWay():
-                    need = next(loop)
-                case _ as never:
-                    assert_never(never)
-    except StopIteration as stop:
-        return stop.value, attempts
-    finally:
-        loop.close()
+
+class CallRun:
+    """One call, from its first choice to its end. Use it once, in one thread."""
+
+    def __init__(self, runtime: Runtime, chat: Chat, options: CallOptions) -> None:
+        self.conversation: str | None = None
+        self.reports: tuple[AttemptReport, ...] = ()
+        self._runtime = runtime
+        self._chat = chat
+        self._options = options
+        self._waiter = Waiter()
+        self._limit = 0.0
+        """When the call's time is over, on `clock.elapsed`'s scale."""
+        self._scope: CancelScope | None = None
+        """What the last attempt runs under."""
+
+    def complete(self) -> Reply:
+        """Make attempts until a model gives a whole answer. Raise as `Multiplexer.complete`."""
+        answered = self._run(complete)
+        alias = answered.slot.endpoint.alias
+        return evolve(answered.answer, model=alias, attempts=self.reports)
+
+    def open(self) -> Answered[Opened]:
+        """Make attempts until a stream comes to its first content.
+
+        The stream then belongs to the caller, which ends it with `end` or `abandon`.
+        """
+        try:
+            answered = self._run(open_stream)
+            self._runtime.pool.own(self, self._waiter)
+        except BaseException:
+            # An interrupt after the first content: no caller will take the stream.
+            self._runtime.pool.settle(self._waiter)
+            self._give_up()
+            raise
+        return answered
+
+    def end(self, answered: Answered[Opened], outcome: End) -> None:
+        """Record how the stream ended, once, and give everything back. Safe to repeat."""
+        pool = self._runtime.pool
+        try:
+            if self._waiter.slot is not None:
+                pool.record(outcome)
+                self._waiter.slot = None
+        finally:
+            self._release(answered)
+            pool.settle(self._waiter)
+
+    def abandon(self, answered: Answered[Opened]) -> None:
+        """Give everything back in the garbage collector, where no lock may be taken."""
+        self._release(answered)
+        self._runtime.pool.abandon(self._waiter)
+
+    def _release(self, answered: Answered[Opened]) -> None:
+        """Give the connection back."""
+        self._runtime.deadlines.remove(answered.scope)
+        exchange, decoder = answered.answer
+        exchange.close(drain=decoder.ended)
+
+    def _run(self, make_attempt: MakeAttempt[T]) -> Answered[T]:
+        call = self._begin()
+        attempts: list[Answered[T] | Unanswered] = []
+        answered: Answered[T] | None = None
+        loop = call_loop(self._runtime.pool, self._waiter, call)
+        try:
+            need = next(loop)
+            while True:
+                match need:
+                    case Attempt():
+                        attempt = self._attempt(need.slot, make_attempt)
+                        attempts.append(attempt)
+                        if isinstance(attempt, Answered):
+                            answered = attempt
+                        need = loop.send(attempt.outcome)
+                    case GiveWay():
+                        need = next(loop)
+                    case Nap():
+                        need = loop.send(self._waiter.park(need.seconds))
+                    case _ as never:
+                        assert_never(never)
+        except StopIteration as stop:
+            ending: CallEnding = stop.value
+        except StrategyError as error:
+            origin = self._runtime.origin
+            # The core knows no more of a mode than its class.
+            placed = StrategyError(f"{error} ({origin})") if origin else error
+            raise placed from error.__cause__
+        finally:
+            loop.close()
+        self.reports = tuple(
+            report(tried, attempt.rewrites)
+            for tried, attempt in zip(ending.trail, attempts, strict=True)
+        )
+        if answered is None:
+            statuses = [a.status if isinstance(a, Unanswered) else None for a in attempts]
+            raise error_of(ending, self.reports, statuses)
+        return answered
+
+    def _begin(self) -> Call:
+        """Check what the caller handed in, and start the clock."""
+        runtime, chat, options = self._runtime, self._chat, self._options
+        check_chat(chat)
+        if options.model is not None:
+            check_known(options.model, runtime.pool.state)
+        if options.cancellation is not None:
+            options.cancellation.watch_over(runtime.pool, self._waiter)
+        seconds = call_seconds(options, runtime.call_timeout)
+        self._limit = clock.elapsed() + seconds
+        self.conversation = conversation_of(options.session, chat.messages)
+        return Call(
+            only=options.model,
+            conversation=self.conversation,
+            new_turn=begins_turn(chat.messages),
+            prompt_tokens=estimated_tokens(chat) if runtime.measures_prompts else None,
+            deadline=clock.now() + timedelta(seconds=seconds),
+            max_wait=options.patience,
+        )
+
+    def _attempt(
+        self, slot: Slot, make_attempt: MakeAttempt[T]
+    ) -> Answered[T] | Unanswered:
+        runtime = self._runtime
+        member = runtime.members[slot.endpoint.alias]
+        scope = CancelScope(clock.elapsed() + member.limits.attempt, self._limit)
+        self._scope = scope
+        try:
+            runtime.deadlines.add(scope)
+            if self._options.cancellation is not None:
+                self._options.cancellation.watch_attempt(scope)
+            key = member.key
+            attempt = make_attempt(member, slot, self._chat, scope)
+            match attempt.outcome:
+                case Failed(kind=Fault.AUTH) if member.renew_key(key):
+                    attempt = make_attempt(member, slot, self._chat, scope)
+        except BaseException:
+            self._give_up()
+            raise
+        if isinstance(attempt.outcome, Responding):
+            # From its first content on, only silence and the call's end limit it.
+            scope.attempt_limit = scope.call_limit
+        else:
+            runtime.deadlines.remove(scope)
+        return attempt
+
+    def _give_up(self) -> None:
+        """End the last attempt, which no caller waits for any more."""
+        if self._scope is not None:
+            self._runtime.deadlines.remove(self._scope)
+            self._scope.cancel(CancelReason.LEFT)

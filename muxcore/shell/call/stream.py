@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from muxcore.chat import AttemptReport, Chunk, Reply
-from muxcore.core.outcomes import Cancelled, CancelReason, End, Failed, Succeeded
-from muxcore.core.protocol import EndedAttempt, Slot
+from muxcore.chat import Chunk, Reply
+from muxcore.core.outcomes import Cancelled, CancelReason, End, Failed
+from muxcore.core.protocol import EndedAttempt
 from muxcore.errors import (
     CallCancelledError,
     ClosedError,
     MultiplexerError,
     StreamInterruptedError,
 )
-from muxcore.shell.call.attempts import OpenStream, succeeded
-from muxcore.shell.call.member import Member
+from muxcore.shell.call.attempts import Answered, Opened, read_on, succeeded
+from muxcore.shell.call.decoding import BrokenAnswerError
 from muxcore.shell.call.reports import report
-from muxcore.shell.http.cancel_scope import CancelScope, Deadlines
+from muxcore.shell.call.runner import CallRun
 from muxcore.shell.http.transport import TransportError
-from muxcore.shell.pool.pool import Pool
-from muxcore.shell.pool.waiter import Waiter
-
-
-@frozen(eq=False)
-class Running:
-    """A stream that has come to its first content, or is whole without any."""
-
-    pool: Pool
-    deadlines: Deadlines
-    waiter: Waiter
-    scope: CancelScope
-    member: Member
-    slot: Slot
-    source: OpenStream
-    attempts: tuple[AttemptReport, ...]
-    conversation: str | None
-
-    def reply(self, outcome: End | None) -> Reply:
-        """Return what has arrived so far; `outcome` is how it ended, None while it runs."""
-        attempts = self.attempts
-        if outcome is not None:
-            *others, last = attempts
-            rewrites = (*last.rewrites, *self.source.remarks)
-            attempts = (*others, report(EndedAttempt(self.slot, outcome), rewrites))
-        reply = self.source.assembler.reply()
-        return evolve(reply, model=self.slot.endpoint.alias, attempts=attempts)
-
-    def end(self, outcome: End) -> None:
-        """Record how it ended, once, and give everything back. Safe to be done again."""
-        try:
-            if self.waiter.slot is not None:
-                self.pool.record(outcome)
-                self.waiter.slot = None
-        finally:
-            self.release()
-            self.pool.settle(self.waiter)
-
-    def release(self) -> None:
-        """Give the connection back; touches no lock of the pool."""
-        self.deadlines.remove(self.scope)
-        self.source.close()
-
-    def succeeded(self) -> Succeeded:
-        outcome = succeeded(self.slot, self.source.assembler.reply())
-        return evolve(outcome, conversation=self.conversation)
-
-    def cancelled(self, reason: CancelReason) -> Cancelled:
-        return Cancelled(self.slot.endpoint.alias, self.slot.attempt, reason)
 
 
 class Stream:
@@ -81,17 +32,19 @@ class Stream:
     after the end, and what has arrived so far before it.
     """
 
-    def __init__(self, begin: Callable[[], Running]) -> None:
-        self._begin = begin
-        self._running: Running | None = None
+    def __init__(self, call: CallRun) -> None:
+        self._call = call
+        self._answered: Answered[Opened] | None = None
+        self._broken: str | None = None
+        """Why the stream broke, while chunks which came before are still to be given."""
         self._outcome: End | None = None
-        """How it ended, once all is given back."""
+        """How it ended, once everything is given back."""
         self._error: MultiplexerError | None = None
 
     def __enter__(self) -> Self:
-        if self._running is not None:
+        if self._answered is not None:
             raise MultiplexerError("a stream can be entered once")
-        self._running = self._begin()
+        self._answered = self._call.open()
         return self
 
     def __exit__(
@@ -106,73 +59,96 @@ class Stream:
         return self
 
     def __next__(self) -> Chunk:
-        running = self._running or self._entered()
+        answered = self._answered or self._entered()
         if self._outcome is not None:
-            # An answer that was not whole does not end cleanly by being asked twice.
+            # An interrupted answer stays interrupted, however often it is asked for more.
             raise self._error or StopIteration
+        _, decoder = answered.answer
         try:
-            chunk = running.source.next(running.member)
-        except TransportError as error:
-            whole, text = running.source.complete, str(error)
+            if decoder.chunks or self._read(answered):
+                return decoder.chunks.popleft()
         except BaseException:
             self.close()
             raise
-        else:
-            if chunk is not None:
-                return chunk
-            whole = running.source.whole
-            text = "the stream ended without a finish_reason"
+        whole = decoder.whole if self._broken is None else decoder.complete
         if whole:
-            self._end(running, running.succeeded())
+            self._end(answered, self._succeeded(answered))
             raise StopIteration
-        self._error = self._interrupted(running, text)
+        self._error = self._interrupt(answered)
         raise self._error
 
     @property
     def reply(self) -> Reply:
-        return self._entered().reply(self._outcome)
+        answered = self._entered()
+        _, decoder = answered.answer
+        attempts = self._call.reports
+        if self._outcome is not None:
+            *others, last = attempts
+            rewrites = (*last.rewrites, *decoder.warnings())
+            ended = EndedAttempt(answered.slot, self._outcome)
+            attempts = (*others, report(ended, rewrites))
+        alias = answered.slot.endpoint.alias
+        return evolve(decoder.reply(), model=alias, attempts=attempts)
 
     def close(self) -> None:
-        """End the stream where it is. What the model had completed counts as a success."""
-        running = self._running
-        if running is None or self._outcome is not None:
+        """End the stream where it is. An answer that was complete counts as a success."""
+        answered = self._answered
+        if answered is None or self._outcome is not None:
             return
-        if running.source.complete:
-            self._end(running, running.succeeded())
+        _, decoder = answered.answer
+        if decoder.complete:
+            self._end(answered, self._succeeded(answered))
         else:
             self._error = MultiplexerError("the stream was closed before its end")
-            self._end(running, running.cancelled(CancelReason.LEFT))
+            slot = answered.slot
+            self._end(answered, Cancelled(slot.endpoint.alias, slot.attempt))
 
     def __del__(self) -> None:
-        running = self._running
-        if running is not None and self._outcome is None:
-            running.release()
-            running.pool.abandon(running.waiter)
+        if self._answered is not None and self._outcome is None:
+            self._call.abandon(self._answered)
 
-    def _entered(self) -> Running:
-        if self._running is None:
+    def _entered(self) -> Answered[Opened]:
+        if self._answered is None:
             raise MultiplexerError(
                 "use a stream in a `with` statement: the call is made there"
             )
-        return self._running
+        return self._answered
 
-    def _end(self, running: Running, outcome: End) -> None:
-        # Known as ended only when it is: an interrupt before leaves it to `__exit__`.
-        running.end(outcome)
+    def _read(self, answered: Answered[Opened]) -> bool:
+        """Read until there is a chunk; return False if none will come any more."""
+        exchange, decoder = answered.answer
+        while self._broken is None and not decoder.chunks:
+            try:
+                if not read_on(exchange, decoder):
+                    break
+            except (BrokenAnswerError, TransportError) as error:
+                self._broken = answered.member.masked(str(error))
+        return bool(decoder.chunks)
+
+    def _end(self, answered: Answered[Opened], outcome: End) -> None:
+        # Set only when all is given back: after an interrupt before that, `__exit__` does it.
+        self._call.end(answered, outcome)
         self._outcome = outcome
 
-    def _interrupted(self, running: Running, text: str) -> MultiplexerError:
-        reason = running.scope.reason
-        alias, attempt = running.slot.endpoint.alias, running.slot.attempt
+    def _succeeded(self, answered: Answered[Opened]) -> End:
+        _, decoder = answered.answer
+        outcome = succeeded(answered.slot, decoder.reply())
+        return evolve(outcome, conversation=self._call.conversation)
+
+    def _interrupt(self, answered: Answered[Opened]) -> MultiplexerError:
+        """End a stream that broke in the middle; return the error for the caller."""
+        reason, slot = answered.scope.reason, answered.slot
+        alias = slot.endpoint.alias
+        text = self._broken or "the stream ended without a finish_reason"
         if isinstance(reason, CancelReason):
-            self._end(running, running.cancelled(reason))
+            self._end(answered, Cancelled(alias, slot.attempt, reason))
         else:
-            self._end(running, Failed(alias, attempt, message=text))
+            self._end(answered, Failed(alias, slot.attempt, message=text))
         if reason is CancelReason.CLOSED:
             return ClosedError()
         if reason is CancelReason.LEFT:
             return CallCancelledError()
-        reply = running.reply(self._outcome)
+        reply = self.reply
         return StreamInterruptedError(
             f"{alias} broke off in the middle of its answer: {text}", reply, reply.attempts
         )

@@ -1,6 +1,7 @@
-"""One attempt over HTTP: send, read, and tell what came of it. Nothing is decided here.
+"""One request over HTTP: send it, read its answer, and describe what went wrong.
 
-No exception of `requests` leaves this module: each carries the request, and with it the key.
+Nothing is decided here. No exception of `requests` leaves this module: each carries the
+request, and with it the key.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
 from muxcore.plugins.backend import HttpRequest, HttpResponse
+from muxcore.plugins.catalogue import version
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.fast_path import FastResponse, Response
@@ -26,15 +28,17 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 64 * 1024 * 1024
 READ_SIZE = 65536
+USER_AGENT = f"vibe-mux/{version()}"
+"""Some firewalls before providers refuse the name of a bare HTTP library."""
 DRAIN_SECONDS = 0.01
 
 
 class TransportError(Exception):
-    """The attempt got no answer, or not all of it. Its text is for people, without secrets."""
+    """The attempt got no answer, or only a part. Its text is for people, without secrets."""
 
 
 class LowercaseHeaders(Mapping[str, str]):
-    """Headers with their names in lower case. Most answers are never asked for any."""
+    """Headers with their names in lower case. Most are never read."""
 
     __slots__ = ("_headers",)
 
@@ -52,7 +56,7 @@ class LowercaseHeaders(Mapping[str, str]):
         return len(self._headers)
 
     def __repr__(self) -> str:
-        return f"Lowered({dict(self)!r})"
+        return f"LowercaseHeaders({dict(self)!r})"
 
 
 class Exchange:
@@ -61,6 +65,7 @@ class Exchange:
     def __init__(self, response: Response, scope: CancelScope) -> None:
         self._response = response
         self._scope = scope
+        self._ended = False
         self._peeked: list[bytes] = []
 
     @property
@@ -76,38 +81,35 @@ class Exchange:
 
     def peek(self) -> bytes:
         """Return the beginning of the body, up to what is more than white space."""
-        for piece in self._read_pieces():
+        while piece := self._receive():
             self._peeked.append(piece)
             if not piece.isspace():
                 break
         return b"".join(self._peeked)
 
-    def pieces(self) -> Iterator[bytes]:
-        """Give the body as it arrives: what is there, without waiting for more."""
-        while self._peeked:
-            yield self._peeked.pop(0)
-        yield from self._read_pieces()
+    def read(self) -> bytes:
+        """Return what has arrived of the body, waiting for it; b"" at the end.
 
-    def _read_pieces(self) -> Iterator[bytes]:
-        read = self._response.raw.read1
-        scope = self._scope
-        while scope.reason is None:
+        Raise `TransportError` if the body breaks off.
+        """
+        return self._peeked.pop(0) if self._peeked else self._receive()
+
+    def _receive(self) -> bytes:
+        piece, failure = b"", self._scope.reason and str(self._scope.reason)
+        if failure is None and not self._ended:
             try:
-                piece = read(READ_SIZE, decode_content=True)
+                piece = self._response.raw.read1(READ_SIZE, decode_content=True)
             except ERRORS as error:
-                told = _describe_failure(error, scope)
-                break
-            if piece:
-                yield piece
-                if self._is_read():
-                    return
-            elif scope.reason is None:
-                return
-        else:
-            # A cut in a body without a length looks like its end.
-            told = str(scope.reason)
-        # Raised out here, so that its context is not the error with the request in it.
-        raise TransportError(told)
+                failure = _describe_failure(error, self._scope)
+            else:
+                self._ended = not piece or self._is_read()
+                if not piece and self._scope.reason is not None:
+                    # A body without a length that is cut looks as if it had ended.
+                    failure = str(self._scope.reason)
+        if failure is not None:
+            # Raised out here, so that its context is not the error with the request in it.
+            raise TransportError(failure)
+        return piece
 
     def _is_read(self) -> bool:
         """Whether all of an announced length has come: that saves asking for more."""
@@ -119,17 +121,17 @@ class Exchange:
         """Read the whole body."""
         parts = []
         size = 0
-        for piece in self.pieces():
+        while piece := self.read():
             size += len(piece)
             if size > LARGEST_BODY:
                 raise TransportError(f"the answer is longer than {LARGEST_BODY} bytes")
             parts.append(piece)
-        # The connection is another call's from here on, and not to be cut with this one.
+        # From here on another call may use the connection, and must not be cut with this one.
         self._scope.detach()
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpResponse(self.status, self.headers, body)
 
-    def drain(self) -> None:
+    def _drain(self) -> None:
         """Read what little may follow a stream's last event, so that its connection is kept.
 
         Waits for a moment only: a server that keeps the stream open costs its connection.
@@ -145,8 +147,13 @@ class Exchange:
         except ERRORS:
             self._response.close()
 
-    def close(self) -> None:
-        """Give the connection back if the body was read, else close it."""
+    def close(self, *, drain: bool = False) -> None:
+        """Give the connection back if the body was read, else close it.
+
+        `drain`: after the last event of a stream, where only the end of the body is left.
+        """
+        if drain:
+            self._drain()
         self._scope.detach()
         self._response.close()
 
@@ -157,29 +164,14 @@ def send(
     key: Key | None,
     timeout: tuple[float, float],
     scope: CancelScope,
-) -> Exchange:
-    """Make the request. Raise `TransportError` if no answer came.
+) -> Exchange | TransportError:
+    """Send the request; return the exchange, or the error to raise if no answer came.
 
-    `timeout` is for connecting and for each silence, in seconds.
+    `timeout` is for connecting and for each silence, in seconds. The error is returned, so
+    that neither its context nor a frame of its traceback holds the request with the key.
     """
     if scope.reason is not None:
-        raise TransportError(str(scope.reason))
-    response = _response(connections, request, key, timeout, scope)
-    if isinstance(response, str):
-        # Raised out here, so that neither its context nor a frame of its traceback holds
-        # the request: that has the key in it.
-        raise TransportError(response)
-    return Exchange(response, scope)
-
-
-def _response(
-    connections: Sender,
-    request: HttpRequest,
-    key: Key | None,
-    timeout: tuple[float, float],
-    scope: CancelScope,
-) -> Response | str:
-    """Return the answer, or why there is none. The key is in the request while it is sent."""
+        return TransportError(str(scope.reason))
     prepared = _prepared(request)
     name = None
     if key is not None and request.key_header is not None:
@@ -188,14 +180,14 @@ def _response(
     try:
         while True:
             try:
-                return connections.send(prepared, timeout, scope)
+                return Exchange(connections.send(prepared, timeout, scope), scope)
             except BROKEN as error:
-                # The server closed it while it was idle: that says nothing of the model. The
-                # next may be such a one too, until there is none but a new one.
+                # The server closed it while it was idle, which says nothing about the model.
+                # The next may be such a one too, until only a new one is left.
                 if not scope.reused or scope.reason is not None or not _closed_idle(error):
                     raise
     except ERRORS as error:
-        return _describe_failure(error, scope)
+        return TransportError(_describe_failure(error, scope))
     except BaseException as error:  # noqa: BLE001 - it is raised again
         # An interrupt passes, without the frames below, which hold the key as it is sent.
         error.__cause__ = error.__context__ = None
@@ -212,6 +204,7 @@ def _prepared(request: HttpRequest) -> requests.PreparedRequest:
     prepared.method = "POST"
     prepared.url = request.url
     prepared.headers = CaseInsensitiveDict(request.headers)
+    prepared.headers.setdefault("User-Agent", USER_AGENT)
     prepared.headers["Content-Length"] = str(len(request.body))
     prepared.body = request.body
     prepared._cookies = RequestsCookieJar()  # type: ignore[attr-defined]  # noqa: SLF001 - as `prepare` does
@@ -224,7 +217,7 @@ ERRORS = (
     OSError,
     ValueError,
 )
-"""All that sending and reading may raise; `ValueError` is what urllib3 says of odd bytes."""
+"""All that sending and reading may raise; urllib3 raises `ValueError` for odd bytes."""
 
 
 BROKEN = (
@@ -232,7 +225,7 @@ BROKEN = (
     urllib3.exceptions.ProtocolError,
     urllib3.exceptions.SSLError,
 )
-"""How `requests` says that a connection broke; then urllib3, by the fast path."""
+"""What `requests` raises for a broken connection, and urllib3 on the fast path."""
 
 
 def _closed_idle(error: BaseException) -> bool:
@@ -240,7 +233,7 @@ def _closed_idle(error: BaseException) -> bool:
 
 
 CLOSED_IDLE = (
-    # `RemoteDisconnected` is one of the first.
+    # `RemoteDisconnected` is a subclass of the first.
     ConnectionResetError,
     BrokenPipeError,
     ssl.SSLEOFError,
@@ -249,7 +242,7 @@ CLOSED_IDLE = (
 
 
 def _describe_failure(error: BaseException, scope: CancelScope) -> str:
-    """Say in a few plain words why there is no answer."""
+    """Describe in a few plain words why there is no answer."""
     if scope.reason is not None:
         return str(scope.reason)
     causes = tuple(_causes(error))
@@ -264,7 +257,7 @@ def _describe_failure(error: BaseException, scope: CancelScope) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Give the error and what it wraps, the innermost last."""
+    """Yield the error and what it wraps, the innermost last."""
     seen: set[int] = set()
     todo: list[object] = [error]
     while todo:
@@ -279,7 +272,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 _DESCRIPTIONS: tuple[
     tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...
 ] = (
-    # What is seen as a kind of another in urllib3's eyes comes before that.
+    # Subclasses first.
     (urllib3.exceptions.NameResolutionError, "its name could not be resolved"),
     (requests.exceptions.ProxyError, "the proxy did not let it through"),
     (requests.exceptions.SSLError, "its certificate or TLS connection failed"),

@@ -12,7 +12,7 @@ import heapq
 import math
 import random  # noqa: TID251 - made from a seed, and nowhere else
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from attrs import define, evolve, field, frozen
 
-from muxcore.chat import AttemptReport
+from muxcore.chat import AttemptReport, Chat
 from muxcore.core.migration import migrate
 from muxcore.core.outcomes import (
     Cancelled,
@@ -55,10 +55,13 @@ from muxcore.errors import (
     StrategyError,
     StreamInterruptedError,
 )
-from muxcore.shell.call.attempts import OpenStream
+from muxcore.shell.call.arguments import CallOptions
+from muxcore.shell.call.attempts import Answered, Opened
+from muxcore.shell.call.decoding import StreamDecoder
 from muxcore.shell.call.loop import Done, GiveWay, Loop, call_loop
-from muxcore.shell.call.member import Limits, Member
-from muxcore.shell.call.stream import Running, Stream
+from muxcore.shell.call.member import Limits, Member, Runtime
+from muxcore.shell.call.runner import CallRun
+from muxcore.shell.call.stream import Stream
 from muxcore.shell.http.cancel_scope import CancelScope, Deadlines, TimeLimit
 from muxcore.shell.http.transport import Exchange, TransportError
 from muxcore.shell.pool.pool import Nap, Pool
@@ -251,23 +254,35 @@ class _Streaming:
     calls: set[str] = field(factory=set)
 
 
+class OpenedCall(CallRun):
+    """A call whose stream has come to its first content already."""
+
+    def __init__(
+        self, runtime: Runtime, caller: Caller, answered: Answered[Opened]
+    ) -> None:
+        super().__init__(runtime, Chat(()), CallOptions())
+        self.conversation = caller.asked.conversation
+        self.reports = (AttemptReport(answered.slot.endpoint.alias, "responding"),)
+        self._waiter = caller.waiter
+        self._answered = answered
+
+    def open(self) -> Answered[Opened]:
+        return self._answered
+
+
 class _SimulatedExchange:
-    """An answer as it arrives: what is there is read, and nobody reads on without it."""
+    """An answer as it arrives. It is read only when something has arrived, or at its end."""
 
     def __init__(self) -> None:
         self.arrived: deque[bytes | TransportError] = deque()
 
-    def pieces(self) -> Iterator[bytes]:
-        while self.arrived:
-            piece = self.arrived.popleft()
-            if isinstance(piece, TransportError):
-                raise piece
-            yield piece
+    def read(self) -> bytes:
+        piece = self.arrived.popleft() if self.arrived else b""
+        if isinstance(piece, TransportError):
+            raise piece
+        return piece
 
-    def drain(self) -> None:
-        """Nothing is left over here."""
-
-    def close(self) -> None:
+    def close(self, *, drain: bool = False) -> None:
         """Nothing is held here."""
 
 
@@ -304,16 +319,16 @@ class Simulation:
         self._agenda: list[tuple[int, int, int, Callable[[], None]]] = []
         self._entries = 0
         self._closed_at: int | None = None
-        self._deadlines = Deadlines()
         state = PoolState.of(*(m.endpoint for m in world.models), policy=world.policy)
         mode = ObservedStrategy(MODES[world.mode](), by_weight=world.mode == "load_balance")
         self._checker = RuleChecker(state, mode, self._tell)
         self._checker.moment = self.clock.elapsed
         self._pool = ObservedPool(state, mode, self._checker, self.clock)
-        self._members = {
+        members = {
             alias: Member(model.endpoint, Generic(), None, LIMITS)
             for alias, model in self._models.items()
         }
+        self._runtime = Runtime(self._pool, Deadlines(), members, call_timeout=math.inf)
         self._calls: list[_Calling] = []
 
     def run(self) -> Run:
@@ -597,25 +612,15 @@ class Simulation:
         limit = calling.limit / SECOND
         scope = CancelScope(limit, limit)
         alias = slot.endpoint.alias
-        member = self._members[alias]
-        source = OpenStream(
-            cast("Exchange", exchange),
-            member.backend.stream(slot.endpoint),
-            finishes=True,
+        member = self._runtime.members[alias]
+        decoder = StreamDecoder(
+            member.backend.stream(slot.endpoint), slot.endpoint.dialect, finishes=True
         )
-        running = Running(
-            self._pool,
-            self._deadlines,
-            calling.caller.waiter,
-            scope,
-            member,
-            slot,
-            source,
-            (AttemptReport(alias, "responding"),),
-            calling.arrival.call.conversation,
-        )
+        opened = cast("Exchange", exchange), decoder
+        outcome = Responding(alias, slot.attempt)
+        answered = Answered(outcome, opened, member, slot, scope)
         label = f"{alias}:{slot.attempt}"
-        stream = Stream(lambda: running)
+        stream = Stream(OpenedCall(self._runtime, calling.caller, answered))
         stream.__enter__()
         whole = manner.course is Course.WHOLE
         calling.stream = _Streaming(stream, exchange, scope, label, whole)

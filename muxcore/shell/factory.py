@@ -1,18 +1,36 @@
-"""From a config to the parts of a multiplexer."""
+"""Make the parts of a multiplexer from a config."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+
+from attrs import frozen
 
 from muxcore import config as configuration
 from muxcore.config import keys
 from muxcore.config.read import vibe_home
 from muxcore.core.records import Endpoint, PoolState
+from muxcore.core.strategy import Strategy
 from muxcore.errors import ConfigError
 from muxcore.shell.call.member import KeyFinder, Limits, Member, Wrapping
+
+
+@frozen(eq=False)
+class Parts:
+    """What a multiplexer is made of, and what a reload of its config changes."""
+
+    members: Sequence[Member]
+    strategy: Strategy
+    state: PoolState
+    mode: str
+    call_timeout: timedelta
+    enabled: bool = True
+    origin: str = ""
+    """Which mode of which distribution decides, for errors."""
+
 
 NOT_WRAPPED: Mapping[str, Wrapping] = {}
 
@@ -21,10 +39,10 @@ def parts_of(
     source: configuration.Source,
     env: Mapping[str, str] | None,
     wrappings: Mapping[str, Wrapping] = NOT_WRAPPED,
-) -> dict[str, Any]:
-    """Return the arguments of `Multiplexer`. Raise `ConfigError`.
+) -> Parts:
+    """Return the parts of a multiplexer. Raise `ConfigError`.
 
-    `wrappings` go round the connections of some endpoints, by alias: to look, or to break.
+    `wrappings` wrap the connections of some endpoints, by alias, to observe or break them.
     """
     environment = os.environ if env is None else env
     config = configuration.load(source, env=environment)
@@ -37,15 +55,15 @@ def parts_of(
         finder = _key_finder(endpoint, environment, directory)
         return _member(config, endpoint, finder, wrappings.get(endpoint.alias))
 
-    return {
-        "members": [member(endpoint) for endpoint in config.endpoints],
-        "strategy": config.strategy,
-        "state": PoolState.of(*config.endpoints, policy=config.policy),
-        "mode": config.mode,
-        "enabled": config.enabled,
-        "call_timeout": config.call_timeout,
-        "origin": f"mode {config.strategy_name} of {mode.origin}",
-    }
+    return Parts(
+        members=[member(endpoint) for endpoint in config.endpoints],
+        strategy=config.strategy,
+        state=PoolState.of(*config.endpoints, policy=config.policy),
+        mode=config.mode,
+        enabled=config.enabled,
+        call_timeout=config.call_timeout,
+        origin=f"mode {config.strategy_name} of {mode.origin}",
+    )
 
 
 def _key_finder(

@@ -1,0 +1,81 @@
+"""What a caller hands in: the options of a call, and the checks of both."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from attrs import frozen
+
+from muxcore.chat import Chat
+from muxcore.core.records import PoolState
+from muxcore.errors import InvalidArgumentError, MultiplexerError
+from muxcore.shell.call.cancellation import Cancellation
+
+EXAMPLE = '[{"role": "user", "content": "hello"}]'
+
+
+@frozen
+class CallOptions:
+    """What a caller asks of a call, beside the chat itself. `timeout` is in seconds.
+
+    `patience` limits how long the call waits for a model, where it is less than the policy's.
+    """
+
+    session: str | None = None
+    timeout: float | None = None
+    model: str | None = None
+    cancellation: Cancellation | None = None
+    patience: timedelta | None = None
+
+
+def check_chat(chat: Chat) -> None:
+    """Raise `InvalidArgumentError` for what cannot be a chat in any dialect."""
+    _check_list("messages", chat.messages, f"a list such as {EXAMPLE}")
+    if chat.tools is not None:
+        _check_list("tools", chat.tools, "a list of mappings, one for each tool")
+
+
+def call_seconds(options: CallOptions, longest: float) -> float:
+    """Return for how many seconds the call may run. Raise `InvalidArgumentError`."""
+    timeout = options.timeout
+    if timeout is None:
+        return longest
+    if not isinstance(timeout, int | float):
+        raise InvalidArgumentError(
+            f"timeout is {_described(timeout)}, expected a number of seconds"
+        )
+    if math.isnan(timeout):
+        raise InvalidArgumentError("timeout is not a number (nan), expected seconds")
+    return min(timeout, longest)
+
+
+def check_known(alias: str, state: PoolState) -> None:
+    """Raise `MultiplexerError` if no model of the pool has this alias."""
+    aliases = [candidate.endpoint.alias for candidate in state.candidates]
+    if alias not in aliases:
+        known = ", ".join(aliases)
+        raise MultiplexerError(f"there is no model {alias!r} in the pool (known: {known})")
+
+
+def _check_list(place: str, value: object, expected: str) -> None:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        hint = " (put the one entry in a list)" if isinstance(value, Mapping) else ""
+        raise InvalidArgumentError(
+            f"{place} is {_described(value)}, expected {expected}{hint}"
+        )
+    for position, entry in enumerate(value):
+        if not isinstance(entry, Mapping):
+            raise InvalidArgumentError(
+                f"{place}[{position}] is {_described(entry)}, expected a mapping,"
+                f" in {expected}"
+            )
+
+
+def _described(value: object) -> str:
+    """Describe a wrong value, without the contents of whole histories."""
+    if value is None:
+        return "None"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
