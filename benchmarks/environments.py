@@ -28,7 +28,15 @@ ENVIRONMENT_OF = {
 }
 """By contender; the others are in "own"."""
 
-TOLD = ("vibe-mux", "requests", "urllib3", "httpx", "openai", "multiplexer-llm", "litellm")
+COMPARED = (
+    "vibe-mux",
+    "requests",
+    "urllib3",
+    "httpx",
+    "openai",
+    "multiplexer-llm",
+    "litellm",
+)
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,16 @@ class Environment:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the compared packages."""
-        told = subprocess.run(
+        listed = subprocess.run(
             [self.python, "-m", "pip", "list", "--format", "json"],
             check=True,
             capture_output=True,
             text=True,
         )
-        found = {item["name"].lower(): item["version"] for item in json.loads(told.stdout)}
-        return {name: found[name] for name in TOLD if name in found}
+        found = {
+            item["name"].lower(): item["version"] for item in json.loads(listed.stdout)
+        }
+        return {name: found[name] for name in COMPARED if name in found}
 
 
 def here() -> Environment:

@@ -1,10 +1,10 @@
-"""The model that every contender asks: a server on loopback, in a process of its own.
+"""The model of all contenders: a server on loopback, in its own process.
 
-It does next to nothing for an answer, so that what is measured is the asking. The path says
-what comes: `/answer`, `/refused` (503), `/stream/COUNT` (in HTTP chunks, as fast as it can)
-and `/slow/COUNT/MILLISECONDS` (without chunks: events with pauses between, each holding the
-moment at which it was sent). `/served` is the answer, or such a stream of one event for a
-request that asks for a stream. `/chat/completions` follows each of them.
+It does almost no work for an answer, so that the client is measured. The path selects the
+answer: `/answer`, `/refused` (503), `/stream/COUNT` (in HTTP chunks, as fast as possible) and
+`/slow/COUNT/MILLISECONDS` (without chunks: events with pauses between them, each with the
+moment at which it was sent). `/served` is the answer, or such a stream of one event if the
+request asks for a stream. `/chat/completions` follows each path.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _serve(connection: socket.socket) -> None:
                 return
 
 
-def _served(connection: socket.socket) -> None:
+def _serve_quietly(connection: socket.socket) -> None:
     # The client may leave at any time.
     with suppress(OSError):
         _serve(connection)
@@ -154,7 +154,7 @@ def main() -> None:
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=_served, args=(connection,), daemon=True).start()
+            threading.Thread(target=_serve_quietly, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()

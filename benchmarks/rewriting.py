@@ -1,9 +1,9 @@
-"""What rewriting a history costs, as a share of encoding it as JSON.
+"""Measure the time to rewrite a history, as a share of the time to encode it as JSON.
 
-`python benchmarks/rewriting.py` makes an agent's history of 200 messages (calls in parallel,
-reasoning, results of a few hundred words) and rewrites it for each dialect: once as another
-server has left it, once as this one has (so that nothing is to be done). Both are timed side
-by side with the encoding in one process; the median of many rounds is shown.
+`python benchmarks/rewriting.py` makes an agent's history of 200 messages (parallel calls,
+reasoning, results of a few hundred words) and rewrites it for each dialect: a history of
+another server, and one of the same server, which needs no change. Rewriting and encoding are
+timed alternately in one process, and the medians of many rounds are printed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def endpoint(base: str, model: str, **wire: Any) -> Endpoint:
 def history(identify: Callable[[int], str], reasoning: str) -> list[dict[str, Any]]:
     """Make turns of an agent: a question, four rounds of two calls, an answer.
 
-    It ends with a question, after turns without calls if these fill it up.
+    It ends with a question. Turns without calls fill it up.
     """
     messages: list[dict[str, Any]] = [{"role": "system", "content": WORDS * 40}]
     number = 0

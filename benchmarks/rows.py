@@ -254,7 +254,7 @@ def _starting(
             Figure.of(ratios(wall["vibe-mux check"], wall["nothing"])), most=10, then=6,
             note=f"{1000 * statistics.median(wall['vibe-mux check']):.0f} ms"),
         Row("`vibe-mux run -- vibe` ready later than `vibe` alone, wall", later, unit="ms",
-            most=200, then=100, note="a stand-in for vibe; its server is started anew"),
+            most=200, then=100, note="a stand-in for vibe; with a new server"),
     ]  # fmt: skip
 
 

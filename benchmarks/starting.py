@@ -63,8 +63,8 @@ def readiness(environment: Environment, rounds: int, place: Path) -> dict[str, l
 
     def one(name: str, program: list[str]) -> None:
         began = time.monotonic_ns()
-        told = subprocess.run(program, env=variables, check=True, capture_output=True)
-        took[name].append((int(told.stdout.split()[-1]) - began) / 1e6)
+        done = subprocess.run(program, env=variables, check=True, capture_output=True)
+        took[name].append((int(done.stdout.split()[-1]) - began) / 1e6)
 
     in_turn(programs, rounds, one, "running")
     return took

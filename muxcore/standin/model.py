@@ -74,7 +74,7 @@ class Model:
             self._is_held = True
 
     def release(self) -> None:
-        """Continue every request that is held or silent now, and hold no more."""
+        """Continue every request that is held or silent now, and stop holding."""
         with self._changed:
             self._is_held = False
             gate, self._release = self._release, Gate()

@@ -44,16 +44,16 @@ COMMENT = b": keep-alive\n\n"
 BLANK = b" "
 
 
-def perform(
+def play_visit(
     visit: Visit, connection: ClientConnection, *, keeps_alive: bool, may_chunk: bool
 ) -> bool:
     """Play a visit. Return whether the connection can serve another request."""
-    performance = Performance(connection, visit, keeps_alive, may_chunk)
+    response = ScriptedResponse(connection, visit, keeps_alive, may_chunk)
     try:
         behaviour = visit.play(visit.received) if callable(visit.play) else visit.play
         if visit.is_held:
             connection.wait(gate=visit.gate)
-        _play(behaviour, performance)
+        _play(behaviour, response)
     except ClientGoneError:
         visit.end(Ending.LEFT)
         return False
@@ -64,11 +64,11 @@ def perform(
         # A mistake in a test's script: the exception ends this thread.
         visit.end(Ending.FAILED)
         raise
-    return performance.keeps_alive
+    return response.keeps_alive
 
 
 @define
-class Performance:
+class ScriptedResponse:
     """A response under way: its head, its framing and its end."""
 
     connection: ClientConnection
@@ -141,80 +141,78 @@ class Performance:
         self.connection.wait(gate=self.visit.gate)
 
 
-def _play(behaviour: Behaviour, performance: Performance) -> None:  # noqa: C901, PLR0912
+def _play(behaviour: Behaviour, response: ScriptedResponse) -> None:  # noqa: C901, PLR0912
     match behaviour:
         case Answer():
-            _play_body(performance, performance.body(behaviour), behaviour.delay)
+            _play_body(response, response.body(behaviour), behaviour.delay)
         case EndWithoutFinish(says_done, answer):
-            body = performance.unfinished(answer, says_done=says_done)
-            _play_body(performance, body, answer.delay)
+            body = response.unfinished(answer, says_done=says_done)
+            _play_body(response, body, answer.delay)
         case StatusAnswer(status, content, headers):
-            _play_status(performance, status, content, headers)
+            _play_status(response, status, content, headers)
         case ConnectionClosed():
-            performance.break_off()
+            response.break_off()
         case ConnectionReset():
-            performance.break_off(Break.RESET)
+            response.break_off(Break.RESET)
         case Silence():
-            performance.await_release()
-            performance.break_off()
+            response.await_release()
+            response.break_off()
         case HeadersOnly():
-            performance.connection.send(
-                performance.head(performance.content_type) + b"\r\n"
-            )
-            performance.await_release()
-            performance.break_off()
+            response.connection.send(response.head(response.content_type) + b"\r\n")
+            response.await_release()
+            response.break_off()
         case Drip():
-            _play_drip(performance, behaviour)
+            _play_drip(response, behaviour)
         case Raw(pieces, delay, status, headers):
-            head = performance.head(performance.content_type, None, status, headers)
-            performance.connection.send(head + b"\r\n")
-            performance.send_apart(pieces[:-1], delay)
-            performance.end(b"".join(pieces[-1:]))
+            head = response.head(response.content_type, None, status, headers)
+            response.connection.send(head + b"\r\n")
+            response.send_apart(pieces[:-1], delay)
+            response.end(b"".join(pieces[-1:]))
         case Delivery(pieces, delay):
-            performance.send_apart(pieces, delay)
-            performance.break_off()
+            response.send_apart(pieces, delay)
+            response.break_off()
         case Cut(after, how, answer):
-            _begin(performance, answer, after)
-            performance.break_off(how)
+            _begin(response, answer, after)
+            response.break_off(how)
         case Stall(after, answer):
-            body = _begin(performance, answer, after)
-            performance.await_release()
-            performance.send_apart(body.contents[after:], answer.delay)
-            performance.end(body.closing)
-        case ErrorEvent(error, after, answer) if performance.visit.received.streams:
-            _begin(performance, answer, after)
-            performance.end(render.event({"error": error}))
+            body = _begin(response, answer, after)
+            response.await_release()
+            response.send_apart(body.contents[after:], answer.delay)
+            response.end(body.closing)
+        case ErrorEvent(error, after, answer) if response.visit.received.streams:
+            _begin(response, answer, after)
+            response.end(render.event({"error": error}))
         case ErrorEvent(error):
-            _play_status(performance, HTTPStatus.OK, {"error": error}, NO_HEADERS)
+            _play_status(response, HTTPStatus.OK, {"error": error}, NO_HEADERS)
         case Hang(gate, then):
-            performance.connection.wait(gate=gate)
-            _play(then, performance)
+            response.connection.wait(gate=gate)
+            _play(then, response)
         case Delayed(by, then):
-            performance.connection.wait(by.total_seconds())
-            _play(then, performance)
+            response.connection.wait(by.total_seconds())
+            _play(then, response)
         case _ as never:
             assert_never(never)
 
 
-def _play_body(performance: Performance, body: Body, delay: timedelta) -> None:
+def _play_body(response: ScriptedResponse, body: Body, delay: timedelta) -> None:
     if body.length is not None and not delay:
-        head = performance.head(body.content_type, body.length)
-        performance.end(b"".join([head, b"\r\n", *body.contents, body.closing]))
+        head = response.head(body.content_type, body.length)
+        response.end(b"".join([head, b"\r\n", *body.contents, body.closing]))
         return
-    performance.open(body)
-    performance.send_apart(body.contents, delay)
-    performance.end(body.closing)
+    response.open(body)
+    response.send_apart(body.contents, delay)
+    response.end(body.closing)
 
 
-def _begin(performance: Performance, answer: Answer, after: int) -> Body:
-    body = performance.body(answer)
-    performance.open(body)
-    performance.send_apart(body.contents[:after], answer.delay)
+def _begin(response: ScriptedResponse, answer: Answer, after: int) -> Body:
+    body = response.body(answer)
+    response.open(body)
+    response.send_apart(body.contents[:after], answer.delay)
     return body
 
 
 def _play_status(
-    performance: Performance, status: int, content: object, headers: Mapping[str, str]
+    response: ScriptedResponse, status: int, content: object, headers: Mapping[str, str]
 ) -> None:
     match content:
         case bytes():
@@ -223,33 +221,33 @@ def _play_status(
             data = content.encode()
         case _:
             data = render.as_json(content)
-    head = performance.head(JSON_TYPE, len(data), status, headers)
-    performance.end(head + b"\r\n" + data)
+    head = response.head(JSON_TYPE, len(data), status, headers)
+    response.end(head + b"\r\n" + data)
 
 
-def _play_drip(performance: Performance, drip: Drip) -> None:
-    body = performance.body(drip.answer)
+def _play_drip(response: ScriptedResponse, drip: Drip) -> None:
+    body = response.body(drip.answer)
     # Its length is unknown, whatever the content.
-    head = performance.head(body.content_type)
+    head = response.head(body.content_type)
     if drip.what is Dripping.HEADERS:
-        performance.connection.send(head)
-        for number in _drips(performance, drip):
-            performance.connection.send(b"x-drip: %d\r\n" % number)
-        performance.connection.send(b"\r\n")
+        response.connection.send(head)
+        for number in _drips(response, drip):
+            response.connection.send(b"x-drip: %d\r\n" % number)
+        response.connection.send(b"\r\n")
     else:
-        performance.connection.send(head + b"\r\n")
-        drop = COMMENT if performance.visit.received.streams else BLANK
-        for _ in _drips(performance, drip):
-            performance.send(drop)
-    performance.send(body.opening)
-    performance.send_apart(body.contents, drip.answer.delay)
-    performance.end(body.closing)
+        response.connection.send(head + b"\r\n")
+        drop = COMMENT if response.visit.received.streams else BLANK
+        for _ in _drips(response, drip):
+            response.send(drop)
+    response.send(body.opening)
+    response.send_apart(body.contents, drip.answer.delay)
+    response.end(body.closing)
 
 
-def _drips(performance: Performance, drip: Drip) -> Iterator[int]:
-    gate = performance.visit.gate
+def _drips(response: ScriptedResponse, drip: Drip) -> Iterator[int]:
+    gate = response.visit.gate
     for number in count() if drip.count is None else range(drip.count):
         if gate.is_open:
             return
         yield number
-        performance.connection.wait(drip.interval.total_seconds(), gate)
+        response.connection.wait(drip.interval.total_seconds(), gate)

@@ -16,7 +16,7 @@ from muxcore.chat import Json
 from muxcore.standin.clock import monotonic
 from muxcore.standin.connection import ClientConnection
 from muxcore.standin.model import Model, Visit
-from muxcore.standin.player import perform
+from muxcore.standin.player import play_visit
 from muxcore.standin.render import CREATED
 from muxcore.standin.script import Behaviour, Received, StatusAnswer, refusal
 from muxcore.standin.wire import Request, Unreadable, read_request
@@ -145,8 +145,8 @@ class StandInServer:
             visit = self._others.arrive(
                 received, refusal(HTTPStatus.BAD_REQUEST, request.reason)
             )
-            return perform(visit, connection, keeps_alive=False, may_chunk=False)
-        return perform(
+            return play_visit(visit, connection, keeps_alive=False, may_chunk=False)
+        return play_visit(
             self._arrive(request, connection),
             connection,
             keeps_alive=request.keeps_alive,

@@ -83,7 +83,7 @@ def _choose(
     try:
         return choose(state, mode, now, call)
     except StrategyError as error:
-        # `_CheckedStrategy` raises the cause, which says more.
+        # `_CheckedStrategy` raises the cause, which has the details.
         assert isinstance(error.__cause__, FaultyPluginError)  # noqa: S101, PT017
         raise error.__cause__ from None
 

@@ -1,6 +1,6 @@
-"""What is wrong with the shape of what a backend returns: each function says it, or "".
+"""Check the shape of what a backend returns: each function describes the fault; "" if none.
 
-Pure, and without the backend at hand: `check_backends` names it and the case.
+Pure. `check_backends` adds the name of the backend and the case.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The modes of the multiplexer, one module each, registered as anybody else's are."""
+"""The modes of the multiplexer, one module each, registered by the same hook as third-party modes."""

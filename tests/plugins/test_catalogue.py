@@ -197,12 +197,12 @@ BROKEN: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_plugin_is_named_and_affects_no_other(install: Install, case: str) -> None:
-    code, told = BROKEN[case]
+    code, expected = BROKEN[case]
     install("broken", code)
     install("some-plugin", LEAST_BUSY)
     found = everything()
     (problem,) = found.problems
-    assert problem.startswith(told)
+    assert problem.startswith(expected)
     assert found.strategy("least_busy").distribution == "some-plugin"
     with pytest.raises(PluginError) as caught:
         found.strategy("x")
@@ -341,9 +341,9 @@ def test_a_broken_plugin_is_listed_as_a_problem(
     install("some-plugin", LEAST_BUSY)
     found = listing.listing()
     assert "least_busy" in [mode["name"] for mode in found["modes"]]
-    (told,) = found["problems"]
-    assert told.startswith("the plugin broken (broken) cannot be used: ")
-    assert problem in told
+    (text,) = found["problems"]
+    assert text.startswith("the plugin broken (broken) cannot be used: ")
+    assert problem in text
 
 
 @pytest.mark.parametrize(

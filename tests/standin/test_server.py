@@ -149,7 +149,7 @@ def test_a_connection_is_kept_alive(ask: Ask) -> None:
     with StandInServer([model]) as server:
         for stream in (False, True, False):
             assert ask(server, stream=stream).content
-        assert ask(server, "nobody").content
+        assert ask(server, "unknown").content
 
         assert {each.connection for each in model.requests + server.other_requests} == {0}
 

@@ -308,12 +308,12 @@ class Doubts(GenericDecoder):
     done = False
 
 
-class Says(GenericDecoder):
+class AnswersWithText(GenericDecoder):
     done = "yes"  # type: ignore[assignment]
 
 
 class Forgets(GenericDecoder):
-    """Done at the finish reason only, and no more after it."""
+    """`done` at the finish reason, but not after it."""
 
     def feed(self, event: ServerEvent) -> tuple[Chunk, ...]:
         self._finished = False
@@ -353,15 +353,18 @@ STREAMS: dict[str, tuple[type[GenericDecoder], str]] = {
     "swallows errors": (Swallows, "raises no BadReplyError"),
     "takes any end for the end": (Trusts, "but more was to come"),
     "never done": (Doubts, "it is not `done` at its end"),
-    "done by words": (Says, "its `done` is 'yes', expected True or False"),
-    "done no more": (Forgets, "its `done` was True before, and is False again"),
+    "done is text": (AnswersWithText, "its `done` is 'yes', expected True or False"),
+    "done is withdrawn": (Forgets, "its `done` was True before, and is False again"),
     "refuses": (Refuses, "it rejects it: not today"),
     "raises what it should not": (Raises, "it raises JSONDecodeError"),
-    "says all twice": (Doubles, "its content is 'GrüGrüße"),
+    "yields everything twice": (Doubles, "its content is 'GrüGrüße"),
     "no chunk": (giving("text"), "it yields 'text', expected a Chunk"),
     "no choices": (giving({"id": "1"}), "it yields a chunk without a list of choices"),
     "no delta": (giving({"choices": [{}]}), "it yields a choice without a delta"),
-    "no text": (with_delta(content=["a"]), "it yields a delta whose content is not text"),
+    "text that is a list": (
+        with_delta(content=["a"]),
+        "it yields a delta whose content is not text",
+    ),
     "no list": (
         with_delta(tool_calls={"a": 1}),
         "it yields tool calls that are not a list",
@@ -387,7 +390,7 @@ def test_a_decoder_that_shares_state_with_another_is_found() -> None:
     last: list[Any] = []
 
     class Forgetful(GenericDecoder):
-        """Leaves out what came twice in a row, but counts all streams as one."""
+        """Leaves out repeated chunks, but remembers them across streams."""
 
         def feed(self, event: ServerEvent) -> tuple[Chunk, ...]:
             chunks = tuple(chunk for chunk in super().feed(event) if chunk not in last)
@@ -416,7 +419,7 @@ def test_a_decoder_that_cannot_be_made_is_found() -> None:
 def test_a_dialect_may_have_its_own_samples() -> None:
     sample = OPENAI_SAMPLES[0]
     check_backend(Generic, samples=[sample], failures=[], runs=10)
-    # A stream that says all with its last event.
+    # A stream whose last event completes it.
     short = sample.stream.rpartition(b"\n\ndata: {")[0] + b"\n\n"
     check_backend(Generic, samples=[evolve(sample, stream=short)], failures=[], runs=10)
     wrong = evolve(sample, message={"content": "something else"})
