@@ -1,4 +1,8 @@
-"""`vibe-mux init`: a `[multiplexer]` section in the config that there is, and all of it undone."""
+"""`vibe-mux init`: a pool in `multiplexer.toml` beside vibe's config, and all of it undone.
+
+Vibe's own file stays as it is: only `--move` takes a section out of it, and `--uninstall` undoes
+that, and what an older `init` wrote there.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
+import tomli
+from attrs import evolve, frozen
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
-from muxcore.config.read import FILE_NAME, read, vibe_home
+from muxcore.config.read import (
+    SECTION_FILE_NAME,
+    Document,
+    config_path,
+    document_of,
+    read_alone,
+    with_section,
+)
 from muxcore.config.resolve import resolve
+from muxcore.core.phases import SINGLE
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.setup import files, shims
@@ -25,11 +38,10 @@ from muxcore.setup.proposal import (
     LOAD_BALANCE,
     PoolCandidate,
     candidates,
-    document_of,
     pool_of,
     wanted_of,
 )
-from muxcore.setup.section_edit import Wanted, edited, present
+from muxcore.setup.section_edit import SECTION, Wanted, edited, present, split
 from muxcore.setup.shims import Shim
 
 MODES = {
@@ -38,17 +50,35 @@ MODES = {
 }
 
 
+@frozen
+class Target:
+    """The files of one config. Links are followed, so that a link stays one."""
+
+    config: Path
+    section: Path
+
+    @classmethod
+    def of(cls, config: Path) -> Target:
+        beside = config.with_name(SECTION_FILE_NAME)
+        return cls(files.target(config), files.target(beside))
+
+
+class _DeclinedError(Exception):
+    """The user answered no."""
+
+
 def run(options: argparse.Namespace) -> int:
     environment = os.environ
-    given = options.config or vibe_home(environment) / FILE_NAME
-    file = files.target(Path(given).expanduser())
+    target = Target.of(config_path(options.config, environment))
     if options.uninstall:
-        return _uninstall(file, dry=options.dry_run)
+        return _uninstall(target, dry=options.dry_run)
     talks = _is_terminal() and not options.yes and not options.dry_run
     try:
-        code = _set_up(file, options, environment, talks=talks)
+        if options.move:
+            return _move(target, options, talks=talks)
+        code = _set_up(target, options, environment, talks=talks)
         if code == WELL and not options.dry_run:
-            _offer_shims(file, options, environment, talks=talks)
+            _offer_shims(target.section, options, environment, talks=talks)
     except _DeclinedError:
         print("Nothing was written.")
         return WELL
@@ -58,24 +88,31 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-class _DeclinedError(Exception):
-    """The user has said no."""
-
-
 def _set_up(
-    file: Path, options: argparse.Namespace, environment: Mapping[str, str], *, talks: bool
+    target: Target,
+    options: argparse.Namespace,
+    environment: Mapping[str, str],
+    *,
+    talks: bool,
 ) -> int:
-    before = files.text_of(file.read_bytes()) if file.exists() else ""
-    document = read(file, environment) if file.exists() else document_of("", file)
+    document = read_alone(options.config, environment)
+    beside = _read(target.section)
+    before = beside.text
+    # A section in vibe's file is copied, with all that its pool says, and then changed.
+    base = before if SECTION in beside.data else split(document.text)[1]
+    now = present(base)
+    requested = options.mode or options.models or options.fallbacks
+    if _is_on(base) and not requested:
+        where = target.section if base is before else target.config
+        print(f"The multiplexer is on already: {_aliases(now)}, in {where}.")
+        return WELL
     found = candidates(document, environment)
-    now = present(before)
-    said = options.mode or options.models or options.fallbacks
-    if now is None and not said:
+    if now is None and not requested:
         if not talks:
-            _tell_left_out(found)
-        # Before the dialogue: who wants one of these edits the config first.
-        _tell_of_unknown(document.data, found, file)
-    wanted = _asked(found, now) if talks and not said else None
+            _report_left_out(found)
+        # Before the dialogue: the user may prefer to add one of these to the config first.
+        _report_unknown_servers(document.data, found, target.config)
+    wanted = _asked(found, now) if talks and not requested else None
     if wanted is None:
         wanted = wanted_of(
             now,
@@ -87,28 +124,57 @@ def _set_up(
     if not wanted.pool:
         print("vibe-mux: no model is ready to be in a pool", file=sys.stderr)
         return FAILED
-    after = edited(before, wanted)
-    if problems := _problems(after, file, environment):
+    after = edited(base, wanted)
+    if problems := _problems(document, target.section, after, environment):
         print(*problems, sep="\n", file=sys.stderr)
         print("Nothing was written.", file=sys.stderr)
         return FAILED
     if after == before:
-        print(f"{file} has this pool already.")
+        print(f"{target.section} has this pool already.")
         return WELL
-    print(_difference(file, before, after))
-    return _written(file, after, wanted, options, talks=talks)
+    if not _write({target.section: (before, after)}, options, talks=talks):
+        return WELL if options.dry_run else WRONG_USAGE
+    first = printable(wanted.pool[0].alias)
+    print(
+        "Next: `vibe-mux run -- vibe`, and to see a failover before you need one:"
+        f" `vibe-mux run --break {first}=429@3 -- vibe`"
+    )
+    return WELL
 
 
-def _tell_left_out(found: Sequence[PoolCandidate]) -> None:
+def _read(file: Path) -> Document:
+    """Read a file that need not exist."""
+    if not file.exists():
+        return Document(str(file), {})
+    return document_of(file, file.read_bytes())
+
+
+def _is_on(section: str) -> bool:
+    """Whether a section is switched on, with a pool that its mode uses."""
+    found = tomli.loads(section).get(SECTION)
+    now = present(section)
+    return (
+        isinstance(found, Mapping)
+        and found.get("enabled") is True
+        and now is not None
+        and now.mode not in {"", SINGLE}
+    )
+
+
+def _aliases(pool: Wanted | None) -> str:
+    return ", ".join(printable(entry.alias) for entry in pool.pool) if pool else ""
+
+
+def _report_left_out(found: Sequence[PoolCandidate]) -> None:
     for candidate in found:
         if not candidate.is_ready:
             print(f"left out: {candidate}", file=sys.stderr)
 
 
-def _tell_of_unknown(
+def _report_unknown_servers(
     data: Mapping[str, Any], found: Sequence[PoolCandidate], file: Path
 ) -> None:
-    """Tell of servers on this machine that the config does not know."""
+    """Report servers on this machine that the config does not name."""
     aliases = [candidate.alias for candidate in found]
     for server in finding.unknown_servers(data):
         first, *others = server.models
@@ -126,32 +192,13 @@ def _tell_of_unknown(
         print(text, file=sys.stderr)
 
 
-def _written(
-    file: Path, after: str, wanted: Wanted, options: argparse.Namespace, *, talks: bool
-) -> int:
-    if options.dry_run:
-        return WELL
-    if not options.yes and not talks:
-        print("Nothing was written: add --yes to write it.", file=sys.stderr)
-        return WRONG_USAGE
-    if talks and not _agrees(f"Write this to {file}?", otherwise=True):
-        raise _DeclinedError
-    backup = files.backup_of(file)
-    files.install(file, after)
-    kept = f" It was copied to {backup} before." if backup.exists() else ""
-    print(f"Written.{kept} `vibe-mux init --uninstall` undoes it.")
-    first = printable(wanted.pool[0].alias)
-    print(
-        "Next: `vibe-mux run -- vibe`, and to see a failover before you need one:"
-        f" `vibe-mux run --break {first}=429@3 -- vibe`"
-    )
-    return WELL
-
-
-def _problems(text: str, file: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Load the config as it would be; say its warnings at once."""
+def _problems(
+    document: Document, file: Path, section: str, environment: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Load the config as it would be, and print its warnings."""
+    beside = document_of(file, section.encode())
     try:
-        config = resolve(document_of(text, file), environment)
+        config = resolve(with_section(document, beside), environment)
     except ConfigError as error:
         return error.problems
     for warning in config.warnings:
@@ -159,8 +206,34 @@ def _problems(text: str, file: Path, environment: Mapping[str, str]) -> tuple[st
     return ()
 
 
+# --- writing -------------------------------------------------------------------------------
+
+
+def _write(
+    changes: Mapping[Path, tuple[str, str]], options: argparse.Namespace, *, talks: bool
+) -> bool:
+    """Show what changes in each file, and write it if that is wanted."""
+    for file, (before, after) in changes.items():
+        print(_difference(file, before, after))
+    if options.dry_run:
+        return False
+    if not options.yes and not talks:
+        print("Nothing was written: add --yes to write it.", file=sys.stderr)
+        return False
+    names = " and ".join(map(str, changes))
+    if talks and not _agrees(f"Write this to {names}?", otherwise=True):
+        raise _DeclinedError
+    backups = []
+    for file, (_, after) in changes.items():
+        files.install(file, after)
+        if files.backup_of(file).exists():
+            backups.append(f" {file.name} was copied to {files.backup_of(file)} before.")
+    print(f"Written.{''.join(backups)} `vibe-mux init --uninstall` undoes it.")
+    return True
+
+
 def _difference(file: Path, before: str, after: str) -> str:
-    """Show what changes, and nothing beside it: a config may hold secrets."""
+    """Show the lines that change, and no others: a config may hold secrets."""
     lines = list(
         difflib.unified_diff(
             before.splitlines(), after.splitlines(), str(file), str(file), lineterm="", n=0
@@ -169,13 +242,31 @@ def _difference(file: Path, before: str, after: str) -> str:
     return "\n".join(lines)
 
 
+def _move(target: Target, options: argparse.Namespace, *, talks: bool) -> int:
+    """Move the section from vibe's file to the one beside it, as it is written."""
+    before = _read(target.config).text
+    rest, section = split(before)
+    if not section:
+        print(f"{target.config} has no [{SECTION}] section: nothing to move.")
+        return WELL
+    beside = _read(target.section)
+    changes = {target.config: (before, rest)}
+    if SECTION not in beside.data:
+        gap = "\n" if beside.text.strip() else ""
+        # First, so that the section stands in one of the files at any moment.
+        changes = {target.section: (beside.text, beside.text + gap + section), **changes}
+    if not _write(changes, options, talks=talks):
+        return WELL if options.dry_run else WRONG_USAGE
+    return WELL
+
+
 # --- the dialogue --------------------------------------------------------------------------
 
 
 def _asked(found: Sequence[PoolCandidate], now: Wanted | None) -> Wanted | None:
     """Ask which models, and how; None keeps a pool that is there."""
     if now is not None:
-        print("The config has a pool:", ", ".join(printable(e.alias) for e in now.pool))
+        print("The config has a pool:", _aliases(now))
         if _agrees("Keep it, and switch the multiplexer on?", otherwise=True):
             return None
     for number, candidate in enumerate(found, start=1):
@@ -184,8 +275,8 @@ def _asked(found: Sequence[PoolCandidate], now: Wanted | None) -> Wanted | None:
         str(number) for number, candidate in enumerate(found, start=1) if candidate.is_ready
     )
     while True:
-        said = input(f"Which of them, in order of preference? [{proposed}] ") or proposed
-        if chosen := _numbers(said, len(found)):
+        answer = input(f"Which of them, in order of preference? [{proposed}] ") or proposed
+        if chosen := _numbers(answer, len(found)):
             break
         print("Numbers of the list, with spaces between them, please.")
     for name, meaning in MODES.items():
@@ -196,16 +287,16 @@ def _asked(found: Sequence[PoolCandidate], now: Wanted | None) -> Wanted | None:
     return Wanted(mode, pool_of(aliases, mode))
 
 
-def _numbers(said: str, highest: int) -> list[int]:
-    words = said.replace(",", " ").split()
+def _numbers(answer: str, highest: int) -> list[int]:
+    words = answer.replace(",", " ").split()
     numbers = [int(word) for word in words if word.isdecimal()]
     right = len(numbers) == len(words) and all(1 <= n <= highest for n in numbers)
     return numbers if right else []
 
 
 def _agrees(question: str, *, otherwise: bool) -> bool:
-    said = input(f"{question} [{'Y/n' if otherwise else 'y/N'}] ").strip().lower()
-    return otherwise if not said else said.startswith("y")
+    answer = input(f"{question} [{'Y/n' if otherwise else 'y/N'}] ").strip().lower()
+    return otherwise if not answer else answer.startswith("y")
 
 
 def _is_terminal() -> bool:
@@ -225,7 +316,7 @@ def _offer_shims(
         planned = shims.planned(folder, environment)
     except files.SetupError:
         if options.shim is None:
-            # Nobody asked for it, and it cannot be had.
+            # It was not asked for, and is not possible here.
             return
         raise
     if all(_is_there(shim) for shim in planned):
@@ -241,9 +332,9 @@ def _offer_shims(
         print(f"Put {folder} first on PATH: they are found only then.", file=sys.stderr)
 
 
-def _folder(said: str | None, environment: Mapping[str, str]) -> Path:
-    if said:
-        return Path(said).expanduser().absolute()
+def _folder(given: str | None, environment: Mapping[str, str]) -> Path:
+    if given:
+        return Path(given).expanduser().absolute()
     return shims.folder_for(environment)
 
 
@@ -254,7 +345,7 @@ def _is_there(shim: Shim) -> bool:
 def _put(planned: Sequence[Shim], file: Path) -> None:
     note = files.read_note(file) or Note(file.exists())
     written = {str(shim.path): files.digest(shim.content) for shim in planned}
-    # The note first: what is there is always known.
+    # The note first, so that it always names all that was written.
     files.write_note(file, evolve(note, scripts={**note.scripts, **written}))
     for shim in planned:
         files.replace(shim.path, shim.content)
@@ -264,20 +355,27 @@ def _put(planned: Sequence[Shim], file: Path) -> None:
 # --- undoing it ----------------------------------------------------------------------------
 
 
-def _uninstall(file: Path, *, dry: bool) -> int:
-    note = files.read_note(file)
-    if note is None:
-        print(f"There is nothing to undo for {file}.")
-        return WELL
-    if dry:
-        print(*(f"Would remove {path}" for path in note.scripts), sep="\n")
-        print(f"Would put {file} back as it was" if note.after else "")
-        return WELL
-    for path, expected in note.scripts.items():
-        print(_removed(Path(path), expected))
-    if told := files.restore(file, note):
-        print(told)
-    files.note_of(file).unlink()
+def _uninstall(target: Target, *, dry: bool) -> int:
+    notes = {
+        file: note
+        for file in (target.section, target.config)
+        if (note := files.read_note(file)) is not None
+    }
+    if not notes:
+        print(f"There is nothing to undo for {target.config}.")
+    for file, note in notes.items():
+        if dry:
+            for path in note.scripts:
+                print(f"Would remove {path}")
+            if note.after:
+                print(f"Would {'put' if note.existed else 'remove'} {file}", end="")
+                print(" back as it was" if note.existed else "")
+            continue
+        for path, expected in note.scripts.items():
+            print(_removed(Path(path), expected))
+        if report := files.restore(file, note):
+            print(report)
+        files.note_of(file).unlink()
     return WELL
 
 

@@ -115,6 +115,11 @@ def _add_init(init: argparse.ArgumentParser) -> None:
     )
     init.add_argument("--yes", action="store_true", help="write it without asking")
     init.add_argument("--dry-run", action="store_true", help="show it, and write nothing")
+    init.add_argument(
+        "--move",
+        action="store_true",
+        help="move the section from vibe's config to multiplexer.toml beside it",
+    )
     init.add_argument("--uninstall", action="store_true", help="undo all of it")
     _add_config(init)
 

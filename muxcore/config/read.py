@@ -75,19 +75,33 @@ def read(
     """
     if isinstance(source, Mapping):
         return Document("config", source)
-    own = vibe_home(environment) / FILE_NAME
-    file = own if source is None else Path(source).expanduser()
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        if not (source is None and isinstance(error, FileNotFoundError)):
-            raise ConfigError([_unreadable(file, error)]) from None
-        document = Document(str(file), {}, directory=file.parent)
-    else:
-        document = document_of(file, content)
+    document = read_alone(source, environment)
+    file = config_path(source, environment)
     if file.name == SECTION_FILE_NAME:
         return document
     return with_section(document, _section_beside(file))
+
+
+def read_alone(
+    source: str | os.PathLike[str] | None, environment: Mapping[str, str]
+) -> Document:
+    """Read the config's own file, and nothing beside it."""
+    file = config_path(source, environment)
+    try:
+        return document_of(file, file.read_bytes())
+    except OSError as error:
+        if source is None and isinstance(error, FileNotFoundError):
+            return Document(str(file), {}, directory=file.parent)
+        raise ConfigError([_unreadable(file, error)]) from None
+
+
+def config_path(
+    source: str | os.PathLike[str] | None, environment: Mapping[str, str]
+) -> Path:
+    """Return the path of a config, by default of vibe's own."""
+    return (
+        vibe_home(environment) / FILE_NAME if source is None else Path(source).expanduser()
+    )
 
 
 def document_of(file: Path, content: bytes) -> Document:

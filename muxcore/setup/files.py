@@ -1,6 +1,6 @@
-"""Changing a user's config so that it can be undone byte for byte, and is never half written.
+"""Writing a user's files so that each change can be undone byte for byte, and none is partial.
 
-Beside the config lie a copy of it as it was before, and a note of what was done.
+Beside a file that was changed lie a copy of it as it was before, and a note of the change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from attrs import asdict, field, frozen
 
 from muxcore.errors import MultiplexerError
-from muxcore.setup import section_edit as editing
+from muxcore.setup.section_edit import restored, split
 
 
 class SetupError(MultiplexerError):
@@ -26,9 +26,10 @@ class SetupError(MultiplexerError):
 
 @frozen
 class Note:
-    """What was done: to the config, and which scripts were put where, by their digests.
+    """What was written: the file itself, and scripts by their paths, with their digests.
 
-    `existed` is whether there was a config at all; `after` is the digest of what was written.
+    `existed` is whether there was a file before; `after` is the digest of the new content, ""
+    if only scripts were written.
     """
 
     existed: bool = True
@@ -41,7 +42,7 @@ def digest(content: bytes) -> str:
 
 
 def target(file: Path) -> Path:
-    """Follow links: many keep their config elsewhere, and a link is to stay one."""
+    """Follow links: many users keep their config elsewhere, and a link stays a link."""
     return Path(os.path.realpath(file))
 
 
@@ -54,7 +55,7 @@ def note_of(file: Path) -> Path:
 
 
 def text_of(content: bytes) -> str:
-    """Read a config, without the mark with which some editors begin a file."""
+    """Decode a file, without the byte order mark with which some editors begin one."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -62,7 +63,7 @@ def text_of(content: bytes) -> str:
 
 
 def bytes_of(text: str, like: bytes) -> bytes:
-    """Write a changed config, with that mark if it had one."""
+    """Encode a changed text, with a byte order mark if the former content has one."""
     return (BOM_UTF8 if like.startswith(BOM_UTF8) else b"") + text.encode()
 
 
@@ -84,7 +85,7 @@ def write_note(file: Path, note: Note) -> None:
 
 
 def install(file: Path, changed: str) -> None:
-    """Write the changed config, after a copy of the old one and a note of what is done."""
+    """Write a changed file, after a copy of the old one and a note of the change."""
     note = read_note(file)
     changed_before = note is not None and bool(note.after)
     existed = note.existed if note is not None and changed_before else file.exists()
@@ -97,7 +98,7 @@ def install(file: Path, changed: str) -> None:
 
 
 def restore(file: Path, note: Note) -> str:
-    """Put the config back as it was; return what was done, for people.
+    """Put a file back as it was; return a report for people.
 
     One that was changed since keeps those changes, and loses only the section.
     """
@@ -106,27 +107,31 @@ def restore(file: Path, note: Note) -> str:
     backup = backup_of(file)
     present = file.read_bytes() if file.exists() else None
     if present is None:
-        told = f"{file} is gone; nothing was put back"
+        report = f"{file} is gone; nothing was put back"
     elif digest(present) == note.after:
         if note.existed:
             replace(file, _read_backup(backup))
-            told = f"{file} is byte for byte as it was"
+            report = f"{file} is byte for byte as it was"
         else:
             file.unlink()
-            told = f"{file} is gone, as before"
+            report = f"{file} is gone, as before"
     elif backup.exists() and present == _read_backup(backup):
-        told = f"{file} is as it was"
+        report = f"{file} is as it was"
+    elif not note.existed and not split(text_of(present))[0].strip():
+        replace(backup, present)
+        file.unlink()
+        return f"{file} was changed since: it is gone, as before; {backup} is a copy of it"
     else:
         former = _read_backup(backup) if note.existed else b""
         replace(file, _put_back(present, former))
-        told = f"{file} was changed since: only [multiplexer] was put back as it was"
-        return f"{told}; {backup} is the whole of it" if note.existed else told
+        report = f"{file} was changed since: only [multiplexer] was put back as it was"
+        return f"{report}; {backup} is the whole of it" if note.existed else report
     backup.unlink(missing_ok=True)
-    return told
+    return report
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Write a whole file, or leave it as it is. Who may read it stays the same."""
+    """Write a whole file, or leave it as it is. Its permissions stay the same."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
@@ -149,20 +154,20 @@ def replace(file: Path, content: bytes) -> None:
 
 
 def _original(file: Path, note: Note | None) -> bytes:
-    """Return the config as it would be without what was done to it."""
+    """Return the file as it would be without the recorded change."""
     present = file.read_bytes()
     if note is None or not note.after:
         return present
     former = _read_backup(backup_of(file))
     if digest(present) == note.after:
         return former
-    # It was changed in between; those changes are the user's own.
+    # Changes in between are the user's own.
     return _put_back(present, former)
 
 
 def _put_back(present: bytes, former: bytes) -> bytes:
-    """Give the section of the one to the other."""
-    return bytes_of(editing.restored(text_of(present), text_of(former)), present)
+    """Put the former section into the present content."""
+    return bytes_of(restored(text_of(present), text_of(former)), present)
 
 
 def _read_backup(backup: Path) -> bytes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import tomli
 from attrs import evolve, frozen
 
 from muxcore.config import keys
@@ -89,11 +87,6 @@ def wanted_of(
             *(ProposedEntry(alias, is_fallback=True) for alias in fallbacks),
         ),
     )
-
-
-def document_of(text: str, file: Path) -> Document:
-    """Make the config that this text would be in this place."""
-    return Document(str(file), tomli.loads(text), file, file.parent, text)
 
 
 def server_answers(api_base: str) -> bool:

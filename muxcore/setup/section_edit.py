@@ -1,4 +1,4 @@
-"""The `[multiplexer]` section of a config's text, changed; everything else left as it is.
+"""Changes of the `[multiplexer]` section in the text of a file; the rest stays as it is.
 
 Texts in, texts out: nothing is read or written here.
 """
@@ -11,18 +11,19 @@ from typing import Any
 import tomli
 from attrs import frozen
 
+from muxcore.config.lines import blocks_of
 from muxcore.errors import MultiplexerError
 
 SECTION = "multiplexer"
 
 
 class EditError(MultiplexerError):
-    """The text cannot be changed safely. Nothing has been done."""
+    """The text cannot be changed safely. Nothing is changed."""
 
 
 @frozen
 class ProposedEntry:
-    """One model of the pool that is wanted."""
+    """One model of a pool to write."""
 
     alias: str
     is_fallback: bool = False
@@ -30,14 +31,14 @@ class ProposedEntry:
 
 @frozen
 class Wanted:
-    """The section that is wanted: what is not named here stays as it is."""
+    """What to write into the section. Its other options stay as they are."""
 
     mode: str
     pool: tuple[ProposedEntry, ...]
 
 
 def present(text: str) -> Wanted | None:
-    """Read what the text has by now; None when it names no pool."""
+    """Return what a text has now; None when it names no pool."""
     section = tomli.loads(text).get(SECTION)
     if not isinstance(section, Mapping) or not isinstance(section.get("pool"), list):
         return None
@@ -52,7 +53,12 @@ def present(text: str) -> Wanted | None:
 def edited(text: str, wanted: Wanted) -> str:
     """Return the text with the section as it is wanted; the same text if it is so already."""
     before = _parsed(text)
-    changed = _changed(text, wanted) if SECTION in before else _extended(text, wanted)
+    if SECTION not in before:
+        changed = _extended(text, wanted)
+    elif _is_as_written(before, text):
+        changed = _with_newlines_of(text, section_text(wanted))
+    else:
+        changed = _changed(text, wanted)
     _expect_same_rest(before, changed)
     section = _parsed(changed)[SECTION]
     if not section.get("enabled") or present(changed) != wanted:
@@ -60,18 +66,51 @@ def edited(text: str, wanted: Wanted) -> str:
     return changed
 
 
+def split(text: str) -> tuple[str, str]:
+    """Return a text without its section, and the section's own text, as it is written."""
+    before = _parsed(text)
+    blocks = blocks_of(text)
+    rest = "".join(part for key, part in blocks if key != SECTION)
+    section = "".join(part for key, part in blocks if key == SECTION)
+    if blocks and blocks[-1][0] == SECTION and rest.strip():
+        # The empty line between the two.
+        newline = "\r\n" if rest.endswith("\r\n") else "\n"
+        rest = rest.rstrip("\r\n") + newline
+    _expect_same_rest(before, rest)
+    if _parsed(section).get(SECTION) != before.get(SECTION):
+        raise EditError(f"the [{SECTION}] section cannot be cut out; move it by hand")
+    return rest, section
+
+
 def restored(text: str, original: str) -> str:
-    """Return the text with the section as the original has it, or without any."""
-    tomlkit = _library()
-    former = tomlkit.parse(original)
-    document = _document(text)
-    if SECTION in former:
-        document[SECTION] = former[SECTION]
-    else:
-        document.pop(SECTION, None)
-    changed = _with_newlines_of(text, tomlkit.dumps(document))
+    """Return the text with the section of the original, or without any."""
+    rest, _ = split(text)
+    blocks = [part for key, part in blocks_of(original) if key == SECTION]
+    # A pair such as `multiplexer.mode = "single"` is top-level only before any header.
+    pairs = "".join(part for part in blocks if not _is_table(part))
+    tables = "".join(part for part in blocks if _is_table(part))
+    gap = "\n" if rest.strip() and tables else ""
+    changed = pairs + rest + _with_newlines_of(text, gap) + tables
     _expect_same_rest(_parsed(text), changed)
     return changed
+
+
+def _is_table(block: str) -> bool:
+    lines = (line.lstrip() for line in block.splitlines())
+    return next(line for line in lines if line and line[0] != "#").startswith("[")
+
+
+def _is_as_written(data: Mapping[str, Any], text: str) -> bool:
+    """Whether a text holds only what `section_text` writes, so that it can be written anew."""
+    section = data[SECTION]
+    if len(data) > 1 or "#" in text or not isinstance(section, Mapping):
+        return False
+    pool = section.get("pool", [])
+    entries = pool if isinstance(pool, list) else [None]
+    return section.keys() <= {"enabled", "mode", "pool"} and all(
+        isinstance(entry, Mapping) and entry.keys() <= {"model", "is_fallback"}
+        for entry in entries
+    )
 
 
 def section_text(wanted: Wanted) -> str:
@@ -95,16 +134,16 @@ def _extended(text: str, wanted: Wanted) -> str:
 def _changed(text: str, wanted: Wanted) -> str:
     tomlkit = _library()
     document = _document(text)
-    said: Any = document[SECTION]
-    if not hasattr(said, "items"):
-        raise EditError(f"{SECTION} is no table; {_by_hand(wanted)}")
-    if said.get("enabled") is not True:
-        said["enabled"] = True
-    if said.get("mode") != wanted.mode:
-        said["mode"] = wanted.mode
+    section: Any = document[SECTION]
+    if not hasattr(section, "items"):
+        raise EditError(f"{SECTION} is not a table; {_by_hand(wanted)}")
+    if section.get("enabled") is not True:
+        section["enabled"] = True
+    if section.get("mode") != wanted.mode:
+        section["mode"] = wanted.mode
     now = present(text)
     if now is None or now.pool != wanted.pool:
-        said["pool"] = _pool(tomlkit, said, wanted.pool)
+        section["pool"] = _pool(tomlkit, section, wanted.pool)
     return _with_newlines_of(text, tomlkit.dumps(document))
 
 
@@ -139,7 +178,7 @@ def _library() -> Any:
         import tomlkit.items  # noqa: PLC0415
     except ImportError:
         raise EditError(
-            "changing a config needs tomlkit, which keeps its comments:"
+            "changing a section that has more than a pool needs tomlkit, which keeps the rest:"
             " pip install 'vibe-mux[init]'"
         ) from None
     return tomlkit

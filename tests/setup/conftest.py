@@ -55,6 +55,7 @@ class User:
         self.config = home / ".vibe" / "config.toml"
         self.config.parent.mkdir(parents=True)
         self.config.write_text(CONFIG)
+        self.section = home / ".vibe" / "multiplexer.toml"
 
     def init(self, *options: str) -> int:
         return main(["init", *options])

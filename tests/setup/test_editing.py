@@ -131,8 +131,9 @@ def test_what_cannot_be_changed_is_refused(text: str) -> None:
 def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tomlkit", None)
     with pytest.raises(EditError, match=r"pip install 'vibe-mux\[init\]'"):
-        edited("[multiplexer]\n", FAILOVER)
+        edited("[multiplexer]\nmax_wait_ms = 1\n", FAILOVER)
     assert edited("", FAILOVER) == NEW
+    assert edited('[multiplexer]\npool = [{model = "c"}]\n', FAILOVER) == NEW
 
 
 def test_what_is_there_by_now() -> None:

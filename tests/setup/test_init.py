@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from muxcore import load_config
 from muxcore.setup import files
 from muxcore.setup import proposal as choosing
 from muxcore.setup import unknown_servers as finding
+from muxcore.setup.section_edit import ProposedEntry, Wanted, edited
 
 User = Any
 Say = Callable[..., None]
 Captured = pytest.CaptureFixture[str]
 
-SECTION = """
+SECTION = """\
 [multiplexer]
 enabled = true
 mode = "failover"
@@ -39,14 +41,21 @@ def pool_of(user: User) -> list[tuple[str, bool]]:
     return [(e.alias, e.is_fallback) for e in config.endpoints]
 
 
-def test_what_is_ready_is_proposed_and_shown(user: User, capsys: Captured) -> None:
+def test_what_is_ready_is_proposed_shown_and_written_beside_the_config(
+    user: User, capsys: Captured
+) -> None:
     before = user.config.read_text()
     assert user.init("--yes") == 0
-    assert user.config.read_text() == before + SECTION
+    assert user.section.read_text() == SECTION
+    assert user.config.read_text() == before
+    assert user.files() == [
+        "config.toml",
+        "multiplexer.toml",
+        "multiplexer.toml.vibe-mux-init.json",
+    ]
     assert pool_of(user) == [("large", False), ("small", True)]
     out, err = capsys.readouterr()
     assert "\n+[multiplexer]\n+enabled = true\n" in out
-    assert "config.toml.before-vibe-mux" in out
     assert "vibe-mux run --break large=429@3 -- vibe" in out
     assert "left out: far: " in err
     assert "Missing API key: OTHER_KEY" in err
@@ -117,13 +126,40 @@ def test_who_has_vibes_own_models_is_warned(
     assert "forgets its own models" in told
 
 
-def test_a_second_time_changes_nothing(user: User, capsys: Captured) -> None:
+def test_a_pool_that_is_on_is_left_alone_and_nothing_is_asked(
+    user: User, say: Say, capsys: Captured
+) -> None:
     assert user.init("--yes") == 0
-    before = user.config.read_bytes(), user.files()
+    before = user.section.read_bytes(), user.files()
     capsys.readouterr()
     assert user.init("--yes") == 0
-    assert (user.config.read_bytes(), user.files()) == before
-    assert capsys.readouterr().out == f"{user.config} has this pool already.\n"
+    out = f"The multiplexer is on already: large, small, in {user.section}.\n"
+    assert capsys.readouterr().out == out
+    say()
+    assert user.init() == 0
+    assert (user.section.read_bytes(), user.files()) == before
+    assert user.init("--yes", "--mode", "failover") == 0
+    assert "has this pool already" in capsys.readouterr().out
+
+
+def test_a_pool_that_is_on_in_vibes_file_is_left_alone(
+    user: User, capsys: Captured
+) -> None:
+    user.config.write_text(user.config.read_text() + SECTION)
+    assert user.init("--yes") == 0
+    assert f"on already: large, small, in {user.config}" in capsys.readouterr().out
+    assert user.files() == ["config.toml"]
+
+
+def test_its_own_file_is_changed_without_tomlkit(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    assert user.init("--yes") == 0
+    assert user.init("--yes", "--model", "small") == 0
+    assert pool_of(user) == [("small", False)]
+    assert user.init("--uninstall") == 0
+    assert user.files() == ["config.toml"]
 
 
 @pytest.mark.parametrize(
@@ -160,9 +196,14 @@ def test_flags(
 def test_a_pool_that_is_there_is_kept_and_switched_on(user: User) -> None:
     kept = '[multiplexer]\npool = [{model = "small", max_concurrent = 2}] # two\n'
     user.config.write_text(user.config.read_text() + kept)
+    before = user.config.read_text()
     assert user.init("--yes") == 0
     assert pool_of(user) == [("small", False)]
-    assert "max_concurrent = 2}] # two\n" in user.config.read_text()
+    assert "max_concurrent = 2}] # two\n" in user.section.read_text()
+    assert user.config.read_text() == before
+    (warning,) = load_config(user.config).warnings
+    assert "does not count" in warning
+    assert "init --move" in warning
 
 
 @pytest.mark.parametrize(
@@ -218,7 +259,10 @@ def test_without_a_config_there_is_one_with_vibes_own_models(
     monkeypatch.setenv("MISTRAL_API_KEY", "k")
     user.config.unlink()
     assert user.init("--yes") == 0
-    assert pool_of(user) == [("mistral-medium-3.5", False), ("devstral-small", True)]
+    assert [e.alias for e in load_config().endpoints] == [
+        "mistral-medium-3.5",
+        "devstral-small",
+    ]
     assert user.init("--uninstall") == 0
     assert user.files() == []
 
@@ -259,12 +303,9 @@ def test_a_pool_may_be_kept(user: User, say: Say) -> None:
     user.config.write_text(
         user.config.read_text() + '[multiplexer]\npool = [{model = "small"}]\n'
     )
-    say("", "")
+    say("", "y")
     assert user.init() == 0
     assert pool_of(user) == [("small", False)]
-    say("n", "1", "")
-    user.init()
-    assert "Nothing" not in user.config.read_text()
 
 
 def test_leaving_in_the_middle_writes_nothing(user: User, say: Say) -> None:
@@ -274,28 +315,154 @@ def test_leaving_in_the_middle_writes_nothing(user: User, say: Say) -> None:
     assert user.config.read_bytes() == before
 
 
+# --- moving it -----------------------------------------------------------------------------
+
+WITH_SECTION = """\
+active_model = "small" # mine
+# Of my own.
+[multiplexer] # the pool
+enabled = true
+mode = "failover"
+
+[multiplexer.options]
+
+[[multiplexer.pool]] # first
+model = "small"
+
+[[providers]]
+name = "lab"
+api_base = "https://lab.example/v1"
+api_key_env_var = "LAB_KEY"
+
+[[models]]
+name = "small-1"
+provider = "lab"
+alias = "small"
+
+[[models]]
+name = "large-1"
+provider = "lab"
+alias = "large"
+
+[[multiplexer.pool]]
+model = "large"
+is_fallback = true
+"""
+
+
+def test_a_section_moves_with_all_its_words(user: User, capsys: Captured) -> None:
+    user.config.write_text(WITH_SECTION)
+    before = load_config(user.config)
+    assert user.init("--move", "--yes") == 0
+    assert user.section.read_text().startswith(
+        "# Of my own.\n[multiplexer] # the pool\nenabled = true\n"
+    )
+    assert "multiplexer" not in user.config.read_text()
+    after = load_config(user.config)
+    assert after.endpoints == before.endpoints
+    assert after.warnings == ()
+    out = capsys.readouterr().out
+    assert "\n-[multiplexer] # the pool\n" in out
+    assert "\n+[multiplexer] # the pool\n" in out
+    assert user.init("--uninstall") == 0
+    assert user.config.read_text() == WITH_SECTION
+    assert user.files() == ["config.toml"]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        'multiplexer = {enabled = true, mode = "failover", pool = [{model = "small"}]}\n',
+        'multiplexer.enabled = true\nmultiplexer.pool = [{model = "small"}]\n',
+    ],
+)
+def test_a_section_in_one_line_moves_too(user: User, section: str) -> None:
+    rest = user.config.read_text()
+    user.config.write_text(section + rest)
+    assert user.init("--move", "--yes") == 0
+    assert (user.section.read_text(), user.config.read_text()) == (section, rest)
+
+
+def test_moving_is_shown_first_and_may_be_declined(user: User, say: Say) -> None:
+    user.config.write_text(WITH_SECTION)
+    assert user.init("--move", "--dry-run") == 0
+    assert user.init("--move") == 2
+    say("n")
+    assert user.init("--move") == 0
+    assert user.config.read_text() == WITH_SECTION
+    assert user.files() == ["config.toml"]
+
+
+def test_a_section_that_does_not_count_is_removed(user: User) -> None:
+    assert user.init("--yes", "--model", "large") == 0
+    section = user.section.read_text()
+    user.config.write_text(WITH_SECTION)
+    assert user.init("--move", "--yes") == 0
+    assert user.section.read_text() == section
+    assert load_config(user.config).warnings == ()
+
+
+def test_nothing_to_move(user: User, capsys: Captured) -> None:
+    assert user.init("--move", "--yes") == 0
+    assert "has no [multiplexer] section: nothing to move" in capsys.readouterr().out
+
+
 # --- undoing it ----------------------------------------------------------------------------
+
+
+def older_init(user: User, *models: str) -> None:
+    """Write into vibe's own file, as `init` did before there was a `multiplexer.toml`."""
+    wanted = Wanted("failover", tuple(map(ProposedEntry, models or ("large", "small"))))
+    text = files.text_of(user.config.read_bytes())
+    files.install(user.config, edited(text, wanted))
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_uninstall_is_byte_for_byte(user: User, newline: str, mark: bytes) -> None:
+def test_what_an_older_init_wrote_is_undone_byte_for_byte(
+    user: User, newline: str, mark: bytes
+) -> None:
     before = mark + user.config.read_text().replace("\n", newline).encode()
     user.config.write_bytes(before)
     user.config.chmod(0o600)
-    assert user.init("--yes") == 0
+    older_init(user)
+    older_init(user, "small")
     assert user.config.read_bytes().startswith(mark)
-    assert user.init("--yes", "--model", "small") == 0
     assert user.config.read_bytes() != before
+    # It may have been moved since, or a newer one may have written another pool.
+    assert user.init("--yes", "--model", "small") == 0
+    assert user.init("--yes", "--move") == 0
     assert user.init("--uninstall") == 0
     assert user.config.read_bytes() == before
     assert stat.S_IMODE(user.config.stat().st_mode) == 0o600
     assert user.files() == ["config.toml"]
 
 
+def test_a_file_of_the_users_own_is_put_back_byte_for_byte(user: User) -> None:
+    user.section.write_text('# Mine.\n[multiplexer]\nsticky = "call"\n')
+    before = user.section.read_bytes()
+    assert user.init("--yes") == 0
+    assert 'sticky = "call"' in user.section.read_text()
+    assert user.init("--uninstall") == 0
+    assert user.section.read_bytes() == before
+    assert user.files() == ["config.toml", "multiplexer.toml"]
+
+
+def test_a_new_file_that_was_changed_since_goes_and_a_copy_stays(
+    user: User, capsys: Captured
+) -> None:
+    assert user.init("--yes") == 0
+    changed = user.section.read_text() + "weight = 3\n"
+    user.section.write_text(changed)
+    assert user.init("--uninstall") == 0
+    assert "was changed since: it is gone, as before" in capsys.readouterr().out
+    assert user.files() == ["config.toml", "multiplexer.toml.before-vibe-mux"]
+    assert files.backup_of(user.section).read_text() == changed
+
+
 def test_uninstall_keeps_what_was_changed_since(user: User, capsys: Captured) -> None:
     before = user.config.read_text()
-    assert user.init("--yes") == 0
+    older_init(user)
     user.config.write_text(user.config.read_text() + "\n[later]\nx = 1 # later\n")
     assert user.init("--uninstall") == 0
     after = user.config.read_text()
@@ -307,27 +474,27 @@ def test_uninstall_keeps_what_was_changed_since(user: User, capsys: Captured) ->
 
 
 def test_what_was_changed_between_two_times_is_kept(user: User) -> None:
-    assert user.init("--yes") == 0
+    older_init(user)
     user.config.write_text(user.config.read_text() + "\n[later]\nx = 1\n")
-    assert user.init("--yes", "--model", "small") == 0
+    older_init(user, "small")
     assert user.init("--uninstall") == 0
     after = user.config.read_text()
     assert "[later]\nx = 1\n" in after
     assert "multiplexer" not in after
 
 
-def test_a_config_that_was_put_back_by_hand(user: User, capsys: Captured) -> None:
+def test_a_config_that_was_put_back_by_hand(user: User) -> None:
     before = user.config.read_bytes()
-    assert user.init("--yes") == 0
+    older_init(user)
     user.config.write_bytes(before)
     assert user.init("--uninstall") == 0
     assert user.config.read_bytes() == before
     assert user.files() == ["config.toml"]
 
 
-def test_a_config_that_has_gone(user: User, capsys: Captured) -> None:
+def test_a_file_that_has_gone(user: User, capsys: Captured) -> None:
     assert user.init("--yes") == 0
-    user.config.unlink()
+    user.section.unlink()
     assert user.init("--uninstall") == 0
     assert "is gone; nothing was put back" in capsys.readouterr().out
 
@@ -339,14 +506,18 @@ def test_nothing_to_undo(user: User, capsys: Captured) -> None:
 
 def test_undoing_can_be_tried_dry(user: User, capsys: Captured) -> None:
     assert user.init("--yes") == 0
+    older_init(user)
     before = user.config.read_bytes(), user.files()
+    capsys.readouterr()
     assert user.init("--uninstall", "--dry-run") == 0
     assert (user.config.read_bytes(), user.files()) == before
-    assert "Would put" in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        f"Would remove {user.section}\nWould put {user.config} back as it was\n"
+    )
 
 
 def test_a_backup_that_has_gone_is_told(user: User, capsys: Captured) -> None:
-    assert user.init("--yes") == 0
+    older_init(user)
     files.backup_of(user.config).unlink()
     before = user.config.read_bytes()
     assert user.init("--uninstall") == 1
@@ -355,59 +526,85 @@ def test_a_backup_that_has_gone_is_told(user: User, capsys: Captured) -> None:
 
 
 def test_a_link_stays_a_link(user: User, tmp_path: Path) -> None:
+    real = tmp_path / "dotfiles" / "mux.toml"
+    real.parent.mkdir()
+    real.write_text('[multiplexer]\nsticky = "call"\n')
+    user.section.symlink_to(real)
+    before = real.read_bytes()
+    assert user.init("--yes") == 0
+    assert user.section.is_symlink()
+    assert real.read_bytes() != before
+    assert user.init("--uninstall") == 0
+    assert user.section.is_symlink()
+    assert real.read_bytes() == before
+
+
+def test_the_new_file_is_beside_the_link_to_a_config(user: User, tmp_path: Path) -> None:
     real = tmp_path / "dotfiles" / "vibe.toml"
     real.parent.mkdir()
     user.config.rename(real)
     user.config.symlink_to(real)
-    before = real.read_bytes()
     assert user.init("--yes") == 0
-    assert user.config.is_symlink()
-    assert real.read_bytes() != before
-    assert user.init("--uninstall") == 0
-    assert user.config.is_symlink()
-    assert real.read_bytes() == before
+    assert user.section.exists()
+    assert pool_of(user) == [("large", False), ("small", True)]
 
 
-def test_a_write_that_fails_leaves_the_file_whole(
+def test_no_folder_is_made_of_a_typo(user: User, capsys: Captured) -> None:
+    missing = user.home / "vibee" / "config.toml"
+    assert user.init("--yes", "--config", str(missing)) == 1
+    assert f"{missing}: cannot be read" in capsys.readouterr().err
+    assert not missing.parent.exists()
+
+
+def test_a_write_that_fails_leaves_the_files_whole(
     user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    before = user.config.read_bytes()
-
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     assert user.init("--yes") == 1
-    assert user.config.read_bytes() == before
     assert user.files() == ["config.toml"]
     assert "No space left on device" in capsys.readouterr().err
 
 
-def test_an_interrupt_between_two_writes_can_be_undone(
-    user: User, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("writes", range(5))
+def test_an_interrupt_between_any_two_writes_can_be_undone(
+    user: User, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    before = user.config.read_bytes()
+    user.config.write_text(WITH_SECTION)
     replace = files.replace
     done: list[str] = []
 
     def interrupted(file: Path, content: bytes) -> None:
-        if len(done) == 2:
+        if len(done) == writes:
             raise KeyboardInterrupt
         done.append(file.name)
         replace(file, content)
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "replace", interrupted)
-        assert user.init("--yes") == 130
-    assert done == ["config.toml.before-vibe-mux", "config.toml.vibe-mux-init.json"]
-    assert user.config.read_bytes() == before
+        assert user.init("--yes", "--move") == 130
+    note, copy = "vibe-mux-init.json", "before-vibe-mux"
+    assert (
+        done
+        == [
+            f"multiplexer.toml.{note}",
+            "multiplexer.toml",
+            f"config.toml.{copy}",
+            f"config.toml.{note}",
+            "config.toml",
+        ][:writes]
+    )
+    # At any moment the section stands in one of the files.
+    assert load_config(user.config).enabled
     assert user.init("--uninstall") == 0
-    assert user.config.read_bytes() == before
-    assert user.files() == ["config.toml"]
+    assert user.config.read_text() == WITH_SECTION
+    assert not user.section.exists()
 
 
 def test_a_note_that_is_broken_says_where_the_copy_is(user: User, capsys: Captured) -> None:
-    assert user.init("--yes") == 0
+    older_init(user)
     files.note_of(user.config).write_text("{")
     assert user.init("--uninstall") == 1
     assert "config.toml.before-vibe-mux" in capsys.readouterr().err
