@@ -6,12 +6,12 @@ another server's error quoted as text (OpenRouter), an HTML page, plain text, or
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from attrs import define, field, frozen
 
+from muxcore import jsontext
 from muxcore.core.text import one_line
 
 LONGEST_MESSAGE = 300
@@ -75,6 +75,8 @@ class Complaint:
     status: int | None = None
     window: int | None = None
     is_html: bool = False
+    is_foreign: bool = False
+    """Whether it is no JSON, and neither empty nor broken: words of something in between."""
 
     @property
     def text(self) -> str:
@@ -100,7 +102,7 @@ def clean(text: str, longest: int = LONGEST_MESSAGE) -> str:
 def read(body: bytes) -> Complaint:
     """Read the body of an answer that is no reply."""
     try:
-        value = json.loads(body)
+        value = jsontext.decode(body)
     except (ValueError, RecursionError):
         return _read_text(body)
     found = _Found()
@@ -123,8 +125,9 @@ def _read_text(body: bytes) -> Complaint:
         shown = title[1] if title else TAG.sub(" ", UNSEEN.sub(" ", text))
         import html  # noqa: PLC0415 - its long list of names is rarely wanted
 
-        return Complaint(message=clean(html.unescape(shown), LONGEST_READ), is_html=True)
-    return Complaint(message=clean(text, LONGEST_READ))
+        words = clean(html.unescape(shown), LONGEST_READ)
+        return Complaint(message=words, is_html=True, is_foreign=True)
+    return Complaint(message=clean(text, LONGEST_READ), is_foreign=text != "")
 
 
 def _gather(value: object, found: _Found, depth: int) -> None:
@@ -173,7 +176,7 @@ def _gather_text(text: str, found: _Found, depth: int) -> None:
     """Take a text that is the complaint, or holds another server's one."""
     if depth and text.lstrip().startswith(("{", "[")):
         try:
-            quoted = json.loads(text)
+            quoted = jsontext.decode(text)
         except (ValueError, RecursionError):
             pass
         else:

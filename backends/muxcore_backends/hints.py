@@ -1,15 +1,18 @@
 """How long a server asks to be left alone: read out of the headers and body of its refusal.
 
-In order: `retry-after-ms`, `Retry-After`, Gemini's `retryDelay`, and the reset headers of
-the buckets that are empty. What is junk, zero, negative, past or absurdly long is passed
-over, as if it had not been said. Nothing here raises, whatever the bytes.
+In order: `retry-after-ms`, `Retry-After`, members of the body whose names speak of a retry or
+a reset, the reset headers of the buckets that are empty, and the words of the message. What is
+junk, zero, negative, past or absurdly long is passed over, as if it had not been said. Nothing
+here raises, whatever the bytes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+
+from muxcore import jsontext
 
 LONGEST = timedelta(days=366)
 """Nobody means more than this: quotas of a year are the longest there are."""
@@ -24,7 +27,35 @@ DURATION = re.compile(
 MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{5,30}(?:[Zz]|[+-][0-9:]{4,6})?"
 )
-RETRY_DELAY = re.compile(rb'"retryDelay"\s{0,9}:\s{0,9}"([ -~]{1,40})"')
+SPEAKS_OF_TIME = re.compile(rb"retry|reset", re.IGNORECASE)
+NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+COUNTS = frozenset({"count", "max", "retries", "attempts", "attempt", "retryable"})
+"""Parts of names that make a number one of times, not of seconds."""
+MILLISECONDS = frozenset({"ms", "millis", "milliseconds"})
+MINUTES = frozenset({"min", "mins", "minutes"})
+DEEPEST = 8
+MOST_MEMBERS = 64
+
+UNITS = {
+    "ms": r"ms|milli(?:s|seconds?)",
+    "seconds": r"s|secs?|seconds?|秒",
+    "minutes": r"m|mins?|minutes?|分钟?",
+    "hours": r"h|hrs?|hours?|小时",
+    "days": r"d|days?|天",
+}
+AMOUNT = re.compile(
+    r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?"
+    "(?:"
+    + "|".join(rf"(?P<{unit}>{words})" for unit, words in UNITS.items())
+    + ")"
+    + r"(?![a-z])"
+)
+WAIT = re.compile(
+    r"(?:wait|again|retry|resets?|available|请在|请等待)(?: (?:in|after|for|at least|about"
+    r"|approximately|another|again|until)){0,3} ?(?P<amounts>[0-9][^\n]{0,60})"
+)
+"""Words before a length of time that is to be waited. Other numbers of a message are limits
+("50 requests per 60 seconds")."""
 RESET = re.compile(r"(?<![a-z])reset(?![a-z])")
 
 UNIX_SECONDS_FROM = 10**9
@@ -32,12 +63,20 @@ UNIX_SECONDS_FROM = 10**9
 UNIX_MILLISECONDS_FROM = 10**11
 
 
-def hint(headers: Mapping[str, str], body: bytes, now: datetime | None) -> timedelta | None:
+def hint(
+    headers: Mapping[str, str], body: bytes, now: datetime | None, message: str = ""
+) -> timedelta | None:
     """Return how long the server asks to be left alone; None if it does not say.
 
-    The names of `headers` are in lower case. Without `now`, a moment says nothing.
+    The names of `headers` are in lower case, `message` is the body's. Without `now`, a moment
+    says nothing.
     """
-    return retry_after(headers, now) or _retry_delay(body) or _resets(headers, now)
+    return (
+        retry_after(headers, now)
+        or _in_body(body, now)
+        or _resets(headers, now)
+        or _in_words(message.lower())
+    )
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None) -> timedelta | None:
@@ -53,13 +92,76 @@ def retry_after(headers: Mapping[str, str], now: datetime | None) -> timedelta |
     return _sane(plain_number(value), timedelta(seconds=1)) or _until(http_date(value), now)
 
 
-def _retry_delay(body: bytes) -> timedelta | None:
-    """Return what Google's `RetryInfo` says. The first one counts, wherever it lies.
+def _in_body(body: bytes, now: datetime | None) -> timedelta | None:
+    """Return what members of the body say, those of a retry before those of a reset.
 
-    A quoted one, in a message that repeats another's JSON, has its quotes escaped.
+    A text that quotes another's JSON is not looked into.
     """
-    match = RETRY_DELAY.search(body)
-    return None if match is None else _duration(match[1].decode("ascii"))
+    if not SPEAKS_OF_TIME.search(body):
+        return None
+    try:
+        found = list(_lengths(jsontext.decode(body), now, DEEPEST))[:MOST_MEMBERS]
+    except (ValueError, RecursionError):
+        return None
+    retries = [length for is_retry, length in found if is_retry]
+    return max(retries or [length for _, length in found], default=None)
+
+
+def _lengths(
+    value: object, now: datetime | None, depth: int
+) -> Iterator[tuple[bool, timedelta]]:
+    """Give each length that a member names, and whether it is that of a retry."""
+    if isinstance(value, list) and depth:
+        for item in value[:MOST_MEMBERS]:
+            yield from _lengths(item, now, depth - 1)
+    if not isinstance(value, dict):
+        return
+    lowered = {name.lower(): said for name, said in value.items() if isinstance(said, str)}
+    for name, said in value.items():
+        if isinstance(said, dict | list):
+            if depth:
+                yield from _lengths(said, now, depth - 1)
+            continue
+        parts = {part.lower() for part in NAME_PARTS.findall(name)}
+        if not parts.isdisjoint(COUNTS) or parts.isdisjoint({"retry", "reset", "resets"}):
+            continue
+        if "reset" in parts and not _is_empty(lowered, name.lower(), unknown=True):
+            continue
+        length = _length_of(said, parts, now)
+        if length is not None:
+            yield "retry" in parts, length
+
+
+def _length_of(said: object, parts: set[str], now: datetime | None) -> timedelta | None:
+    if type(said) not in {int, float, str}:
+        return None
+    text = str(said)
+    number = plain_number(text)
+    if number is None or number >= UNIX_SECONDS_FROM:
+        return reset_delay(text, now) or _until(http_date(text), now)
+    unit = timedelta(seconds=1)
+    if parts & MILLISECONDS:
+        unit = timedelta(milliseconds=1)
+    elif parts & MINUTES:
+        unit = timedelta(minutes=1)
+    return _sane(number, unit)
+
+
+def _in_words(message: str) -> timedelta | None:
+    """Read "please wait 300 seconds", "try again in 6m0s", "wait 1 hour and 5 minutes"."""
+    said = WAIT.search(message)
+    if said is None:
+        return None
+    length, end = timedelta(), 0
+    for amount in AMOUNT.finditer(said["amounts"]):
+        # "in 20s. Limit: 10 per 60s" ends with the 20.
+        if said["amounts"][end : amount.start()].strip() not in {"", "and", ","}:
+            break
+        end = amount.end()
+        number = float(amount["number"])
+        unit = next(unit for unit in UNITS if amount[unit])
+        length += timedelta(**{"milliseconds" if unit == "ms" else unit: number})
+    return _bounded(length)
 
 
 def _resets(headers: Mapping[str, str], now: datetime | None) -> timedelta | None:
@@ -72,10 +174,19 @@ def _resets(headers: Mapping[str, str], now: datetime | None) -> timedelta | Non
     return max((reset for reset in found if reset is not None), default=None)
 
 
-def _is_empty(headers: Mapping[str, str], name: str) -> bool:
-    """Whether `name` is the reset header of a bucket whose remaining count is 0."""
-    sibling, resets = RESET.subn("remaining", name)
-    return resets == 1 and ZERO.fullmatch(headers.get(sibling, "").strip()) is not None
+def _is_empty(headers: Mapping[str, str], name: str, *, unknown: bool = False) -> bool:
+    """Whether `name` is the reset header of a bucket that is empty.
+
+    Its remaining count is 0, or its status is not "allowed…", as Anthropic's is. Return
+    `unknown` if it has neither.
+    """
+    remaining, resets = RESET.subn("remaining", name)
+    if resets != 1:
+        return unknown
+    status = headers.get(RESET.sub("status", name), "").strip().lower()
+    if remaining in headers:
+        return ZERO.fullmatch(headers[remaining].strip()) is not None
+    return not status.startswith("allowed") if status else unknown
 
 
 def reset_delay(value: str, now: datetime | None) -> timedelta | None:

@@ -64,7 +64,7 @@ def test_eight_thousand_characters_are_searched_for_something_to_show() -> None:
 
 def test_a_page_is_searched_for_its_title_further_than_a_message_may_be_long() -> None:
     page = b"<html>" + b" " * 20_000 + b"<title>Gateway\nbusy</title>"
-    assert read(page) == Complaint(message="Gateway busy", is_html=True)
+    assert read(page) == Complaint(message="Gateway busy", is_html=True, is_foreign=True)
     assert not read(b"<html>" + b" " * 64_000 + b"<title>late</title>").message
 
 
@@ -80,7 +80,7 @@ def test_the_words_of_broken_json_are_not_told(broken: bytes) -> None:
 
 
 def test_plain_words_are_no_page() -> None:
-    assert read(b"upstream gone") == Complaint(message="upstream gone")
+    assert read(b"upstream gone") == Complaint(message="upstream gone", is_foreign=True)
 
 
 @pytest.mark.parametrize(

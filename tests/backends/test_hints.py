@@ -142,8 +142,28 @@ DELAYS: list[tuple[bytes, float | None]] = [
     (b'{"retryDelay": "-3s"}', None),
     (b'{"retryDelay": "soon"}', None),
     (b'{"retryDelay": ""}', None),
-    (b'{"retryDelay": 58}', None),
+    (b'{"retryDelay": 58}', 58),
     (json.dumps({"input": '{"retryDelay": "58s"}'}).encode(), None),
+    # Any member that speaks of a retry or a reset, whatever its unit.
+    (b'{"error": {"resets_in_seconds": 2400}}', 2400),
+    (b'{"error": {"resets_at": 1795521640}}', 40),
+    (b'{"error": {"resets_at": 1795521640, "resets_in_seconds": 39.5}}', 40),
+    (b'{"resetsAt": "2026-11-24T12:00:40Z"}', 40),
+    (b'{"retry_after": 7}', 7),
+    (b'{"retry_after_ms": 2500}', 2.5),
+    (b'{"retryAfterMinutes": 2}', 120),
+    (b'{"retry_after": "Tue, 24 Nov 2026 12:00:30 GMT"}', 30),
+    (b'{"quotaResetDelay": "1h0m5s"}', 3605),
+    (b'{"retry_after": 3, "resets_at": 1795599999}', 3),
+    (b'{"metadata": {"headers": {"X-RateLimit-Reset": "1795521640000"}}}', 40),
+    (b'{"headers": {"X-RateLimit-Remaining": "5", "X-RateLimit-Reset": "40"}}', None),
+    (b'{"headers": {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "40"}}', 40),
+    # Names of something else, and values that cannot be meant.
+    (b'{"retries": 3, "retry_count": 3, "max_retry": 3, "retryable": 1}', None),
+    (b'{"retry_after": true, "reset": null, "resets_at": [5]}', None),
+    (b'{"retry_after": -5, "resets_at": 5e30, "reset_in": 1e9}', None),
+    (b'{"preset": 5, "asset": 6}', None),
+    (b'{"retry_after": 5', None),
 ]
 
 
@@ -151,6 +171,38 @@ DELAYS: list[tuple[bytes, float | None]] = [
 def test_bodies(body: bytes, seconds: float | None) -> None:
     expected = None if seconds is None else timedelta(seconds=seconds)
     assert hint({}, body, NOW) == expected
+
+
+WORDS: list[tuple[str, float | None]] = [
+    ("Please wait 300 seconds before trying again.", 300),
+    ("Please try again in 7.66s. Need more tokens?", 7.66),
+    ("Please try again in 20s. Limit: 10 / 60s", 20),
+    ("Please try again in 6m0s", 360),
+    ("try again in 120ms", 0.12),
+    ("Retry after 1 hour and 5 minutes", 3900),
+    ("resets in 2 days", 172_800),
+    ("请在 30 秒后重试", 30),
+    ("请等待5分钟", 300),
+    ("Limited to 50 requests per 60 seconds", None),
+    ("retry 3 times", None),
+    ("wait", None),
+    ("try again in 0s", None),
+]
+
+
+@pytest.mark.parametrize(("message", "seconds"), WORDS)
+def test_messages(message: str, seconds: float | None) -> None:
+    expected = None if seconds is None else timedelta(seconds=seconds)
+    assert hint({}, b"", NOW, message) == expected
+
+
+def test_a_bucket_that_names_its_status_is_empty_unless_that_allows() -> None:
+    reset = {"anthropic-ratelimit-unified-reset": "1795521640"}
+    for status, seconds in (("rejected", 40), ("allowed", None), ("allowed_warning", None)):
+        said = {**reset, "anthropic-ratelimit-unified-status": status}
+        expected = None if seconds is None else timedelta(seconds=seconds)
+        assert hint(said, b"", NOW) == expected
+    assert hint(reset, b"", NOW) is None
 
 
 def test_the_order() -> None:
