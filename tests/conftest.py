@@ -12,9 +12,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from muxcore.config.keyring import OFF
 from muxcore.standin import Model, StandInServer
+
+# No test depends on the speed of the machine: not on that of one example, nor of making it.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 # For the processes that tests start, too.
 os.environ[OFF] = "1"
