@@ -1,4 +1,4 @@
-"""`vibe-mux check`: all errors of a config at once, or a picture of the pool it makes."""
+"""`vibe-mux check`: all mistakes of a config at once, or a picture of its pool."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def picture_json(config: Config) -> dict[str, Any]:
 
 
 def _share_of(config: Config, endpoint: Endpoint) -> float:
-    """Return the endpoint's part of its tier's weight."""
+    """Return the endpoint's share of the weight of its tier."""
     tier = [e.weight for e in config.endpoints if e.is_fallback == endpoint.is_fallback]
     return endpoint.weight / sum(tier)
 

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """Says on a terminal how many calls have been made; nothing in a pipe."""
+    """Counts the calls on a terminal; shows nothing in a pipe."""
 
     def __init__(self, config: Config) -> None:
         self._models = len(config.endpoints)
@@ -67,7 +67,7 @@ class _Progress:
 
 
 def table(reports: Sequence[Report]) -> str:
-    """Draw what came of the probes, and below it what to do."""
+    """Draw a table of the results, and the advice below it."""
     head = ["model", *map(str, Check), "limits announced"]
     rows = [
         [

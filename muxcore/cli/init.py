@@ -98,7 +98,7 @@ def _set_up(
     document = read_alone(options.config, environment)
     beside = _read(target.section)
     before = beside.text
-    # A section in vibe's file is copied, with all that its pool says, and then changed.
+    # A section in vibe's file is copied with all its options, and then changed.
     base = before if SECTION in beside.data else split(document.text)[1]
     now = present(base)
     requested = options.mode or options.models or options.fallbacks

@@ -1,4 +1,4 @@
-"""What a later phase of the roll-out changes for a config that works today."""
+"""What a later phase of the roll-out changes for a config that is valid today."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from muxcore.core.text import printable
 
 
 def describe_changes(now: Config, then: Config, phase: Phase) -> str:
-    """Say for people what changes, before the picture of the pool."""
+    """Describe the changes, for the lines above the picture of the pool."""
     lines = [f"In phase {phase} (this release is {PRESENT}):"]
     found = changes(now, then)
     lines += [f"  - {change}" for change in found or ["nothing changes for this config"]]
@@ -22,7 +22,7 @@ def describe_changes(now: Config, then: Config, phase: Phase) -> str:
 
 
 def changes_json(now: Config, then: Config, phase: Phase) -> dict[str, Any]:
-    """Say the same for programs."""
+    """Describe the same for programs."""
     return {
         "phase": str(phase),
         "present_phase": str(PRESENT),
@@ -32,16 +32,16 @@ def changes_json(now: Config, then: Config, phase: Phase) -> dict[str, Any]:
 
 
 def changes(now: Config, then: Config) -> tuple[str, ...]:
-    """Name what is different, most important first."""
+    """Return the differences, the most important first."""
     return tuple(_changes(now, then))
 
 
 def _changes(now: Config, then: Config) -> Iterator[str]:
     before, after = _aliases(now), _aliases(then)
     if then.enabled and not now.enabled:
-        who = f"a pool of {after[0]} alone" if len(after) == 1 else "the pool"
+        target = f"a pool of {after[0]} alone" if len(after) == 1 else "the pool"
         yield (
-            f"the multiplexer is on: calls go through {who}; one that fails may be tried"
+            f"the multiplexer is on: calls go through {target}; one that fails may be tried"
             " again, and a model that is limited or down is left alone for a while"
         )
     if before != after:

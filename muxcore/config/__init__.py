@@ -1,4 +1,4 @@
-"""The config: TOML to records, with every fault at once, its line and a suggestion."""
+"""The config: TOML to records, with every mistake at once, its line and a suggestion."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def load(
     env: Mapping[str, str] | None = None,
     phase: Phase | str = PRESENT,
 ) -> Config:
-    """Load a config, or raise a `ConfigError` with all of its faults.
+    """Load a config, or raise a `ConfigError` with all of its mistakes.
 
-    `env` defaults to the environment of the process. `phase` asks what the config will mean
-    in a later phase of the roll-out, such as "hard-default"; a `Config` is as it was loaded.
+    `env` defaults to the environment of the process. With `phase`, such as "hard-default",
+    the config means what it will mean in that phase of the roll-out. A `Config` is returned
+    as it is.
     """
     if isinstance(source, Config):
         return source

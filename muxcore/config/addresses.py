@@ -1,4 +1,4 @@
-"""What an `api_base` says: whether it is a usable address, and whether it is this machine."""
+"""Whether an `api_base` is a usable address, and whether it is on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_loopback(api_base: str) -> bool:
 
 
 def fault_of(api_base: str) -> str | None:
-    """Say what keeps an address from being used, without repeating it. None: nothing."""
+    """Describe what is wrong with an address, without repeating it; None if nothing is."""
     if not api_base.isprintable() or " " in api_base:
         return "has a space or a character that cannot be seen"
     try:

@@ -68,7 +68,7 @@ VIBES_MODELS: Mapping[str, Mapping[str, Any]] = {
 RENAMED: Mapping[str, str] = {"devstral-2": DEFAULT_MODEL}
 """Aliases that vibe rewrites in its file as it starts, and their new names. It leaves the pool as it is."""
 
-# The options that name a table, the first that is there counts.
+# The options that name a table; the first one with a value counts.
 _NAMED_BY = {"models": ("alias", "name"), "providers": ("name",)}
 
 
@@ -218,7 +218,7 @@ def _defaults_for_model(found: Definition) -> Mapping[str, Any]:
 def _with_defaults(
     found: Definition, defaults: Mapping[str, Any], **fixed: str
 ) -> Definition:
-    """Lay what a file says over defaults. An empty value of one of these says nothing."""
+    """Lay the values of a file over defaults. An empty value does not hide a default."""
     if not isinstance(found.table, Mapping):
         return found
     written = {

@@ -1,7 +1,7 @@
-"""The operating system's keyring, where vibe's own setup puts keys. An extra brings it.
+"""The operating system's keyring, where vibe's own setup stores keys. It needs an extra.
 
-`import keyring` is slow, and may find no keyring at all, so it is done when a key has been
-found nowhere else.
+`import keyring` is slow and may find no keyring, so it happens only for a key that is in no
+other place.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ Look: TypeAlias = Callable[[str, str], str | None]
 """Find the secret of a service and a name, as `keyring.get_password` does."""
 
 SERVICES = ("ai.mistral.vibe", "vibe")
-"""Where vibe puts its keys, the present place first."""
+"""The services under which vibe stores its keys, the present one first."""
 
 OFF = "VIBE_TEST_DISABLE_KEYRING"
-"""Vibe's own switch for tests and other places that must not ask."""
+"""Vibe's own switch for tests and other uses without a keyring."""
 
 NAME = "the system's keyring"
 HINT = "if vibe keeps it in the system's keyring, pip install 'vibe-mux[keyring]'"
 
 
 class Keyring:
-    """The keyring as a place of keys. `fault` says why the last look found nothing."""
+    """The keyring as a place of keys. `fault` is the reason if the last search failed."""
 
     def __init__(self, look: Look | None = None) -> None:
         self._look = look
@@ -44,7 +44,7 @@ class Keyring:
 
 
 def is_wanted() -> bool:
-    """Whether keyrings are to be asked at all."""
+    """Whether the keyring is searched at all."""
     return os.environ.get(OFF) != "1"
 
 
@@ -59,7 +59,7 @@ def _system() -> Look:
 
 
 def _describe_failure(error: Exception) -> str:
-    """Say it by its kind: the words of a backend may hold anything."""
+    """Describe an error by its type: the text of a keyring backend may hold anything."""
     match type(error).__name__:
         case "NoKeyringError" | "InitError" | "ImportError" | "ModuleNotFoundError":
             return "there is none here"

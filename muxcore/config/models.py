@@ -138,7 +138,9 @@ def leave_out_unspoken(
 def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:
     provider, dialect = member.provider, member.dialect
     if dialect not in catalogue.backends:
-        known = listed(sorted(catalogue.backends)) if catalogue.backends else "none at hand"
+        known = (
+            listed(sorted(catalogue.backends)) if catalogue.backends else "none available"
+        )
         hint = nearest(dialect, catalogue.backends)
         if member.style_dialect:
             text = f'{shown(dialect)}, {NOT_SPOKEN}, expected "openai"{hint}'

@@ -18,7 +18,7 @@ _LONGEST_VALUE = 60
 
 @frozen
 class Problem:
-    """One fault. `path` finds the line; `where`, if given, is named instead of the path."""
+    """One mistake. `path` finds its line; `where`, if given, is shown instead of the path."""
 
     path: KeyPath
     text: str
@@ -42,7 +42,7 @@ class Findings:
 
 
 def spelled(path: KeyPath) -> str:
-    """Write a path as people do: `multiplexer.pool[1].weight`."""
+    """Write a path in its usual form: `multiplexer.pool[1].weight`."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -54,7 +54,7 @@ def spelled(path: KeyPath) -> str:
 
 
 def shown(value: object) -> str:
-    """Write a value as TOML does; big ones, and types given instead, only by their kind."""
+    """Write a value as TOML does. A table, a list or a type is only named."""
     if isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False)
         return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + '…"'
@@ -70,14 +70,14 @@ def shown(value: object) -> str:
 
 
 def listed(names: Iterable[str], last: str = "or") -> str:
-    """Join names as a sentence does: `a, b or c`."""
+    """Join names as in a sentence: `a, b or c`."""
     *others, final = names
     return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """Ask `; did you mean "…"?`, or say nothing when no known name is like this one."""
-    import difflib  # noqa: PLC0415 - most configs have no such fault
+    """Return `; did you mean "…"?` for the most similar known name, "" if there is none."""
+    import difflib  # noqa: PLC0415 - most configs have no such mistake
 
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""

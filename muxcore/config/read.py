@@ -1,4 +1,4 @@
-"""From files or a mapping to plain tables, with what is needed to name a place in them."""
+"""From files or a mapping to plain tables, with their text, which gives a mistake its line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECTION = "multiplexer"
 
 @frozen
 class Document:
-    """A config as it was read. `directory` is where a `.env` may lie beside it.
+    """A config as it was read. `directory` is where a `.env` may be.
 
     `source` is None for a mapping and for a file that does not exist; `text` is then empty.
     `section` is the `multiplexer.toml` beside it, if its section counts; `data` contains that.
@@ -161,7 +161,7 @@ def _misplaced(section: Document) -> tuple[str, ...]:
 
 
 def vibe_home(environment: Mapping[str, str]) -> Path:
-    """Give the directory of vibe's own files: `$VIBE_HOME`, else `~/.vibe`."""
+    """Return the directory of vibe's own files: `$VIBE_HOME`, else `~/.vibe`."""
     if home := environment.get("VIBE_HOME"):
         return Path(home).expanduser()
     user = environment.get("USERPROFILE" if os.name == "nt" else "HOME")

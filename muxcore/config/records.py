@@ -1,4 +1,4 @@
-"""The records of the config: what a file may say, field by field, and what becomes of it."""
+"""The records of the config: the options of a file, field by field, and the result."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from muxcore.core.strategy import Strategy
 from muxcore.plugins.catalogue import Catalogue
 
 YEAR_MS = 365 * 24 * 60 * 60 * 1000
-"""The longest duration that is taken: no clock overflows when it is added."""
+"""The longest duration that is accepted, so that no clock overflows."""
 
 
 @frozen
 class Bounds:
-    """What a number may be. Kept in a field's metadata under the name "bounds"."""
+    """The range of a number, in a field's metadata under the name "bounds"."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -52,7 +52,7 @@ class PoolEntry:
 
 @frozen
 class MultiplexerConfig:
-    """`[multiplexer]`. The entries of its pool are left as they are, to be judged one by one.
+    """`[multiplexer]`. The entries of its pool are raw; each is judged by itself.
 
     A timeout of None depends on whether the host is a loopback one.
     """
@@ -75,7 +75,7 @@ class MultiplexerConfig:
 
 @frozen
 class ProviderConfig:
-    """One of vibe's `[[providers]]`, as far as it is used here."""
+    """One of vibe's `[[providers]]`, with the options that are used here."""
 
     name: str = field(metadata=NOT_EMPTY)
     api_base: str
@@ -90,7 +90,7 @@ class ProviderConfig:
 
 @frozen
 class ModelConfig:
-    """One of vibe's `[[models]]`, as far as it is used here.
+    """One of vibe's `[[models]]`, with the options that are used here.
 
     `model_id`, where it is given, is the model's name on the wire.
     """
@@ -115,7 +115,7 @@ class ModelConfig:
 
 @frozen
 class Timeouts:
-    """How long one attempt may take: to connect, to be silent, and in all."""
+    """The limits of one attempt: to connect, of one silence, and in total."""
 
     connect: timedelta
     read: timedelta
@@ -126,9 +126,9 @@ class Timeouts:
 class Config:
     """A config that can be used: every alias resolved, every key found.
 
-    `mode` is what the user wrote; `strategy_name` is the mode that does it, which differs
-    for "single" and when the multiplexer is off. `keys` and `timeouts` go by the alias of an
-    endpoint; an endpoint whose provider names no key has none. `section_file` is where the
+    `mode` is what the user wrote; `strategy_name` is the mode that runs, which differs for
+    "single" and when the multiplexer is off. The keys of `keys` and `timeouts` are aliases of
+    endpoints; an endpoint whose provider names no key has none. `section_file` is where the
     `[multiplexer]` section stands, or the place for a new one.
     """
 

@@ -32,7 +32,7 @@ from muxcore.errors import ConfigError
 from muxcore.plugins.catalogue import Catalogue, Registration, holding
 
 FAILOVER = "failover"
-"""The mode that does a pool of one."""
+"""The mode that runs a pool of one."""
 
 READ_TIMEOUT_MS, LOOPBACK_READ_TIMEOUT_MS = 120_000, 600_000
 ATTEMPT_TIMEOUT_MS, LOOPBACK_ATTEMPT_TIMEOUT_MS = 300_000, 900_000
@@ -120,7 +120,7 @@ def _strategy(
         return _fitting(structured.record, entry, findings)
     try:
         made = factory(**options)
-    except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         reason = str(error) or type(error).__name__
         text = f"refused by mode {shown(name)}: {reason}"
         findings.problems.append(Problem(path, text))
@@ -131,7 +131,7 @@ def _strategy(
 def _fitting(
     strategy: Strategy, entry: Registration[Strategy], findings: Findings
 ) -> Strategy | None:
-    """Refuse what a stranger's factory made if it cannot pick."""
+    """Refuse what a plugin's factory returned if it has no `pick`."""
     if callable(getattr(strategy, "pick", None)):
         return strategy
     text = (
@@ -147,8 +147,8 @@ def _declares_its_options(factory: Callable[..., Strategy]) -> bool:
         return False
     try:
         attrs.resolve_types(factory)
-    except Exception:  # noqa: BLE001 - evaluating a stranger's annotations may raise anything
-        # They are for type checkers only; it can still check for itself.
+    except Exception:  # noqa: BLE001 - a plugin's annotations may raise anything
+        # They are for type checkers only. The factory still checks its arguments.
         return False
     return True
 
@@ -156,7 +156,7 @@ def _declares_its_options(factory: Callable[..., Strategy]) -> bool:
 def _keys(
     members: Sequence[ResolvedModel], places: tuple[keys.Place, ...], findings: Findings
 ) -> dict[str, Key]:
-    """Find each provider's key once, and give it to each of its models."""
+    """Find the key of each provider once. Return the keys by the alias of each model."""
     found: dict[str, Key] = {}
     needing = [m for m in members if keys.is_variable(m.provider.api_key_env_var)]
     for name in dict.fromkeys(member.provider.name for member in needing):
@@ -184,7 +184,7 @@ def _keys(
     return found
 
 
-# --- what the core is given ----------------------------------------------------------------
+# --- records of the core ----------------------------------------------------------------
 
 
 def _endpoint(member: ResolvedModel) -> Endpoint:

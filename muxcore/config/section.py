@@ -45,7 +45,7 @@ class PoolRef:
 
 @frozen
 class Selection:
-    """What a config uses: its settings, the models, and the active one of these or of vibe.
+    """What a config uses: its settings, its models, and the alias of the active one.
 
     `weighted` are the entries whose weight was set. `is_on` is whether there is a pool.
     """
@@ -68,7 +68,7 @@ def select_models(
     table = _table(data, findings)
     enabled = _enabled(table, findings)
     is_on = phases.is_on(enabled, phase)
-    # What is off has no faults: then vibe's own settings alone decide.
+    # A section that is off has no errors: vibe's own settings alone decide.
     is_strict = is_on and enabled is not False
     found = Findings()
     settings = _settings(table, found)
@@ -83,7 +83,7 @@ def select_models(
         case Use.DIRECT:
             used = _used([], reference, definitions, MultiplexerConfig(), findings)
         case Use.ALONE if not is_strict:
-            # Those who have opted out know that the pool is left out.
+            # Users who have opted out expect that the pool is left out.
             settings = evolve(settings, mode=SINGLE)
             quiet = Findings()
             used = _used(pool, reference, definitions, settings, quiet)
@@ -121,7 +121,7 @@ def _warn_of_phase(written: Section, phase: Phase, findings: Findings) -> None:
 
 
 def _settings(table: Mapping[str, Any], findings: Findings) -> MultiplexerConfig:
-    """Read all but `enabled`, which has been judged by itself."""
+    """Read all options but `enabled`, which is judged by itself."""
     rest = {name: value for name, value in table.items() if name != "enabled"}
     structured = structure(MultiplexerConfig, rest, SECTION, closed=True)
     findings.problems.extend(structured.problems)
@@ -131,7 +131,7 @@ def _settings(table: Mapping[str, Any], findings: Findings) -> MultiplexerConfig
 def _pool(
     settings: MultiplexerConfig, definitions: Definitions, findings: Findings
 ) -> list[PoolRef]:
-    """Read the entries, and give those whose models exist."""
+    """Read the entries, and return those whose models exist."""
     entries: list[PoolRef] = []
     for index, raw in enumerate(settings.pool):
         path = (*_POOL, index)
@@ -142,7 +142,7 @@ def _pool(
             if (named := _known(written, definitions, findings)) is not None:
                 entries.append(named)
     _judge_repeats(entries, findings)
-    # The file is asked, not the entries: one with a fault may still be a primary.
+    # By the file, not by the valid entries: one with a mistake may still be a primary.
     if settings.pool and all(_is_fallback(raw) for raw in settings.pool):
         text = (
             "every entry has is_fallback = true, expected at least one non-fallback model;"
@@ -175,7 +175,7 @@ def _used(
     settings: MultiplexerConfig,
     findings: Findings,
 ) -> Sequence[PoolRef]:
-    """Choose what the config uses of its models, and warn of what it does not."""
+    """Choose the models that the config uses, and warn of the others."""
     if settings.mode != SINGLE and settings.pool:
         return pool
     known = _known(active, definitions, findings)
@@ -216,7 +216,7 @@ def _warn_of_left_out(pool: Sequence[PoolRef], active: str, findings: Findings) 
 def _known(
     written: PoolRef, definitions: Definitions, findings: Findings
 ) -> PoolRef | None:
-    """Find the model that an alias means: the file's, a renamed one, or vibe's own."""
+    """Return the model that an alias means: the file's, a renamed one, or vibe's own."""
     alias = written.entry.model
     if not isinstance(alias, str):
         text = f"{shown(alias)}, expected text in quotes"

@@ -1,4 +1,4 @@
-"""From plain tables to records, with exact types, naming every fault of a table at once.
+"""From plain tables to records, with exact types, and every mistake of a table at once.
 
 cattrs by itself would take "no" for True and "3" for 3, so each plain type has its own hook.
 """
@@ -35,14 +35,14 @@ _LISTS = (tuple, list, set, frozenset)
 
 @frozen
 class Structured(Generic[T]):
-    """A record made of all that was well, if that was enough, and what was not."""
+    """The record built from the valid fields (None if a required one is bad), and the problems."""
 
     record: T | None
     problems: tuple[Problem, ...] = ()
 
 
 class UnfitError(ValueError):
-    """A value that is not what was expected."""
+    """A value that is not what is expected."""
 
     def __init__(self, value: object, expected: str, hint: str = "") -> None:
         super().__init__(f"{shown(value)}, expected {expected}{hint}")
@@ -51,17 +51,16 @@ class UnfitError(ValueError):
 def structure(
     kind: type[T], raw: object, path: KeyPath, *, closed: bool = False
 ) -> Structured[T]:
-    """Make a record of a table; `closed` is for tables in which every key must be known.
+    """Make a record of a table. With `closed`, an unknown key is a problem.
 
-    A fault in one option does not hide what can be said of the others: it is left out, and
-    the record made without it.
+    A bad option does not hide those of others: the record is built without it.
     """
     converter = _CLOSED if closed else _OPEN
     problems: list[Problem] = []
     while True:
         try:
             return Structured(converter.structure(raw, kind), tuple(problems))
-        except Exception as error:  # noqa: BLE001 - a mode's own validators may raise anything
+        except Exception as error:  # noqa: BLE001 - a plugin's validators may raise anything
             found = list(_problems(error, raw, path))
         problems += found
         faulty = {p.path[len(path)] for p in found if len(p.path) > len(path)}
@@ -77,7 +76,7 @@ def _required(kind: type) -> set[object]:
 
 
 def _problems(error: Exception, raw: Any, path: KeyPath) -> Iterator[Problem]:
-    """Walk a tree of exceptions down to the values that are at fault."""
+    """Walk a tree of exceptions down to the bad values."""
     if isinstance(error, ClassValidationError):
         fields = attrs.fields_dict(error.cl)
         annotated, others = error.group_exceptions()
@@ -103,7 +102,7 @@ def _problems(error: Exception, raw: Any, path: KeyPath) -> Iterator[Problem]:
 
 
 def _refused(error: Exception, raw: Any, path: KeyPath) -> Problem:
-    """Tell what a record's own validators say. Those of attrs begin with the field's name."""
+    """Report the error of a record's own validator. Those of attrs begin with the field's name."""
     reason = str(error) or type(error).__name__
     named = _NAMED_FIRST.match(reason)
     if named and isinstance(raw, Mapping) and named[1] in raw:
@@ -164,7 +163,7 @@ def _within(value: float, bounds: Bounds) -> bool:
 
 
 def _limits(bounds: Bounds, value: float = 0) -> str:
-    """Name the bounds; a maximum that is only there for safety, when it is exceeded."""
+    """Name the bounds; a maximum beside a minimum only if the value exceeds it."""
     limits = []
     if bounds.minimum is not None:
         limits.append(f"at least {bounds.minimum}")
@@ -209,7 +208,7 @@ def _carried(content: str) -> bool:
 
 
 def _bounded(kind: Any, bounds: Bounds) -> Hook:
-    """Make the hook of a number with bounds, which may be left out where None is meant."""
+    """Return the hook of a number with bounds. Where the type allows None, None passes."""
     inner = _number(int if int in {kind, *get_args(kind)} else float, bounds)
     optional = type(None) in get_args(kind)
     return lambda value, kind: None if optional and value is None else inner(value, kind)
@@ -254,18 +253,18 @@ def _list_hook(converter: Converter) -> Hook:
         for index, member in enumerate(value):
             try:
                 members.append(converter.structure(member, of))
-            except Exception as error:  # noqa: BLE001 - each fault is gathered
+            except Exception as error:  # noqa: BLE001 - all problems are gathered
                 error.__notes__ = [IterableValidationNote(f"in {index}", index, of)]
                 errors.append(error)
         if errors:
-            raise IterableValidationError("a list at fault", errors, kind)
+            raise IterableValidationError("a bad list", errors, kind)
         return _plain(kind)(members)
 
     return hook
 
 
 def _plain(kind: Any) -> Any:
-    """Give the type itself without what it holds: `tuple` for `tuple[str, ...]`."""
+    """Return the type without its arguments: `tuple` for `tuple[str, ...]`."""
     return get_origin(kind) or kind
 
 
@@ -278,7 +277,7 @@ def _any_number(kind: type) -> Hook:
 
 
 def _but_for_enums(hook: Hook) -> Hook:
-    """Keep a plain type's hook from its enums, to which cattrs would apply it too."""
+    """Exclude enums from a plain type's hook, which cattrs would apply to them too."""
     return lambda value, kind: (_enum if _is_enum(kind) else hook)(value, kind)
 
 

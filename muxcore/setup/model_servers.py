@@ -1,4 +1,4 @@
-"""Asking servers of models on this machine what they have, all at once."""
+"""Asking the model servers on this machine for their models, all at once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 PATIENCE = (0.3, 0.7)
-"""Seconds to connect, and to say anything."""
+"""Seconds to connect, and to respond."""
 
 T = TypeVar("T")
 
 
 def models_at(api_base: str) -> Any:
-    """Return the answer of `requests` to who asks for the models; None if there is none."""
+    """Return the server's response to `GET /models`; None if there is none."""
     import requests  # noqa: PLC0415 - slow to import
 
     with requests.Session() as session:
@@ -26,7 +26,7 @@ def models_at(api_base: str) -> Any:
 
 
 def at_once(ask: Callable[[str], T], api_bases: Iterable[str]) -> dict[str, T]:
-    """Ask each of them in a thread of its own; return all answers."""
+    """Ask each server in a thread of its own. Return all answers by `api_base`."""
     answers: dict[str, T] = {}
 
     def one(api_base: str) -> None:

@@ -1,7 +1,7 @@
-"""Probing the models of a pool with tiny calls, each by itself, all at once.
+"""Probing each model of a pool with tiny calls, all models at once.
 
-Every call is made as vibe's are, by the very code that serves them, but with one attempt
-each, so that a fault is seen and not gone round.
+The calls run through the same code as those of vibe, but with one attempt each, so that a
+failure shows instead of causing a failover.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.fast_path import Response
 
 LONGEST = 90.0
-"""Seconds for one call: a local model may have to be loaded first."""
+"""Seconds for one call: a local server may have to load the model first."""
 
 PAUSES = (2.0, 5.0)
-"""Seconds before asking again after a rate limit: some accounts allow one call a second."""
+"""Seconds before a retry after a rate limit: some accounts allow one call a second."""
 
 TOOL: Json = {
     "type": "function",
@@ -64,7 +64,7 @@ Look: TypeAlias = Callable[[Mapping[str, str]], None]
 
 
 class Check(StrEnum):
-    """What is looked at, in this order."""
+    """What is checked, in this order."""
 
     KEY = "key"
     NAME = "name"
@@ -83,7 +83,7 @@ class ProbeResult(StrEnum):
 
 @frozen
 class Report:
-    """What came of one model. `faults` tells of each check that failed, with what to do."""
+    """The results for one model. `faults` has a text for each failed check, with advice."""
 
     endpoint: Endpoint
     results: Mapping[Check, ProbeResult]
@@ -112,15 +112,15 @@ def probe_all(
 
 
 class _FoundError(Exception):
-    """Leaves a probe at the check that failed."""
+    """Ends a probe at the check that failed."""
 
-    def __init__(self, check: Check, result: ProbeResult, told: str) -> None:
-        self.check, self.result, self.told = check, result, told
-        super().__init__(told)
+    def __init__(self, check: Check, result: ProbeResult, text: str) -> None:
+        self.check, self.result, self.text = check, result, text
+        super().__init__(text)
 
 
 class _Probe:
-    """One model, asked by itself."""
+    """The probe of one model."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class _Probe:
                 ):
                     _pass(results, *_proven_by(found))
                 results[found.check] = found.result
-                faults.append(found.told)
+                faults.append(found.text)
                 return Report(self._endpoint, results, tuple(faults), self._limits)
             for check, probe in ((Check.STREAM, self._stream), (Check.TOOLS, self._tools)):
                 try:
@@ -166,7 +166,7 @@ class _Probe:
                     _pass(results, check)
                 except _FoundError as found:
                     results[check] = found.result
-                    faults.append(found.told)
+                    faults.append(found.text)
         return Report(self._endpoint, results, tuple(faults), self._limits)
 
     def _answer(self) -> None:
@@ -193,8 +193,8 @@ class _Probe:
             }
             for call in reply.tool_calls
         ]
-        said = {"role": "assistant", **reply.message}
-        self._ask(Check.TOOLS, [ASK, said, *results], tools=[TOOL])
+        answer = {"role": "assistant", **reply.message}
+        self._ask(Check.TOOLS, [ASK, answer, *results], tools=[TOOL])
 
     def _ask(self, check: Check, messages: list[Json], **options: Any) -> Any:
         return self._asked(
@@ -222,29 +222,29 @@ class _Probe:
             self._pause(pause)
 
     def _judged(self, check: Check, error: CallError) -> _FoundError:
-        """Say which check it was that failed, and what to do."""
+        """Return which check failed, with advice."""
         last = error.attempts[-1] if error.attempts else None
         outcome = last.outcome if last is not None else ""
-        told = (last.message if last is not None else "") or str(error)
+        text = (last.message if last is not None else "") or str(error)
         provider, variable = self._endpoint.provider, self._endpoint.wire.key_variable
         match outcome:
             case Fault.AUTH:
                 advice = f"get a new key from {provider}"
                 advice += f" and set {variable}" if variable else " and name its variable"
-                return self._found(Check.KEY, told, advice)
+                return self._found(Check.KEY, text, advice)
             case Fault.NOT_FOUND:
                 name, base = self._endpoint.model, self._endpoint.wire.api_base
                 advice = f'correct name = "{name}" of this model; {base}/models lists them'
-                return self._found(Check.NAME, told, advice)
+                return self._found(Check.NAME, text, advice)
             case Fault.UNPAID | Limit.QUOTA | Limit.BUDGET:
                 return self._found(
-                    check, told, f"look at your plan with {provider}", ProbeResult.LIMITED
+                    check, text, f"look at your plan with {provider}", ProbeResult.LIMITED
                 )
             case Limit.RATE:
                 advice = "it is limited now: try again later; in a pool, others take over"
-                return self._found(check, told, advice, ProbeResult.LIMITED)
+                return self._found(check, text, advice, ProbeResult.LIMITED)
             case _:
-                return self._found(check, told, self._advice(check))
+                return self._found(check, text, self._advice(check))
 
     def _advice(self, check: Check) -> str:
         base = self._endpoint.wire.api_base
@@ -257,9 +257,9 @@ class _Probe:
         return f"check {base} in the config, your network, and the provider's status page"
 
     def _found(
-        self, check: Check, told: str, advice: str, result: ProbeResult = ProbeResult.FAILED
+        self, check: Check, text: str, advice: str, result: ProbeResult = ProbeResult.FAILED
     ) -> _FoundError:
-        text = f"{check}: {told}; {advice}" if advice else f"{check}: {told}"
+        text = f"{check}: {text}; {advice}" if advice else f"{check}: {text}"
         return _FoundError(check, result, printable(text))
 
     def _look(self, headers: Mapping[str, str]) -> None:
@@ -267,7 +267,7 @@ class _Probe:
 
 
 def announced(headers: Mapping[str, str]) -> dict[str, str]:
-    """Read what limits an answer's headers announce: what is counted, to how much of it."""
+    """Return the limits that response headers announce, by what they count."""
     found: dict[str, dict[str, str]] = {}
     for name, value in headers.items():
         if match := _LIMIT_HEADER.fullmatch(name.lower()):
@@ -285,7 +285,7 @@ def announced(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _proven_by(found: _FoundError) -> tuple[Check, ...]:
-    """Name what a failure shows to be well: who says what is wrong has looked that far."""
+    """Return the checks that a failure proves to have passed."""
     if found.check is Check.NAME:
         return (Check.KEY,)
     if found.result is ProbeResult.LIMITED:

@@ -1,4 +1,4 @@
-"""Which models could be in a pool here and now: their keys are there, their servers answer."""
+"""Which models can be in a pool now: their keys are found and their servers respond."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answers = Callable[[str], bool]
 
 @frozen
 class PoolCandidate:
-    """A model that the config knows. `hindrance` says what keeps it from serving now."""
+    """A model of the config. `hindrance` is the reason why it cannot serve now, "" if it can."""
 
     alias: str
     host: str = ""
@@ -49,14 +49,14 @@ class PoolCandidate:
 def candidates(
     document: Document, environment: Mapping[str, str], answers: Answers | None = None
 ) -> tuple[PoolCandidate, ...]:
-    """Judge every model that the config knows, the active one first."""
+    """Judge every model of the config, the active one first."""
     aliases = _aliases(document, environment)
     found = [_judged(alias, document, environment) for alias in aliases]
     return _probed(found, answers or server_answers)
 
 
 def pool_of(aliases: Sequence[str], mode: str) -> tuple[ProposedEntry, ...]:
-    """Make a pool in order of preference; where the load is shared, there is none."""
+    """Make a pool in order of preference. Where the load is shared, all are primaries."""
     shared = mode == LOAD_BALANCE
     return tuple(
         ProposedEntry(alias, is_fallback=place > 0 and not shared)
@@ -72,7 +72,7 @@ def wanted_of(
     models: Sequence[str],
     fallbacks: Sequence[str],
 ) -> Wanted:
-    """Make what is wanted of what was said, what the file has, and what is ready."""
+    """Combine the options of the command, the present section, and the models that are ready."""
     kept = now.mode if now is not None and now.mode not in {"", SINGLE} else FAILOVER
     chosen = mode or kept
     ready = [candidate.alias for candidate in found if candidate.is_ready]
@@ -90,7 +90,7 @@ def wanted_of(
 
 
 def server_answers(api_base: str) -> bool:
-    """Whether a server on this machine says anything at all."""
+    """Whether a server on this machine responds at all."""
     return models_at(api_base) is not None
 
 
@@ -105,9 +105,9 @@ def _aliases(document: Document, environment: Mapping[str, str]) -> list[str]:
 def _judged(
     alias: str, document: Document, environment: Mapping[str, str]
 ) -> PoolCandidate:
-    """Ask the config's own rules, by a pool of this model alone."""
+    """Apply the rules of the config to a pool of this model alone."""
     pool = {"enabled": True, "mode": FAILOVER, "pool": [{"model": alias}]}
-    # Without its text: that has no line of this pool.
+    # Without its text, which has no line for this pool.
     alone = evolve(document, data={**document.data, "multiplexer": pool}, text="")
     try:
         endpoint = resolve(alone, environment).endpoints[0]
@@ -120,7 +120,7 @@ def _judged(
 
 
 def _probed(found: Sequence[PoolCandidate], answers: Answers) -> tuple[PoolCandidate, ...]:
-    """Find out which servers on this machine answer, all at once."""
+    """Find out which servers on this machine respond, all at once."""
     hosts = dict.fromkeys(c.api_base for c in found if c.is_ready and c.is_local)
     up = at_once(answers, hosts)
     return tuple(
@@ -132,7 +132,7 @@ def _probed(found: Sequence[PoolCandidate], answers: Answers) -> tuple[PoolCandi
 
 
 def _once(found: Sequence[PoolCandidate]) -> list[PoolCandidate]:
-    """Give each model once: an alias that vibe renamed is the same as its new name."""
+    """Return each model once: an alias that vibe renamed means its new name."""
     first: dict[str, PoolCandidate] = {}
     for candidate in found:
         first.setdefault(candidate.alias, candidate)

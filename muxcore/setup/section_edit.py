@@ -114,7 +114,7 @@ def _is_as_written(data: Mapping[str, Any], text: str) -> bool:
 
 
 def section_text(wanted: Wanted) -> str:
-    """Write the section by itself, as it is added to a file without one."""
+    """Write a whole section."""
     lines = [f"[{SECTION}]", "enabled = true", f"mode = {quoted(wanted.mode)}"]
     for entry in wanted.pool:
         lines += ["", f"[[{SECTION}.pool]]", f"model = {quoted(entry.alias)}"]
@@ -124,7 +124,7 @@ def section_text(wanted: Wanted) -> str:
 
 
 def _extended(text: str, wanted: Wanted) -> str:
-    """Add the section at the end, where a new one may always stand."""
+    """Add the section at the end, where a new table is always valid."""
     gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
     if text.endswith(("\n\n", "\r\n\r\n")):
         gap = ""
@@ -148,7 +148,7 @@ def _changed(text: str, wanted: Wanted) -> str:
 
 
 def _pool(tomlkit: Any, section: Any, entries: Sequence[ProposedEntry]) -> Any:
-    """Make the pool in the form that the file has, keeping the entries that stay."""
+    """Make the pool in the form of the file. Entries that stay keep their other options."""
     former = section.get("pool", ())
     stays = {raw.get("model"): raw for raw in former if isinstance(raw, Mapping)}
     inline = isinstance(section, tomlkit.items.InlineTable) or (

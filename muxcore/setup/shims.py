@@ -1,7 +1,7 @@
 """Small scripts that make plain `vibe` and `vibe-acp` go through the pool.
 
-Each stands in a directory that is searched before that of the real one, finds the real one
-when it runs, and steps aside when vibe-mux is gone.
+Each stands in a directory of PATH before that of the real command, finds the real one when it
+runs, and runs it directly when vibe-mux is gone.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ exit /b %errorlevel%
 
 @frozen
 class Shim:
-    """One script: where it is to be, and what is to be in it."""
+    """One script: its path and its content."""
 
     path: Path
     content: bytes
 
 
 def planned(folder: Path, environment: Mapping[str, str]) -> tuple[Shim, ...]:
-    """Write a script for each of vibe's commands that is there. Raise `SetupError`."""
+    """Return a script for each installed command of vibe, or raise a `SetupError`."""
     mux = _own_command(environment)
     shims = []
     for name in NAMES:
@@ -85,7 +85,7 @@ def planned(folder: Path, environment: Mapping[str, str]) -> tuple[Shim, ...]:
 
 
 def folder_for(environment: Mapping[str, str]) -> Path:
-    """Find a directory of the user's own that is searched before vibe's. Or `SetupError`."""
+    """Return a directory of the user before vibe's on PATH, or raise a `SetupError`."""
     real = find("vibe", environment)
     if real is None:
         raise SetupError("there is no `vibe` on PATH to go through the pool")
@@ -104,7 +104,7 @@ def folder_for(environment: Mapping[str, str]) -> Path:
 
 
 def is_before_vibe(folder: Path, environment: Mapping[str, str]) -> bool:
-    """Whether plain `vibe` would find a script in this directory first."""
+    """Whether a script in this directory comes before the real `vibe` on PATH."""
     for each in searched(environment):
         if each == folder:
             return True
@@ -122,7 +122,7 @@ def searched(environment: Mapping[str, str]) -> list[Path]:
 def find(
     name: str, environment: Mapping[str, str], past: Path | None = None
 ) -> Path | None:
-    """Find the real command, past a shim of it."""
+    """Return the real command, skipping a shim of it."""
     for folder in searched(environment):
         found = shutil.which(name, path=str(folder))
         if found and folder != past and not is_ours(Path(found)):
@@ -139,9 +139,9 @@ def is_ours(path: Path) -> bool:
 
 
 def _is_lasting(folder: Path) -> bool:
-    """Whether a script of one's own may be put there, and will still be there tomorrow.
+    """Whether a script can be written there, and stays there.
 
-    Not in a virtual environment, nor among what a version manager writes anew.
+    A virtual environment or the shims of a version manager may be rewritten at any time.
     """
     made = folder.name == "shims" or (folder.parent / "pyvenv.cfg").exists()
     return folder.is_dir() and os.access(folder, os.W_OK) and not made
@@ -171,11 +171,11 @@ def _is_command(path: Path) -> bool:
 
 def _expect_free(path: Path) -> None:
     if path.exists() and not is_ours(path):
-        raise SetupError(f"{path} is there already, and is not of vibe-mux")
+        raise SetupError(f"{path} is there already, and is not a shim of vibe-mux")
 
 
 def _own_command(environment: Mapping[str, str]) -> Path:
-    """Find the `vibe-mux` command, of this very environment if it has one."""
+    """Return the `vibe-mux` command, preferably that of this environment."""
     beside = Path(sys.executable).parent
     path = os.pathsep.join([str(beside), environment.get("PATH", "")])
     found = shutil.which("vibe-mux", path=path)

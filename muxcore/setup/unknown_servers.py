@@ -1,7 +1,6 @@
-"""Servers of models on this machine that the config does not know, and what to add for them.
+"""Model servers on this machine that the config does not name, and the lines to add for them.
 
-They are told of, not added: whether their models are any good for one's work, only the user
-knows.
+They are reported, not added: only the user knows whether their models are good enough.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from muxcore.config.addresses import is_loopback
+from muxcore.config.definitions import Definitions
 from muxcore.core.text import printable
 from muxcore.setup.model_servers import at_once, models_at
 from muxcore.setup.section_edit import quoted
 
 USUAL_PORTS = {"ollama": 11434, "lmstudio": 1234}
-"""Where they listen unless told otherwise. Vibe knows llama.cpp's by itself."""
+"""The ports on which they listen by default. Vibe knows that of llama.cpp by itself."""
 
 MOST_MODELS = 20
 LONGEST_NAME = 100
@@ -28,7 +28,7 @@ ServedModels = Callable[[str], tuple[str, ...]]
 
 @frozen
 class Found:
-    """A server that answers, under the name that a provider of it may have."""
+    """A server that responds, and a name for its provider."""
 
     provider: str
     api_base: str
@@ -38,8 +38,8 @@ class Found:
 def unknown_servers(
     data: Mapping[str, Any], served: ServedModels | None = None
 ) -> tuple[Found, ...]:
-    """Ask at the usual ports that no provider of the config is at, all at once."""
-    known = _loopback_ports(data.get("providers"))
+    """Ask at the usual ports which no provider of the config uses, all at once."""
+    known = _loopback_ports(data)
     asked = {
         f"http://127.0.0.1:{port}/v1": name
         for name, port in USUAL_PORTS.items()
@@ -54,7 +54,7 @@ def unknown_servers(
 
 
 def served_models(api_base: str) -> tuple[str, ...]:
-    """Return the names of the models that a server on this machine says it has."""
+    """Return the names of the models that a server on this machine lists."""
     answer = models_at(api_base)
     if answer is None:
         return ()
@@ -67,7 +67,7 @@ def served_models(api_base: str) -> tuple[str, ...]:
 
 
 def lines_for(server: Found, aliases: Collection[str]) -> str:
-    """Write the tables for the first model of a server; no alias is taken twice."""
+    """Write the tables for the first model of a server, with an alias that is free."""
     name = server.models[0]
     short = name.rpartition("/")[2].partition(":")[0]
     alias = name if not short or short in aliases else short
@@ -85,19 +85,15 @@ def lines_for(server: Found, aliases: Collection[str]) -> str:
     )
 
 
-def _loopback_ports(providers: object) -> set[int | None]:
-    tables = providers.values() if isinstance(providers, Mapping) else providers
-    bases = [
-        str(table.get("api_base", ""))
-        for table in (tables if isinstance(tables, Collection) else ())
-        if isinstance(table, Mapping)
-    ]
-    return {_loopback_port(base) for base in bases}
+def _loopback_ports(data: Mapping[str, Any]) -> set[int | None]:
+    providers = Definitions.of(data).providers.values()
+    tables = [p.table for p in providers if isinstance(p.table, Mapping)]
+    return {_loopback_port(str(table.get("api_base", ""))) for table in tables}
 
 
 def _loopback_port(api_base: str) -> int | None:
     try:
         return urlsplit(api_base).port if is_loopback(api_base) else None
     except ValueError:
-        # No address at all: `check` says so.
+        # `check` reports an invalid address.
         return None

@@ -118,7 +118,7 @@ weight = "3"
 """
 
 
-def test_every_error_is_told_at_once_with_its_line(
+def test_every_error_is_reported_at_once_with_its_line(
     configure: Configure, capsys: Captured
 ) -> None:
     file = configure(BROKEN, pool=False)
@@ -176,7 +176,7 @@ def test_without_any_config_vibes_defaults_are_shown(
     assert "sk-canary" not in captured.out + captured.err
 
 
-def test_warnings_are_told_and_are_no_errors(
+def test_warnings_are_printed_and_are_not_errors(
     configure: Configure, capsys: Captured
 ) -> None:
     file = configure(

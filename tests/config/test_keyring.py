@@ -55,7 +55,7 @@ def test_the_keyring_is_asked_last(load: Load, hold: Hold, tmp_path: Path) -> No
     assert load("", env={}).keys["mistral-medium-3.5"].reveal() == "from-file"
 
 
-def test_what_was_found_elsewhere_is_not_asked_for(load: Load, hold: Hold) -> None:
+def test_the_keyring_is_not_asked_for_keys_found_elsewhere(load: Load, hold: Hold) -> None:
     def unasked(service: str, variable: str) -> str | None:
         raise AssertionError(service)
 
@@ -64,12 +64,12 @@ def test_what_was_found_elsewhere_is_not_asked_for(load: Load, hold: Hold) -> No
     assert key.reveal() == "k"
 
 
-def test_where_older_vibes_put_it() -> None:
+def test_the_service_of_older_vibes() -> None:
     old = {("vibe", "A_KEY"): "old"}
     assert Keyring(lambda *place: old.get(place)).find("A_KEY") == "old"
 
 
-def test_a_mapping_asks_no_keyring(problems: Problems, hold: Hold) -> None:
+def test_a_mapping_does_not_use_the_keyring(problems: Problems, hold: Hold) -> None:
     hold(stored)
     assert "was looked for in the environment; set it there" in problems({}, env={})[0]
 
@@ -82,11 +82,11 @@ def test_a_key_that_no_keyring_has(problems: Problems, hold: Hold) -> None:
     )
 
 
-def test_a_locked_keyring_says_so(problems: Problems, hold: Hold) -> None:
+def test_a_locked_keyring_is_reported(problems: Problems, hold: Hold) -> None:
     hold(locked)
-    told = problems("", env={})[0]
-    assert "in the system's keyring (which cannot be read: it is locked)" in told
-    assert "nobody" not in told
+    reported = problems("", env={})[0]
+    assert "in the system's keyring (which cannot be read: it is locked)" in reported
+    assert "nobody" not in reported
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_locked_keyring_says_so(problems: Problems, hold: Hold) -> None:
         (RuntimeError("a secret, perhaps"), "RuntimeError"),
     ],
 )
-def test_a_keyring_that_fails_is_passed_over(error: Exception, fault: str) -> None:
+def test_a_keyring_that_fails_is_skipped(error: Exception, fault: str) -> None:
     def failing(service: str, variable: str) -> str | None:
         raise error
 

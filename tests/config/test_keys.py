@@ -50,14 +50,14 @@ def test_a_key_stays_in_the_process(leak: Callable[[Key], object]) -> None:
         ({}, "from-file"),
     ],
 )
-def test_the_environment_goes_before_the_file(
+def test_the_environment_counts_more_than_the_file(
     load: Load, tmp_path: Path, env: Mapping[str, str], expected: str
 ) -> None:
     (tmp_path / ".env").write_text("MISTRAL_API_KEY=from-file\n")
     assert key_of(load("", env=env)).reveal() == expected
 
 
-def test_a_key_tells_its_place(load: Load, tmp_path: Path) -> None:
+def test_a_key_names_its_place(load: Load, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("MISTRAL_API_KEY=k")
     assert key_of(load("", env={})).place == str(file)
@@ -170,7 +170,7 @@ def test_a_dotenv_that_is_a_directory(problems: Problems, tmp_path: Path) -> Non
     assert "in .env (which cannot be read: " in problems("", env={})[0]
 
 
-def test_one_missing_key_of_two_models_is_told_once(problems: Problems) -> None:
+def test_one_missing_key_of_two_models_is_reported_once(problems: Problems) -> None:
     text = """
 [[providers]]
 name = "p"

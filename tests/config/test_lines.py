@@ -77,7 +77,7 @@ def test_the_line_of_a_path(path: KeyPath, line: int | None) -> None:
     assert line_of(path, lines_of(TEXT)) == line
 
 
-def test_a_path_as_people_write_it() -> None:
+def test_a_path_in_its_usual_form() -> None:
     assert spelled(("a", 1, "b-c", "d.e")) == 'a[1].b-c."d.e"'
 
 
@@ -97,7 +97,7 @@ def test_a_value_as_toml_writes_it(value: object, text: str) -> None:
     assert shown(value) == text
 
 
-def test_a_list_as_a_sentence_has_it() -> None:
+def test_a_list_as_in_a_sentence() -> None:
     assert [listed("a"), listed("ab"), listed("abc", "and")] == [
         "a",
         "a or b",

@@ -107,7 +107,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize(("text", "expected"), SHAPES.values(), ids=SHAPES)
-def test_the_forms_of_models_have_one_meaning_everywhere(
+def test_every_form_of_models_has_one_meaning_everywhere(
     text: str, expected: dict[str, str]
 ) -> None:
     active, *others = expected

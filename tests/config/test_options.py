@@ -69,7 +69,7 @@ def test_defaults_of_the_section(load: Load) -> None:
     assert config.options == {}
 
 
-def test_a_loopback_host_is_given_more_time(load: Load) -> None:
+def test_a_loopback_host_gets_more_time(load: Load) -> None:
     config = load(enabled())
     there, here = config.timeouts["a"], config.timeouts["b"]
     assert [seconds(t) for t in (there.connect, there.read, there.attempt)] == [
@@ -80,7 +80,7 @@ def test_a_loopback_host_is_given_more_time(load: Load) -> None:
     assert [seconds(t) for t in (here.connect, here.read, here.attempt)] == [10, 600, 900]
 
 
-def test_what_the_section_says_counts(load: Load) -> None:
+def test_the_options_of_the_section_count(load: Load) -> None:
     config = load(
         enabled(
             mode="load_balance",
@@ -208,13 +208,13 @@ def test_faults_of_the_section(
     assert problems(enabled(**options)) == [f"config: multiplexer.{text}"]
 
 
-def test_a_mode_that_is_no_text(problems: Problems) -> None:
+def test_a_mode_that_is_not_text(problems: Problems) -> None:
     assert problems(enabled(mode=3)) == [
         "config: multiplexer.mode: 3, expected text in quotes"
     ]
 
 
-def test_a_section_that_is_no_table(problems: Problems) -> None:
+def test_a_section_that_is_not_a_table(problems: Problems) -> None:
     assert problems({"multiplexer": 3}) == ["config: multiplexer: 3, expected a table"]
 
 
@@ -227,7 +227,7 @@ def test_defaults_of_an_entry(load: Load) -> None:
     assert not endpoint.is_fallback
 
 
-def test_what_an_entry_says_counts(load: Load) -> None:
+def test_the_options_of_an_entry_count(load: Load) -> None:
     config = load(
         enabled(
             mode="load_balance",
@@ -305,7 +305,7 @@ def test_none_in_a_mapping_means_left_out(load: Load) -> None:
     assert load(with_entry(max_concurrent=None)).endpoints[1].max_concurrent is None
 
 
-def test_a_name_that_is_no_text_is_unknown(problems: Problems) -> None:
+def test_a_name_that_is_not_text_is_unknown(problems: Problems) -> None:
     assert problems(enabled(pool=[{"model": "a", 3: 4}])) == [
         (
             "config: multiplexer.pool[0].3: an unknown option; the known ones are model, weight,"
@@ -330,7 +330,7 @@ def test_defaults_of_a_model(load: Load) -> None:
     assert wire.capabilities == ()
 
 
-def test_what_a_model_says_counts(load: Load) -> None:
+def test_the_options_of_a_model_count(load: Load) -> None:
     endpoint = load(
         with_model(
             temperature=1,
@@ -359,7 +359,7 @@ def test_what_a_model_says_counts(load: Load) -> None:
     assert wire.capabilities == ("-strict_alternation", "needs_reasoning")
 
 
-def test_the_window_of_the_entry_goes_before_the_models(load: Load) -> None:
+def test_the_window_of_an_entry_overrides_that_of_its_model(load: Load) -> None:
     file = with_model(max_context_length=1000)
     pool = [{"model": "c", "context_window": 10}]
     file["multiplexer"] = {"enabled": True, "mode": "failover", "pool": pool}
@@ -417,7 +417,7 @@ def test_defaults_of_a_provider(load: Load) -> None:
     assert wire.emits_finish_reason
 
 
-def test_what_a_provider_says_counts(load: Load) -> None:
+def test_the_options_of_a_provider_count(load: Load) -> None:
     config = load(
         with_provider(
             api_key_env_var="MY_API_KEY",
@@ -439,7 +439,7 @@ def test_what_a_provider_says_counts(load: Load) -> None:
     assert wire.capabilities == ("refuses_reasoning",)
 
 
-def test_a_model_goes_before_its_provider_in_what_it_can(load: Load) -> None:
+def test_capabilities_of_a_model_override_those_of_its_provider(load: Load) -> None:
     file = with_provider(capabilities=["needs_reasoning", "plain_content"])
     file["models"][0]["capabilities"] = ["-plain_content", "user_last"]
     wire = load(file).endpoints[0].wire
@@ -466,13 +466,13 @@ def test_a_capability_that_the_backend_does_not_know(problems: Problems) -> None
     assert problems(file, catalogue=holding) == [text]
 
 
-def test_a_backend_that_does_not_tell_its_capabilities_takes_any(load: Load) -> None:
+def test_a_backend_that_declares_no_capabilities_accepts_any(load: Load) -> None:
     # Those of the other tests here are such ones.
     wire = load(with_model(capabilities=["levitates"])).endpoints[0].wire
     assert wire.capabilities == ("levitates",)
 
 
-def test_a_pool_entry_goes_before_its_model_in_what_it_can(load: Load) -> None:
+def test_capabilities_of_a_pool_entry_override_those_of_its_model(load: Load) -> None:
     file = with_provider(capabilities=["needs_reasoning", "plain_content"])
     file["models"][0]["capabilities"] = ["-plain_content"]
     entry = {"model": "model-p", "capabilities": ["plain_content", "user_last"]}
@@ -564,7 +564,7 @@ def test_vibes_api_timeout_bounds_the_silence_of_a_call(
     assert (seconds(timeouts.read), seconds(timeouts.attempt)) == (read, attempt)
 
 
-def test_a_read_timeout_of_the_section_goes_before_vibes(load: Load) -> None:
+def test_a_read_timeout_of_the_section_overrides_vibes(load: Load) -> None:
     file = {**with_provider(), "api_timeout": 30}
     file["multiplexer"] = {"enabled": True, "read_timeout_ms": 5000}
     assert seconds(load(file).timeouts["model-p"].read) == 5
@@ -685,7 +685,7 @@ def test_a_key_may_go_unencrypted_to_this_machine(load: Load, host: str) -> None
     assert config.keys["model-p"].reveal() == "key-of-mine"
 
 
-def test_no_key_may_go_unencrypted_without_harm(load: Load) -> None:
+def test_without_a_key_an_unencrypted_address_is_allowed(load: Load) -> None:
     assert load(with_provider(api_base="http://example.com/v1")).endpoints
 
 

@@ -66,7 +66,7 @@ def test_without_enabled_the_active_model_is_alone(load: Load) -> None:
     assert config.warnings == ()
 
 
-def test_off_says_that_a_broken_pool_is_broken_but_works(load: Load) -> None:
+def test_a_broken_pool_that_is_off_is_a_warning(load: Load) -> None:
     config = load(
         """
         active_model = "local"
@@ -200,7 +200,7 @@ def test_a_provider_defined_twice(problems: Problems) -> None:
     ]
 
 
-def test_the_same_alias_twice_is_told_at_the_alias(problems: Problems) -> None:
+def test_the_same_alias_twice_is_reported_at_the_alias(problems: Problems) -> None:
     text = pool('mode = "failover"', 'model = "a"', models=MODELS + AGAIN)
     assert problems(text)[0].startswith(
         'config.toml:15: models[2].alias: "a", alias defined'
@@ -219,7 +219,9 @@ def test_an_unknown_provider(problems: Problems) -> None:
     ]
 
 
-def test_everything_is_told_at_once_in_the_order_of_the_file(problems: Problems) -> None:
+def test_everything_is_reported_at_once_in_the_order_of_the_file(
+    problems: Problems,
+) -> None:
     text = """
 active_model = "a"
 models = [{name = "x", provider = "nobody", alias = "a", temperature = "hot"}]
@@ -247,7 +249,7 @@ pool = [
     ]
 
 
-def test_one_fault_of_a_shared_provider_is_told_once(problems: Problems) -> None:
+def test_one_mistake_of_a_shared_provider_is_reported_once(problems: Problems) -> None:
     provider = '[[providers]]\nname = "llamacpp"\nbackend = "lama"\n'
     text = pool('mode = "failover"', 'model = "a"', 'model = "b"', models=MODELS + provider)
     assert problems(text) == [
@@ -280,13 +282,13 @@ name = "vibe's own"
     assert aliases(load(text.replace('active_model = "a"', "active_model = 3"))) == ["b"]
 
 
-def test_an_entry_that_nobody_can_mean_is_not_judged(load: Load) -> None:
+def test_a_model_without_a_name_is_not_judged(load: Load) -> None:
     assert aliases(load({"active_model": "local", "models": [3], "providers": ["x"]})) == [
         "local"
     ]
 
 
-def test_an_active_model_that_is_no_text(problems: Problems) -> None:
+def test_an_active_model_that_is_not_text(problems: Problems) -> None:
     assert problems("active_model = 3") == [
         "config.toml:1: active_model: 3, expected text in quotes"
     ]
@@ -346,7 +348,7 @@ def test_broken_plugins_are_named_where_they_are_missed(problems: Problems) -> N
         ),
         (
             'config.toml:16: providers.llamacpp.backend (vibe\'s default): "generic", expected a'
-            " backend: none at hand; the plugin x (y) cannot be used: ImportError: z"
+            " backend: none available; the plugin x (y) cannot be used: ImportError: z"
         ),
     ]
 

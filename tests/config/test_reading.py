@@ -36,7 +36,7 @@ def test_a_path_a_text_and_a_mapping(tmp_path: Path) -> None:
     assert config.active_model == "local"
 
 
-def test_a_config_is_given_back() -> None:
+def test_a_config_is_returned_as_it_is() -> None:
     config = load({"active_model": "local"}, env={})
     assert load(config) is config
 
@@ -104,7 +104,7 @@ def test_a_file_that_may_not_be_read(
         (b"a = [\n1,\n", ":2: not valid TOML: Invalid value (at end of document)"),
     ],
 )
-def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes, text: str) -> None:
+def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes, text: str) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(content)
     assert problem_of(file) == f"{file}{text}"

@@ -135,7 +135,7 @@ def test_the_models_of_older_vibes_exist(load: Load, alias: str) -> None:
     ]
 
 
-def test_the_environments_active_model_goes_first(load: Load) -> None:
+def test_the_environments_active_model_overrides_the_file(load: Load) -> None:
     config = load('active_model = "devstral-2"', env={"VIBE_ACTIVE_MODEL": "local"})
     assert config.active_model == "local"
 
@@ -153,7 +153,7 @@ def test_an_empty_active_model_is_the_default(load: Load) -> None:
         'models = [{alias = "devstral-small", temperature = 0.7}]',
     ],
 )
-def test_an_incomplete_model_leans_on_vibes_own(load: Load, models: str) -> None:
+def test_an_incomplete_model_is_completed_from_vibes_own(load: Load, models: str) -> None:
     env = {"VIBE_ACTIVE_MODEL": "devstral-small", "MISTRAL_API_KEY": "k"}
     endpoint = load(models, env=env).endpoints[0]
     assert endpoint.model == "devstral-small-latest"
@@ -162,14 +162,14 @@ def test_an_incomplete_model_leans_on_vibes_own(load: Load, models: str) -> None
     assert endpoint.input_price == 0.1
 
 
-def test_a_complete_model_does_not(load: Load) -> None:
+def test_a_complete_model_is_not_completed(load: Load) -> None:
     endpoint = load(
         SMALL, env={"VIBE_ACTIVE_MODEL": "devstral-small", "MISTRAL_API_KEY": "k"}
     )
     assert endpoint.endpoints[0].input_price == 0.0
 
 
-def test_the_default_model_always_leans_on_vibes_own(load: Load) -> None:
+def test_the_default_model_is_always_completed(load: Load) -> None:
     text = """
 [models."mistral-medium-3.5"]
 name = "mistral-vibe-cli-latest"

@@ -23,7 +23,7 @@ def test_a_server_that_answers() -> None:
         assert not server_answers(url)
 
 
-def test_a_server_of_which_a_proxy_would_know_nothing(
+def test_a_local_server_is_asked_without_a_proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with StandInServer() as server, dead_port() as proxy:
@@ -43,10 +43,10 @@ def test_vibes_own_models_where_the_config_has_none() -> None:
 def test_tables_of_models_count_too() -> None:
     provider = {"name": "p", "api_base": "https://p.example/v1"}
     models = {"a": {"name": "m", "provider": "p"}, "b": {"name": "m", "provider": "nobody"}}
-    told = found({"active_model": "a", "providers": [provider], "models": models})
-    assert told[0] == "a at p.example: ready"
-    assert told[1].startswith('b: models.b.provider: "nobody", an unknown provider')
-    assert told[2] == "local at 127.0.0.1:8080: no server answers there"
+    reported = found({"active_model": "a", "providers": [provider], "models": models})
+    assert reported[0] == "a at p.example: ready"
+    assert reported[1].startswith('b: models.b.provider: "nobody", an unknown provider')
+    assert reported[2] == "local at 127.0.0.1:8080: no server answers there"
 
 
 def test_a_renamed_model_is_one_model() -> None:
@@ -57,5 +57,5 @@ def test_a_renamed_model_is_one_model() -> None:
             "alias": "mistral-medium-3.5",
         }
     ]
-    told = found({"active_model": "devstral-2", "models": models}, MISTRAL_API_KEY="k")
-    assert [line.partition(" ")[0] for line in told] == ["mistral-medium-3.5", "local"]
+    reported = found({"active_model": "devstral-2", "models": models}, MISTRAL_API_KEY="k")
+    assert [line.partition(" ")[0] for line in reported] == ["mistral-medium-3.5", "local"]

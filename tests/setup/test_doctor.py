@@ -66,7 +66,7 @@ def write(folder: Path, url: str, *aliases: str, enabled: bool = True) -> Path:
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """A config whose models behave as they are told."""
+    """A config whose models behave as they are reported."""
     monkeypatch.setenv("LAB_KEY", KEY)
     monkeypatch.setattr(probing, "PAUSES", (0.0, 0.0))
     with StandInServer(token=KEY) as server:
@@ -88,14 +88,14 @@ def results(report: Report) -> list[str]:
     return [str(report.results[check]) for check in Check]
 
 
-def test_a_model_that_is_well(lab: Callable[..., Path]) -> None:
+def test_a_model_that_works(lab: Callable[..., Path]) -> None:
     report = probe(lab(a=capable))["a"]
     assert results(report) == ["ok", "ok", "ok", "ok", "ok"]
     assert report.is_well
 
 
 @pytest.mark.parametrize(
-    ("play", "expected", "told"),
+    ("play", "expected", "reported"),
     [
         (
             refusal(401, "Incorrect API key provided", code="invalid_api_key"),
@@ -142,16 +142,16 @@ def test_a_model_that_is_well(lab: Callable[..., Path]) -> None:
         ),
     ],
 )
-def test_a_model_that_is_not(
-    lab: Callable[..., Path], play: Any, expected: list[str], told: str
+def test_a_model_that_fails(
+    lab: Callable[..., Path], play: Any, expected: list[str], reported: str
 ) -> None:
     report = probe(lab(a=play))["a"]
     assert results(report) == expected
     [fault] = report.faults
-    assert told in fault
+    assert reported in fault
 
 
-def test_an_account_of_one_call_a_second_is_waited_for(lab: Callable[..., Path]) -> None:
+def test_a_rate_limit_of_one_call_a_second_is_waited_out(lab: Callable[..., Path]) -> None:
     seen: list[int] = []
 
     def every_other(received: Received) -> Behaviour:
@@ -178,7 +178,7 @@ def test_a_server_that_is_not_there(
     )
 
 
-def test_one_broken_model_says_nothing_of_another(lab: Callable[..., Path]) -> None:
+def test_one_broken_model_does_not_affect_another(lab: Callable[..., Path]) -> None:
     reports = probe(lab(a=capable, b=refusal(401, "no"), c=capable))
     assert [report.is_well for report in reports.values()] == [True, False, True]
 
@@ -221,9 +221,7 @@ def test_a_fault_does_not_change_the_next_probe(lab: Callable[..., Path]) -> Non
         ({"ratelimit-limit": "5\x1b[2J"}, {"calls": "? of 5 left"}),
     ],
 )
-def test_what_limits_are_announced(
-    headers: dict[str, str], expected: dict[str, str]
-) -> None:
+def test_announced_limits(headers: dict[str, str], expected: dict[str, str]) -> None:
     assert announced(headers) == expected
 
 
@@ -244,7 +242,7 @@ def test_the_table(lab: Callable[..., Path], capsys: Captured) -> None:
     assert err == ""
 
 
-def test_all_is_well(lab: Callable[..., Path], capsys: Captured) -> None:
+def test_all_models_work(lab: Callable[..., Path], capsys: Captured) -> None:
     def limited(received: Received) -> Behaviour:
         return capable(received)
 
@@ -262,9 +260,9 @@ def test_limits_are_in_the_table(lab: Callable[..., Path], capsys: Captured) -> 
 def test_for_programs(lab: Callable[..., Path], capsys: Captured) -> None:
     file = lab(a=capable, b=refusal(401, "no"))
     assert main(["doctor", "--config", str(file), "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert not told["ok"]
-    assert told["models"]["a"] == {
+    reported = json.loads(capsys.readouterr().out)
+    assert not reported["ok"]
+    assert reported["models"]["a"] == {
         "ok": True,
         "key": "ok",
         "name": "ok",
@@ -274,7 +272,7 @@ def test_for_programs(lab: Callable[..., Path], capsys: Captured) -> None:
         "limits": {},
         "faults": [],
     }
-    assert told["models"]["b"]["key"] == "failed"
+    assert reported["models"]["b"]["key"] == "failed"
 
 
 def test_no_key_is_ever_shown(lab: Callable[..., Path], capsys: Captured) -> None:

@@ -86,7 +86,7 @@ def test_a_new_section_stands_at_the_end() -> None:
     assert edited("", FAILOVER) == NEW
 
 
-def test_what_is_said_of_an_entry_that_stays_is_kept() -> None:
+def test_an_entry_that_stays_keeps_its_options() -> None:
     text = f"{NEW}max_concurrent = 2 # two\n"
     both = Wanted("load_balance", (ProposedEntry("b"), ProposedEntry("a")))
     assert tomli.loads(edited(text, both))["multiplexer"]["pool"] == [
@@ -128,7 +128,7 @@ def test_what_cannot_be_changed_is_refused(text: str) -> None:
         edited(text, FAILOVER)
 
 
-def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tomlkit", None)
     with pytest.raises(EditError, match=r"pip install 'vibe-mux\[init\]'"):
         edited("[multiplexer]\nmax_wait_ms = 1\n", FAILOVER)
@@ -136,7 +136,7 @@ def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> Non
     assert edited('[multiplexer]\npool = [{model = "c"}]\n', FAILOVER) == NEW
 
 
-def test_what_is_there_by_now() -> None:
+def test_the_present_pool() -> None:
     assert present("") is None
     assert present("[multiplexer]\npool = 3\n") is None
     assert present(NEW) == FAILOVER

@@ -14,7 +14,7 @@ from muxcore.standin import Model, StandInServer
 OLLAMA = "http://127.0.0.1:11434/v1"
 
 
-def test_what_a_server_says_it_has() -> None:
+def test_the_models_that_a_server_lists() -> None:
     with StandInServer([Model("one"), Model("two:7b")]) as server:
         assert served_models(server.url.rstrip("/")) == ("one", "two:7b")
     # It is gone.
@@ -28,7 +28,7 @@ def test_what_a_server_says_it_has() -> None:
         {"mine": {"api_base": "http://127.0.0.1:11434/v1"}},
     ],
 )
-def test_who_is_known_is_not_asked(providers: Any) -> None:
+def test_a_server_of_the_config_is_not_asked(providers: Any) -> None:
     asked: list[str] = []
 
     def models_at(api_base: str) -> tuple[str, ...]:
@@ -49,12 +49,12 @@ def test_who_is_known_is_not_asked(providers: Any) -> None:
         [{"api_base": "http://127.0.0.1:x/v1"}, {"api_base": "http://[::1"}],
     ],
 )
-def test_what_is_no_such_provider_hides_none(providers: Any) -> None:
+def test_a_malformed_provider_hides_no_server(providers: Any) -> None:
     found = unknown_servers({"providers": providers}, lambda _: ("m",))
     assert [server.provider for server in found] == ["ollama", "lmstudio"]
 
 
-def test_who_does_not_answer_is_not_told_of() -> None:
+def test_a_server_that_does_not_respond_is_not_reported() -> None:
     assert unknown_servers({}, lambda _: ()) == ()
 
 
@@ -79,13 +79,13 @@ def test_the_lines_are_a_config(name: str, aliases: list[str], alias: str) -> No
 @pytest.mark.parametrize(
     "body", [b"[]", b'{"data": [1]}', b'{"data": null}', b"<html>", b"3"]
 )
-def test_what_is_no_list_of_models_is_none(body: bytes) -> None:
+def test_a_response_without_a_list_has_no_models(body: bytes) -> None:
     with responses.RequestsMock() as mocked:
         mocked.get(f"{OLLAMA}/models", body=body)
         assert served_models(OLLAMA) == ()
 
 
-def test_names_that_would_steer_a_terminal_are_cleaned() -> None:
+def test_control_characters_in_names_are_stripped() -> None:
     with responses.RequestsMock() as mocked:
         listed = {"data": [{"id": "\x1b[31mred" + "x" * 200}, {"id": ""}]}
         mocked.get(f"{OLLAMA}/models", json=listed)

@@ -85,16 +85,16 @@ def test_a_local_server_that_answers_is_proposed(
     assert asked == ["http://127.0.0.1:8080/v1"]
 
 
-def test_a_server_that_the_config_does_not_know_is_told_with_what_to_add(
+def test_an_unknown_server_is_reported_with_the_lines_to_add(
     user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     models = {"http://127.0.0.1:11434/v1": ("qwen3-coder:30b", "gemma3:4b")}
     monkeypatch.setattr(finding, "served_models", lambda base: models.get(base, ()))
     assert user.init("--dry-run") == 0
-    told = capsys.readouterr().err
-    assert "ollama answers on this machine with qwen3-coder:30b (and gemma3:4b)" in told
-    assert "forgets its own models" not in told
-    lines = told.partition("run this again:")[2]
+    reported = capsys.readouterr().err
+    assert "ollama answers on this machine with qwen3-coder:30b (and gemma3:4b)" in reported
+    assert "forgets its own models" not in reported
+    lines = reported.partition("run this again:")[2]
     # What it says to add is what is then proposed.
     user.config.write_text(user.config.read_text() + lines)
     monkeypatch.setattr(choosing, "server_answers", lambda base: "11434" in base)
@@ -103,7 +103,7 @@ def test_a_server_that_the_config_does_not_know_is_told_with_what_to_add(
     assert "answers on this machine" not in capsys.readouterr().err
 
 
-def test_it_is_told_before_anything_is_asked(
+def test_it_is_reported_before_any_question(
     user: User, say: Say, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setattr(finding, "served_models", lambda _: ("mine",))
@@ -113,17 +113,17 @@ def test_it_is_told_before_anything_is_asked(
     assert "ollama answers" in capsys.readouterr().err
 
 
-def test_who_has_vibes_own_models_is_warned(
+def test_a_user_of_vibes_own_models_is_warned(
     user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     user.config.unlink()
     monkeypatch.setenv("MISTRAL_API_KEY", "key-of-mistral")
     monkeypatch.setattr(finding, "served_models", lambda _: ("mine",))
     assert user.init("--dry-run") == 0
-    told = capsys.readouterr().err
-    assert "ollama answers" in told
-    assert "lmstudio answers" in told
-    assert "forgets its own models" in told
+    reported = capsys.readouterr().err
+    assert "ollama answers" in reported
+    assert "lmstudio answers" in reported
+    assert "forgets its own models" in reported
 
 
 def test_a_pool_that_is_on_is_left_alone_and_nothing_is_asked(
@@ -226,7 +226,7 @@ def test_nothing_is_written_that_would_not_work(
     assert err.endswith("Nothing was written.\n")
 
 
-def test_without_a_terminal_it_must_be_told(user: User, capsys: Captured) -> None:
+def test_without_a_terminal_it_writes_only_with_yes(user: User, capsys: Captured) -> None:
     before = user.config.read_bytes()
     assert user.init() == 2
     assert user.config.read_bytes() == before
@@ -237,9 +237,7 @@ def test_without_a_terminal_it_must_be_told(user: User, capsys: Captured) -> Non
     assert user.files() == ["config.toml"]
 
 
-def test_a_config_that_is_broken_is_told_with_its_line(
-    user: User, capsys: Captured
-) -> None:
+def test_a_broken_config_is_reported_with_its_line(user: User, capsys: Captured) -> None:
     user.config.write_text("a = \n")
     assert user.init("--yes") == 1
     assert f"{user.config}:1: not valid TOML" in capsys.readouterr().err
@@ -291,7 +289,7 @@ def test_it_asks_again_for_what_it_does_not_understand(user: User, say: Say) -> 
     assert pool_of(user) == [("small", False), ("large", True)]
 
 
-def test_no_is_no(user: User, say: Say) -> None:
+def test_nothing_is_written_when_declined(user: User, say: Say) -> None:
     before = user.config.read_bytes()
     say("", "", "n")
     assert user.init() == 0
@@ -504,7 +502,7 @@ def test_nothing_to_undo(user: User, capsys: Captured) -> None:
     assert capsys.readouterr().out == f"There is nothing to undo for {user.config}.\n"
 
 
-def test_undoing_can_be_tried_dry(user: User, capsys: Captured) -> None:
+def test_undoing_has_a_dry_run(user: User, capsys: Captured) -> None:
     assert user.init("--yes") == 0
     older_init(user)
     before = user.config.read_bytes(), user.files()
@@ -516,7 +514,7 @@ def test_undoing_can_be_tried_dry(user: User, capsys: Captured) -> None:
     )
 
 
-def test_a_backup_that_has_gone_is_told(user: User, capsys: Captured) -> None:
+def test_a_missing_backup_is_reported(user: User, capsys: Captured) -> None:
     older_init(user)
     files.backup_of(user.config).unlink()
     before = user.config.read_bytes()
@@ -603,7 +601,7 @@ def test_an_interrupt_between_any_two_writes_can_be_undone(
     assert not user.section.exists()
 
 
-def test_a_note_that_is_broken_says_where_the_copy_is(user: User, capsys: Captured) -> None:
+def test_the_error_about_a_broken_note_names_the_copy(user: User, capsys: Captured) -> None:
     older_init(user)
     files.note_of(user.config).write_text("{")
     assert user.init("--uninstall") == 1

@@ -70,12 +70,12 @@ def test_once_more_changes_nothing(user: User, path: str, capsys: Captured) -> N
     assert "goes through the pool already" in capsys.readouterr().out
 
 
-def test_it_can_be_gone_past(user: User, path: str) -> None:
+def test_a_variable_bypasses_it(user: User, path: str) -> None:
     assert user.init("--yes", "--shim") == 0
     assert run(path, "vibe", "x", VIBE_MUX_OFF="1") == "vibes/vibe x\n"
 
 
-def test_it_steps_aside_when_vibe_mux_has_gone(user: User, path: str) -> None:
+def test_it_runs_vibe_alone_when_vibe_mux_is_gone(user: User, path: str) -> None:
     assert user.init("--yes", "--shim") == 0
     (user.home / "tools" / "vibe-mux").unlink()
     assert run(path, "vibe", "x") == "vibes/vibe x\n"
@@ -94,20 +94,20 @@ def test_two_of_them_do_not_call_each_other(
     assert run(both, "vibe") == "vibes/vibe\n"
 
 
-def test_a_vibe_that_has_gone_is_told(user: User, path: str) -> None:
+def test_a_missing_vibe_is_reported(user: User, path: str) -> None:
     assert user.init("--yes", "--shim") == 0
     (user.home / "vibes" / "vibe").unlink()
     assert run(path, "vibe") == "vibe: not found, but for the shim of vibe-mux\n"
 
 
-def test_nothing_of_the_users_is_written_over(
+def test_no_file_of_the_user_is_overwritten(
     user: User, path: str, commands: Commands, capsys: Captured
 ) -> None:
     mine = commands("mine", "vibe")
     before = (mine / "vibe").read_bytes()
     assert user.init("--yes", "--shim", str(mine)) == 1
     assert (mine / "vibe").read_bytes() == before
-    assert "is there already, and is not of vibe-mux" in capsys.readouterr().err
+    assert "is there already, and is not a shim of vibe-mux" in capsys.readouterr().err
 
 
 def test_a_script_that_was_changed_since_is_left(
@@ -121,7 +121,7 @@ def test_a_script_that_was_changed_since_is_left(
     assert f"{script} was changed since and is left" in capsys.readouterr().out
 
 
-def test_a_directory_that_is_searched_too_late_is_told(
+def test_a_directory_too_late_on_path_is_reported(
     user: User, path: str, commands: Commands, capsys: Captured
 ) -> None:
     late = commands("late")
@@ -129,7 +129,7 @@ def test_a_directory_that_is_searched_too_late_is_told(
     assert f"Put {late} first on PATH" in capsys.readouterr().err
 
 
-def test_without_a_directory_of_ones_own(
+def test_without_a_directory_of_the_user_on_path(
     user: User, path: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", path.partition(os.pathsep)[2])
@@ -137,7 +137,7 @@ def test_without_a_directory_of_ones_own(
     assert "no directory of yours is searched before" in capsys.readouterr().err
 
 
-def test_it_is_not_put_where_it_would_not_last(
+def test_it_is_not_written_where_it_would_not_last(
     user: User, path: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = commands("venv/bin")
@@ -179,9 +179,7 @@ def test_the_dialogue_offers_it(
     assert run(path, "vibe").startswith("tools/vibe-mux run")
 
 
-def test_and_takes_no_for_an_answer(
-    user: User, path: str, say: Callable[..., None]
-) -> None:
+def test_the_offer_can_be_declined(user: User, path: str, say: Callable[..., None]) -> None:
     say("", "", "", "")
     assert user.init() == 0
     assert run(path, "vibe") == "vibes/vibe\n"

@@ -57,8 +57,8 @@ def test_a_pool_that_begins_to_count(
     monkeypatch.setenv("MISTRAL_API_KEY", "k")
     config.write_text(ALONE + POOL)
     assert check(config, "--phase", "hard-default") == 0
-    told = capsys.readouterr().out
-    assert "  - the models are local, devstral-small, and not local alone\n" in told
+    reported = capsys.readouterr().out
+    assert "  - the models are local, devstral-small, and not local alone\n" in reported
 
 
 def test_nothing_changes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,19 +83,19 @@ def test_what_a_new_config_contains(
     monkeypatch.setenv("VIBE_HOME", str(tmp_path))
     monkeypatch.setenv("VIBE_ACTIVE_MODEL", "local")
     assert main(["check", "--phase", "soft-default"]) == 0
-    told = capsys.readouterr().out
-    assert "  [multiplexer]\n  enabled = true\n" in told
-    assert "  - nothing changes for this config\n" in told
+    reported = capsys.readouterr().out
+    assert "  [multiplexer]\n  enabled = true\n" in reported
+    assert "  - nothing changes for this config\n" in reported
 
 
 def test_for_programs(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.write_text(ALONE)
     assert check(config, "--phase", "hard-default", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["phase"] == "hard-default"
-    assert told["present_phase"] == "opt-in"
-    assert told["enabled"]
-    assert len(told["changes"]) == 2
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["phase"] == "hard-default"
+    assert reported["present_phase"] == "opt-in"
+    assert reported["enabled"]
+    assert len(reported["changes"]) == 2
     assert check(config, "--json") == 0
     assert "phase" not in json.loads(capsys.readouterr().out)
 

@@ -172,7 +172,7 @@ def test_an_opted_out_pool_may_be_broken_in_every_phase(tmp_path: Path) -> None:
         assert [endpoint.alias for endpoint in config.endpoints] == ["a"]
 
 
-def test_a_broken_pool_without_a_word_is_an_error_from_the_hard_default_on(
+def test_a_broken_pool_without_enabled_is_an_error_from_the_hard_default_on(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "config.toml"
