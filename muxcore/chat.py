@@ -52,12 +52,14 @@ class AttemptReport:
     """One attempt of a call, for people to read: the model, how it ended, its words.
 
     `rewrites` says in a few words how the history was rewritten for this model's dialect.
+    `refuted_by` is the alias of the model which took the request that this one refused.
     """
 
     alias: str
     outcome: str
     message: str = ""
     rewrites: tuple[str, ...] = ()
+    refuted_by: str = ""
 
 
 @frozen

@@ -51,15 +51,20 @@ class CallError(MultiplexerError):
 
 
 class RequestRejectedError(CallError):
-    """The request itself is at fault: no model was disabled. `status` is the HTTP status."""
+    """The models that were asked refused the request. `status` is the first one's HTTP status.
+
+    At `retry_at` (UTC) a model which is disabled or busy now may take it; None if none may.
+    """
 
     def __init__(
         self,
         message: str,
         attempts: Sequence[AttemptReport] = (),
         status: int | None = None,
+        retry_at: datetime | None = None,
     ) -> None:
         self.status = status
+        self.retry_at = retry_at
         super().__init__(message, attempts)
 
 

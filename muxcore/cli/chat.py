@@ -61,6 +61,8 @@ def _count(tokens: int | None) -> str:
 
 def _describe_attempt(attempt: AttemptReport) -> str:
     text = f"{printable(attempt.alias)}: {attempt.outcome}"
+    if attempt.refuted_by:
+        text += f", which {printable(attempt.refuted_by)} took"
     return f"{text} ({attempt.message})" if attempt.message else text
 
 
@@ -80,6 +82,7 @@ def _as_json(reply: Reply) -> dict[str, object]:
                 "outcome": a.outcome,
                 "message": a.message,
                 "rewrites": a.rewrites,
+                "refuted_by": a.refuted_by,
             }
             for a in reply.attempts
         ],

@@ -226,6 +226,8 @@ def receipt_line(receipt: Mapping[str, Any]) -> str:
     number = sum(calls.values())
     by_model = ", ".join(f"{printable(alias)} {count}" for alias, count in calls.items())
     rest = [f"{number} call{'' if number == 1 else 's'}{by_model and f' ({by_model})'}"]
+    for alias, count in receipt["refuted"].items():
+        rest.append(f"{printable(alias)} refused {count} which another took")
     if receipt["failed_calls"]:
         rest.append(f"{receipt['failed_calls']} failed")
     if receipt["tokens_in"]:

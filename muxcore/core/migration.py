@@ -1,4 +1,4 @@
-"""Which of what is known outlives a change of the config. Pure."""
+"""What of a pool's state survives a config reload. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def migrate(
     new_keys: Collection[str] = (),
     same_mode: bool = True,
 ) -> PoolState:
-    """Return the state with which a pool goes on after its config has changed.
+    """Return the state with which a pool continues under a new config.
 
-    An endpoint that is still the same place keeps all that is known of it, though its
-    weight, cap or prices may differ now; a new key (`new_keys` are aliases) ends its spells,
-    since they may have been the old one's. Attempts under way are kept, so caps hold through
-    the change. The mode's memory is kept if neither the mode nor what it weighs has changed.
+    An endpoint at the same place keeps all that is known about it, even if its weight, cap or
+    prices differ now. A new key ends its cooldowns, which may have been the old key's
+    (`new_keys` holds aliases). Attempts under way are kept, so caps hold through the reload.
+    The mode's memory is kept if neither the mode nor anything it weighs has changed.
     """
     known = {c.endpoint.alias: c for c in state.candidates}
     candidates = tuple(
@@ -36,7 +36,7 @@ def migrate(
         candidates,
         policy,
         state.memory if unchanged else None,
-        # Never from the start again: order is told by these numbers.
+        # These never start again: they give attempts their order.
         state.attempts,
         tuple(pin for pin in state.pins if pin.alias in aliases),
         state.last_used if state.last_used in aliases else None,
@@ -44,15 +44,28 @@ def migrate(
 
 
 def is_same_place(one: Endpoint, other: Endpoint) -> bool:
-    """Whether both are the same model at the same address, asked in the same name."""
+    """Whether both are the same model at the same address, with the same account."""
     return _place(one) == _place(other)
 
 
 def _migrated(known: Candidate | None, endpoint: Endpoint, *, new_key: bool) -> Candidate:
     if known is None or not is_same_place(known.endpoint, endpoint):
         return Candidate(endpoint)
-    health = Health(under_way=known.health.under_way) if new_key else known.health
-    return evolve(known, endpoint=endpoint, health=health)
+    if new_key:
+        known = forgiven(known)
+    if known.endpoint.context_window != endpoint.context_window:
+        known = evolve(known, learnt_window=None)
+    return evolve(known, endpoint=endpoint)
+
+
+def forgiven(candidate: Candidate) -> Candidate:
+    """Return it without what keeps calls away from it. Its counts stay."""
+    return evolve(
+        candidate,
+        health=Health(under_way=candidate.health.under_way),
+        learnt_window=None,
+        refutations=(),
+    )
 
 
 def _place(endpoint: Endpoint) -> tuple[object, ...]:

@@ -1,8 +1,9 @@
-"""What can happen to an attempt: a closed union of records.
+"""Outcomes: what can happen to an attempt, as a closed union of records.
 
 Every change of a pool's state is one of these, folded in by `updating.update`. An attempt
-begins with `Started`, may say `Responding` once, and ends exactly once, with `Succeeded`,
-`RateLimited`, `Failed`, `Rejected` or `Cancelled`. `Reset` is the user's own.
+begins with `Started`, reports `Responding` at most once, and ends exactly once: with
+`Succeeded`, `RateLimited`, `Failed`, `Rejected` or `Cancelled`. `Refuted` comes later than a
+`Rejected`, when another model takes the request. `Reset` is the user's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Limit(StrEnum):
     RATE = "rate limited"
     QUOTA = "quota spent"
     BUDGET = "budget in use"
-    """A limit whose own hint is exact (a 402 with Retry-After): neither longer nor shorter."""
+    """A 402 with Retry-After: disabled for exactly that long."""
 
 
 class Fault(StrEnum):
@@ -31,11 +32,15 @@ class Fault(StrEnum):
     AUTH = "key refused"
     NOT_FOUND = "model not found"
     UNPAID = "payment required"
-    """An account that cannot pay: counted as a failure, rested like a spent quota."""
+    """An account that cannot pay: counted as failed, disabled for as long as a spent quota."""
 
 
 class Refusal(StrEnum):
-    """Why a request was refused although the model is well. The values are shown to users."""
+    """Why a healthy model refused a request. The values are shown to users.
+
+    Nobody can tell from one refusal whether the request or the model is at fault, so another
+    model is asked (see `protocol`).
+    """
 
     REQUEST = "request refused"
     TOO_LONG = "prompt too long"
@@ -55,14 +60,14 @@ class CancelReason(StrEnum):
 Kind: TypeAlias = Limit | Fault | Refusal
 
 TRANSIENT_KINDS = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
-"""What may be over in seconds. To try again soon after anything else is pointless."""
+"""What may be over in seconds. After any other kind, another try soon is pointless."""
 
 
 @frozen
 class Started:
-    """An attempt begins; `update` numbers it: `state.attempts` is its number from then on.
+    """An attempt begins. `update` gives it the next number, `state.attempts` afterwards.
 
-    `memory` is what the strategy returned with its pick; it is committed here.
+    `memory` is what the strategy returned with its pick; `update` commits it.
     """
 
     alias: str
@@ -82,8 +87,10 @@ class Responding:
 class Succeeded:
     """The whole answer has arrived.
 
-    `after` is the time to the first content, where no `Responding` has told it; `tokens_in`
-    counts the cached ones too; `conversation` is the one whose turn this model now holds.
+    `after` is the time to the first content, unless `Responding` has reported it. `tokens_in`
+    includes the cached tokens. `conversation` is the one whose turn is now on this model;
+    `new_turn` says that the turn began with this call, and `refusers` are the models which
+    refused the same call before.
     """
 
     alias: str
@@ -93,11 +100,13 @@ class Succeeded:
     tokens_out: int = 0
     after: timedelta | None = None
     conversation: str | None = None
+    new_turn: bool = False
+    refusers: tuple[str, ...] = ()
 
 
 @frozen
 class RateLimited:
-    """The model is well but wants to be left alone; `hint` is how long the server said."""
+    """The model asks to be left alone; `hint` is for how long, if its server said so."""
 
     alias: str
     attempt: int
@@ -119,9 +128,9 @@ class Failed:
 
 @frozen
 class Rejected:
-    """The request is at fault: this changes nobody's availability.
+    """The model refused the request. At once, this changes no endpoint's availability.
 
-    `window` is the size in tokens that the answer named as this model's, where it named one.
+    `window` is the model's context window in tokens, if the answer named it.
     """
 
     alias: str
@@ -141,11 +150,25 @@ class Cancelled:
 
 
 @frozen
+class Refuted:
+    """The model `by` took the request which this attempt refused.
+
+    So the refusal was the model's own weakness. `update` counts it against the model.
+    """
+
+    alias: str
+    attempt: int
+    kind: Refusal
+    by: str
+    conversation: str | None = None
+
+
+@frozen
 class Reset:
-    """The user re-enables one model, or all (`alias` None)."""
+    """The user re-enables one model, or all of them (`alias` is None)."""
 
     alias: str | None = None
 
 
 End: TypeAlias = Succeeded | RateLimited | Failed | Rejected | Cancelled
-Outcome: TypeAlias = Started | Responding | End | Reset
+Outcome: TypeAlias = Started | Responding | End | Refuted | Reset

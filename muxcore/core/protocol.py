@@ -1,14 +1,14 @@
-"""The course of one whole call, as a generator that does nothing itself.
+"""The protocol of one whole call: a generator that yields what to do and is sent what happened.
 
-It yields what to do next and is sent what happened; whoever drives it (the shell over HTTP,
-the simulator over made-up faults) does the rest. Between two steps it holds only the `Call`.
+It does nothing itself. A driver (the shell over HTTP, the simulator over made-up faults)
+carries out each step. Between two steps the generator holds the `Call` and what came before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from datetime import datetime, timedelta
-from typing import TypeAlias, assert_never
+from typing import TypeAlias, TypeVar, assert_never
 
 from attrs import evolve, frozen
 
@@ -19,6 +19,7 @@ from muxcore.core.outcomes import (
     Failed,
     RateLimited,
     Refusal,
+    Refuted,
     Rejected,
     Responding,
     Started,
@@ -38,6 +39,11 @@ from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
 from muxcore.errors import StrategyError
 
+OutcomeT = TypeVar("OutcomeT", bound=Responding | End)
+
+MOST_SECOND_OPINIONS = 2
+"""How many other models may refuse a call before it ends (rule 6)."""
+
 
 @frozen
 class Slot:
@@ -50,14 +56,14 @@ class Slot:
 
 @frozen
 class Choose:
-    """Step: choose for `call` in the state (see `choose`); send what was chosen."""
+    """Step: choose for `call` in the state (see `choose`). Send what was chosen."""
 
     call: Call
 
 
 @frozen
 class Sleep:
-    """Step: wait as `wait` says, first come first served; send a `Woken`."""
+    """Step: wait as `wait` says, in the order of arrival. Send a `Slept`."""
 
     call: Call
     wait: Wait
@@ -65,9 +71,9 @@ class Sleep:
 
 @frozen
 class Attempt:
-    """Step: make this attempt and fold its outcome in; send that outcome.
+    """Step: make this attempt and fold its outcome in. Send that outcome.
 
-    `Responding` is sent for a stream whose first content has arrived: it is the caller's.
+    A stream whose first content has arrived sends `Responding`: from then on it is the caller's.
     """
 
     call: Call
@@ -75,8 +81,15 @@ class Attempt:
 
 
 @frozen
+class Record:
+    """Step: fold this outcome of an earlier attempt in. Send None."""
+
+    outcome: Refuted
+
+
+@frozen
 class Slept:
-    """A wait is over after `waited`, and this has been chosen since."""
+    """A wait of this length is over, and this has been chosen since."""
 
     waited: timedelta
     choice: Slot | Wait | Exhausted
@@ -84,7 +97,7 @@ class Slept:
 
 @frozen
 class EndedAttempt:
-    """One attempt of a call and how it ended."""
+    """One attempt of a call and its outcome."""
 
     slot: Slot
     outcome: Responding | End
@@ -92,17 +105,21 @@ class EndedAttempt:
 
 @frozen
 class CallServed:
-    """The call ends well: the last of `trail` answered, or is answering."""
+    """The call ends well: the last attempt of `trail` answered, or is answering."""
 
     trail: tuple[EndedAttempt, ...]
 
 
 @frozen
 class CallRejected:
-    """The call ends for a fault of its own, told by `refusal`."""
+    """The call ends because its request was refused: `refusal` is the first of `trail`.
+
+    At `retry_at` a model which is disabled or busy now may take it; None if none may.
+    """
 
     trail: tuple[EndedAttempt, ...]
     refusal: Rejected
+    retry_at: datetime | None = None
 
 
 @frozen
@@ -115,21 +132,21 @@ class CallExhausted:
 
 @frozen
 class CallCancelled:
-    """The call ends because its caller left, or its own time was over."""
+    """The call ends because its caller left or its own time was over."""
 
     trail: tuple[EndedAttempt, ...]
     cancelled: Cancelled
 
 
-CallStep: TypeAlias = Choose | Sleep | Attempt
-CallEvent: TypeAlias = Slot | Wait | Exhausted | Slept | Responding | End
+CallStep: TypeAlias = Choose | Sleep | Attempt | Record
+CallEvent: TypeAlias = Slot | Wait | Exhausted | Slept | Responding | End | None
 CallEnding: TypeAlias = CallServed | CallRejected | CallExhausted | CallCancelled
 
 
 def choose(
     state: PoolState, mode: Strategy, now: datetime, call: Call
 ) -> tuple[PoolState, Slot | Wait | Exhausted]:
-    """Select and, if somebody was picked, begin the attempt: one change of the state."""
+    """Select and, if an endpoint was picked, begin the attempt: one change of the state."""
     choice = select(state, mode, now, call)
     if not isinstance(choice, Picked):
         return state, choice
@@ -137,49 +154,13 @@ def choose(
     return state, Slot(choice.endpoint, state.attempts, choice.reason)
 
 
-def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
-    """Go through one call, from its first choice to its one end (rule 1)."""
-    trail: tuple[EndedAttempt, ...] = ()
-    refusal: Rejected | None = None
-    while True:
-        choice = yield Choose(call)
-        while isinstance(choice, Wait):
-            woken = yield Sleep(call, choice)
-            assert isinstance(woken, Slept)  # noqa: S101 - the driver's side of the protocol
-            call = evolve(call, waited=call.waited + woken.waited)
-            choice = woken.choice
-        if isinstance(choice, Exhausted):
-            if refusal is not None:
-                return CallRejected(trail, refusal)
-            return CallExhausted(trail, choice)
-        assert isinstance(choice, Slot)  # noqa: S101
-
-        outcome = yield Attempt(call, choice)
-        assert isinstance(outcome, Responding | End)  # noqa: S101
-        trail = (*trail, EndedAttempt(choice, outcome))
-        match outcome:
-            case Responding() | Succeeded():
-                return CallServed(trail)
-            case Cancelled():
-                return CallCancelled(trail, outcome)
-            case Rejected():
-                larger = _after_refusal(call, choice.endpoint, outcome)
-                if larger is None:
-                    return CallRejected(trail, outcome)
-                call, refusal = larger, outcome
-            case RateLimited() | Failed():
-                call = _after_failure(call, outcome)
-            case _ as never:
-                assert_never(never)
-
-
 def choose_all(
     state: PoolState, mode: Strategy, now: datetime, line: Sequence[Call]
 ) -> tuple[PoolState, tuple[Slot | Wait | Exhausted | StrategyError, ...]]:
-    """Choose anew for each waiting call, in the order of their arrival.
+    """Choose anew for each waiting call, in the order of arrival.
 
-    Done whenever anything changed, so that no newcomer overtakes. A mode that raises ends
-    the call that it was asked for, not the others.
+    This follows every change of the state, so that no newcomer overtakes. A mode which raises
+    ends the call that it was asked for, not the others.
     """
     choices: list[Slot | Wait | Exhausted | StrategyError] = []
     for call in line:
@@ -192,28 +173,111 @@ def choose_all(
     return state, tuple(choices)
 
 
+def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
+    """Go through one call, from its first choice to its one end (rule 1)."""
+    trail: tuple[EndedAttempt, ...] = ()
+    refusals: tuple[Rejected, ...] = ()
+    while True:
+        call, choice = yield from _choice(call)
+        if isinstance(choice, Exhausted):
+            return _ended(trail, refusals, choice)
+
+        outcome = yield Attempt(call, choice)
+        if not isinstance(outcome, Responding | End):
+            raise _unexpected(outcome)
+        trail = (*trail, EndedAttempt(choice, outcome))
+        match outcome:
+            case Responding() | Succeeded():
+                yield from _refute(refusals, outcome.alias, call)
+                return CallServed(trail)
+            case Cancelled():
+                return CallCancelled(trail, outcome)
+            case Rejected() if choice.reason is PickReason.PASSED_OVER:
+                # Others have taken what it refuses in this turn: that is no opinion.
+                call = _without(call, outcome.alias)
+            case Rejected():
+                refusals = (*refusals, outcome)
+                call = _after_refusal(call, choice.endpoint, outcome)
+                if len(call.refused) > MOST_SECOND_OPINIONS:
+                    return CallRejected(trail, refusals[0])
+            case RateLimited() | Failed():
+                call = _after_failure(call, outcome)
+            case _ as never:
+                assert_never(never)
+
+
+def credited(outcome: OutcomeT, call: Call) -> OutcomeT:
+    """Return an outcome, a success with what it means for the call's conversation."""
+    if call.conversation is None or not isinstance(outcome, Succeeded):
+        return outcome
+    return evolve(
+        outcome,
+        conversation=call.conversation,
+        new_turn=call.new_turn,
+        refusers=(*call.refused, *call.outgrown),
+    )
+
+
+def _ended(
+    trail: tuple[EndedAttempt, ...], refusals: Sequence[Rejected], choice: Exhausted
+) -> CallRejected | CallExhausted:
+    if refusals:
+        return CallRejected(trail, refusals[0], choice.retry_at)
+    return CallExhausted(trail, choice)
+
+
+def _choice(
+    call: Call,
+) -> Generator[CallStep, CallEvent, tuple[Call, Slot | Exhausted]]:
+    """Choose, and wait as often as it takes; return the call with the time that it waited."""
+    choice = yield Choose(call)
+    while isinstance(choice, Wait):
+        slept = yield Sleep(call, choice)
+        if not isinstance(slept, Slept):
+            raise _unexpected(slept)
+        call = evolve(call, waited=call.waited + slept.waited)
+        choice = slept.choice
+    if not isinstance(choice, Slot | Exhausted):
+        raise _unexpected(choice)
+    return call, choice
+
+
+def _unexpected(event: object) -> TypeError:
+    return TypeError(
+        f"the driver of a call sent {event!r}, which does not fit the last step"
+    )
+
+
+def _refute(
+    refusals: Sequence[Rejected], by: str, call: Call
+) -> Generator[CallStep, CallEvent, None]:
+    """Count what the model `by` took against those which refused it."""
+    for refusal in refusals:
+        alias, attempt, kind = refusal.alias, refusal.attempt, refusal.kind
+        yield Record(Refuted(alias, attempt, kind, by, call.conversation))
+
+
 def _after_failure(call: Call, outcome: RateLimited | Failed) -> Call:
     """Return the call after a model failed it: not there again, or not soon."""
-    excluded = call.excluded
     if outcome.kind not in TRANSIENT_KINDS:
-        excluded = (*excluded, outcome.alias)
-    return evolve(call, tried=(*call.tried, outcome.alias), excluded=excluded)
+        return _without(call, outcome.alias)
+    return evolve(call, tried=(*call.tried, outcome.alias))
 
 
-def _after_refusal(call: Call, endpoint: Endpoint, refusal: Rejected) -> Call | None:
-    """Return the call as another model may take it; None when none would (rule 6)."""
-    call = evolve(
-        call, tried=(*call.tried, endpoint.alias), excluded=(*call.excluded, endpoint.alias)
+def _without(call: Call, alias: str) -> Call:
+    """Return the call which has tried this model and will not try it again."""
+    return evolve(call, tried=(*call.tried, alias), excluded=(*call.excluded, alias))
+
+
+def _after_refusal(call: Call, endpoint: Endpoint, refusal: Rejected) -> Call:
+    """Return the call as another model may take it (rule 6)."""
+    alias = endpoint.alias
+    call = _without(call, alias)
+    if refusal.kind is not Refusal.TOO_LONG:
+        return evolve(call, refused=(*call.refused, alias))
+    too_small = refusal.window or endpoint.context_window or call.prompt_tokens or 0
+    return evolve(
+        call,
+        outgrown=(*call.outgrown, alias),
+        larger_than=max(too_small, call.larger_than or 0),
     )
-    match refusal.kind:
-        case Refusal.REQUEST | Refusal.FILTERED:
-            return None
-        case Refusal.TEMPLATE:
-            return evolve(call, refused_dialects=(*call.refused_dialects, endpoint.dialect))
-        case Refusal.TOO_LONG:
-            known = refusal.window or endpoint.context_window or call.prompt_tokens
-            if known is None:
-                return None
-            return evolve(call, larger_than=max(known, call.larger_than or 0))
-        case _ as never:
-            assert_never(never)

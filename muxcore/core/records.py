@@ -1,31 +1,34 @@
-"""The records that every decision is a function of.
+"""The records: what every decision is a function of.
 
-All are frozen, with slots. Times are aware `datetime`s in UTC, durations `timedelta`s, sizes
-tokens. A `PoolState` holds everything that is remembered between two calls, so the sequence
-of `(now, outcome)` rebuilds it exactly (rule 13).
+All are frozen, with slots. Times are aware `datetime`s in UTC, durations are `timedelta`s,
+sizes are tokens. A `PoolState` holds everything that is kept between two calls, so the
+sequence of `(now, outcome)` rebuilds it exactly (rule 13).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
 from muxcore.core.outcomes import TRANSIENT_KINDS, Fault, Limit
+from muxcore.errors import InvalidArgumentError
 
 LAST_RESORT_AFTER_ERROR = tuple(
     timedelta(seconds=seconds) for seconds in (1, 2, *(4,) * 7, 12)
 )
 """How long after its first, second and every later failure a model may be a last resort.
 
-Vibe repeats a failed call about 18 times in five minutes. These come to 32 attempts in that
-time, however many callers repeat: no provider sees more than twice what vibe would send it.
+Vibe repeats a failed call about 18 times in five minutes. This schedule comes to 32 attempts
+in that time, however many callers repeat, so no provider sees more than twice what vibe by
+itself would send.
 """
 
 LAST_RESORT_AFTER_LIMIT = timedelta(seconds=2)
-"""The same after a rate limit without a hint; it doubles with every further one."""
+"""The same after a rate limit without a hint; it doubles with each further one."""
 
 MINUTE = timedelta(minutes=1)
 
@@ -40,10 +43,10 @@ class Sticky(StrEnum):
 
 @frozen
 class Wire:
-    """How an endpoint is spoken to. Carried for its backend; nothing in the core reads it.
+    """How a backend speaks to an endpoint. Of this, the core reads `api_base` alone.
 
-    `key_variable` names the environment variable of the key ("" for none); the key itself is
-    never in a record. Prices are not here: choosing may depend on them.
+    `key_variable` names the environment variable of the key ("" for none). The key itself is
+    never in a record.
     """
 
     api_base: str = ""
@@ -59,44 +62,91 @@ class Wire:
     capabilities: tuple[str, ...] = ()
 
 
+def _at_least_one(
+    instance: Endpoint,
+    attribute: Attribute[Any],
+    value: object,
+) -> None:
+    if value is None and attribute.default is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidArgumentError(
+            f"{attribute.name} of the endpoint {instance.alias!r} is {value!r}, expected a"
+            " whole number of at least 1"
+        )
+
+
+def expect_aware(now: datetime) -> None:
+    """Raise `InvalidArgumentError` if `now` has no time zone."""
+    if now.tzinfo is None:
+        raise InvalidArgumentError(
+            f"now is {now!r}, which has no time zone, expected an aware datetime, such as"
+            " datetime.now(UTC)"
+        )
+
+
+def expect_distinct(endpoints: Sequence[Endpoint]) -> None:
+    """Raise `InvalidArgumentError` if two of them have the same alias."""
+    seen: set[str] = set()
+    for endpoint in endpoints:
+        if endpoint.alias in seen:
+            raise InvalidArgumentError(
+                f"two endpoints have the alias {endpoint.alias!r}, expected one for each"
+            )
+        seen.add(endpoint.alias)
+
+
+def _a_name(_: Endpoint, attribute: Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise InvalidArgumentError(
+            f"{attribute.name} of an endpoint is {value!r}, expected a name"
+        )
+
+
 @frozen
 class Endpoint:
     """One pool entry, resolved to its model and provider; `alias` names it everywhere.
 
-    Two endpoints never share state, even when their model names are equal. Prices are in
-    dollars for a million tokens; None for cached ones means that they cost as others do.
+    Two endpoints never share state, even when their model names are equal. Prices are dollars
+    for a million tokens; without a price of their own, cached tokens cost what others cost.
     """
 
-    alias: str
+    alias: str = field(validator=_a_name)
     model: str = ""
     provider: str = ""
-    weight: int = 1
-    max_concurrent: int | None = None
+    weight: int = field(default=1, validator=_at_least_one)
+    max_concurrent: int | None = field(default=None, validator=_at_least_one)
     is_fallback: bool = False
-    context_window: int | None = None
+    context_window: int | None = field(default=None, validator=_at_least_one)
     input_price: float = 0.0
     output_price: float = 0.0
     cached_input_price: float | None = None
     dialect: str = "generic"
     wire: Wire = Wire()
 
+    @property
+    def server(self) -> str:
+        """The host and port which serve it, or its provider where no address is known."""
+        address = self.wire.api_base.partition("://")[2]
+        return address.partition("/")[0].lower() or self.provider
+
 
 @frozen
 class Cooldown:
-    """A time `since <= now < until` in which an endpoint is disabled, for one cause.
+    """An interval `since <= now < until` in which an endpoint is disabled, for one cause.
 
-    An interval, so that a clock set back ends it. It outlives its end as the memory of what
-    happened: the endpoint is on probation until a later attempt has `proven` it. A last
-    resort proves it before the end; that shortens nothing, but then no probation follows.
+    It is an interval so that a clock set back ends it. It is kept after it ends: until a
+    later attempt responds (`proven`), the endpoint is on probation. A last resort which
+    responds during the cooldown skips the probation but does not shorten the cooldown.
     """
 
     since: datetime
     until: datetime
     cause: Limit | Fault
     newest: int
-    """The newest attempt at the time of the last failure; only later ones are evidence."""
+    """The newest attempt at the time of the last failure. Only later ones are evidence."""
     failures: int
-    """Consecutive failures of the same gravity; parallel ones of one outage count once."""
+    """Consecutive failures, all permanent or all transient. Parallel ones count once."""
     failed_at: datetime
     hint: timedelta | None = None
     proven: bool = False
@@ -106,29 +156,29 @@ class Cooldown:
 
     @property
     def permanent(self) -> bool:
-        """Whether trying again soon is pointless: quota, payment, key, model, persistent."""
+        """Whether another try soon is pointless: quota, payment, key, model, persistent."""
         return self.cause not in TRANSIENT_KINDS
 
     @property
     def opens_at(self) -> datetime:
-        """When the endpoint may be tried, if nobody else can serve: a last resort."""
+        """When the endpoint may be a last resort: tried because no other can serve."""
         if self.permanent:
             return self.until
         if isinstance(self.cause, Fault):
             step = min(self.failures, len(LAST_RESORT_AFTER_ERROR)) - 1
             pause = max(LAST_RESORT_AFTER_ERROR[step], self.hint or timedelta())
         else:
-            # 2 ** 12 seconds are more than any hint, so the doubling can stop there.
+            # 2 ** 12 seconds exceed the longest hint, so the doubling can stop there.
             pause = self.hint or LAST_RESORT_AFTER_LIMIT * 2 ** min(self.failures - 1, 12)
         return min(self.failed_at + pause, self.until)
 
 
 @frozen
 class Health:
-    """Whether an endpoint may be used: two spells kept apart, and its attempts under way.
+    """Whether an endpoint may be used: two separate cooldowns, and its attempts under way.
 
-    `limited` is about its rate or quota, `broken` about errors: the end of one says nothing
-    of the other.
+    `limited` is about its rate or quota, `broken` about errors. The end of one says nothing
+    about the other.
     """
 
     limited: Cooldown | None = None
@@ -146,21 +196,21 @@ class Health:
 
     @property
     def disabled_until(self) -> datetime | None:
-        """The later end of its spells, past or to come; None without any."""
+        """The later end of its cooldowns, past or to come; None without any."""
         return max((cooldown.until for cooldown in self.cooldowns), default=None)
 
     def active_cooldown(self, now: datetime) -> Cooldown | None:
-        """Return the spell that disables it now, the one that ends last, if any does."""
+        """Return the cooldown which disables it now (of two, the one that ends later)."""
         active = [cooldown for cooldown in self.cooldowns if cooldown.active(now)]
         return max(active, key=lambda cooldown: cooldown.until, default=None)
 
     @property
     def unproven(self) -> bool:
-        """Whether a spell is not yet followed by a response: once over, it is probation."""
+        """Whether no response has followed a cooldown yet: after its end, it is probation."""
         return any(not cooldown.proven for cooldown in self.cooldowns)
 
     def probed(self, now: datetime) -> bool:
-        """Whether an attempt is under way that began after the failure: its probe."""
+        """Whether its probe is under way: an attempt which began after the failure."""
         if not self.under_way:
             return False
         latest = self.under_way[-1]
@@ -170,7 +220,7 @@ class Health:
         )
 
     def opens_at(self, now: datetime) -> datetime:
-        """Return the earliest moment, never before `now`, at which it may be a last resort."""
+        """Return the earliest moment, `now` or later, at which it may be a last resort."""
         return max(
             [
                 now,
@@ -181,7 +231,7 @@ class Health:
 
 @frozen
 class Tally:
-    """What an endpoint's ended attempts came to. `tokens_in` counts the cached ones too."""
+    """Counts of an endpoint's ended attempts. `tokens_in` includes the cached tokens."""
 
     succeeded: int = 0
     rate_limited: int = 0
@@ -192,10 +242,14 @@ class Tally:
     tokens_cached: int = 0
     tokens_out: int = 0
     first_content: timedelta | None = None
-    """Time to first content, as a moving average in which the newest counts an eighth."""
+    """Time to first content: a moving average in which the newest counts one eighth."""
     first_content_at: datetime | None = None
     latest_first_content: timedelta | None = None
     """The newest of these times by itself, for modes that weigh it in their own way."""
+    refuted: int = 0
+    """How many of the rejected requests another model took."""
+    newest_success: int = 0
+    """The highest number of a successful attempt."""
 
     @property
     def ended(self) -> int:
@@ -204,12 +258,34 @@ class Tally:
 
 
 @frozen
+class Refutation:
+    """An attempt whose refusal another model refuted, and the conversation it was for."""
+
+    attempt: int
+    conversation: str | None
+
+
+@frozen
 class Candidate:
-    """An endpoint with what is known of it. What a strategy is shown."""
+    """An endpoint and what is known about it. A strategy is shown these.
+
+    `learnt_window` is the context window that the server has named in a refusal.
+    `refutations` are the newest since its last success, by attempt number.
+    """
 
     endpoint: Endpoint
     health: Health = Health()
     tally: Tally = Tally()
+    learnt_window: int | None = None
+    refutations: tuple[Refutation, ...] = ()
+
+    @property
+    def context_window(self) -> int | None:
+        """The smaller of the configured and the learnt window, in tokens; None if unknown."""
+        learnt, configured = self.learnt_window, self.endpoint.context_window
+        if learnt is None or configured is None:
+            return learnt or configured
+        return min(learnt, configured)
 
     @property
     def cost(self) -> float:
@@ -225,22 +301,24 @@ class Candidate:
 
 @frozen
 class Pin:
-    """The model that served a conversation's last call, and when.
+    """The model which served a conversation's last call, and when.
 
-    `tokens` is the size of that call with its answer: what may be cached there now.
+    `tokens` is the size of that call with its answer: what may be cached there now. `refusers`
+    are the models which refused in the same turn what another model took.
     """
 
     conversation: str
     alias: str
     at: datetime
     tokens: int = 0
+    refusers: tuple[str, ...] = ()
 
 
 @frozen
 class Policy:
-    """The numbers of the config that the core obeys.
+    """The settings which the core obeys.
 
-    `direct` is a config without the multiplexer: one attempt, nothing disabled, no waiting.
+    `direct` means that the multiplexer is off: one attempt, nothing disabled, no waiting.
     """
 
     rate_limit_disable_duration: timedelta = MINUTE
@@ -252,9 +330,9 @@ class Policy:
 
 @frozen
 class PoolState:
-    """All that is remembered. `attempts` is the number of the last attempt begun.
+    """All that is kept between calls. `attempts` is the number of the newest attempt.
 
-    `memory` is the mode's own, made of plain JSON values.
+    `memory` belongs to the mode and is made of plain JSON values.
     """
 
     candidates: tuple[Candidate, ...]
@@ -266,25 +344,37 @@ class PoolState:
 
     @classmethod
     def of(cls, *endpoints: Endpoint, policy: Policy = Policy()) -> PoolState:
-        """Make the state of a pool that has done nothing yet, in pool order."""
+        """Make the initial state of a pool, in pool order.
+
+        Raise `InvalidArgumentError` if two endpoints have the same alias.
+        """
+        expect_distinct(endpoints)
         return cls(tuple(Candidate(endpoint) for endpoint in endpoints), policy)
 
-    def __getitem__(self, alias: str) -> Candidate:
+    def find(self, alias: str) -> Candidate | None:
+        """Return the candidate of this alias, None if the pool has none."""
         for candidate in self.candidates:
             if candidate.endpoint.alias == alias:
                 return candidate
-        raise KeyError(alias)
+        return None
+
+    def __getitem__(self, alias: str) -> Candidate:
+        candidate = self.find(alias)
+        if candidate is None:
+            raise KeyError(alias)
+        return candidate
 
 
 @frozen
 class Call:
-    """What is known of the call at hand when a model is chosen for it.
+    """What is known about the call at hand when a model is chosen for it.
 
-    `tried` holds the alias of each attempt so far, in order. `excluded` are those whose
-    answer made another try pointless. `larger_than` is a window that was found too small, and
-    `refused_dialects` are dialects whose chat template refused the history. `max_wait` limits
-    the sum of its waits where it is less than the policy's. `pin` is for the mode alone:
-    `select` fills it in with where this conversation is, if that is still warm.
+    `tried` holds the alias of each attempt so far, in order. `excluded` are those which another
+    try would not help. `refused` are those which refused the request, but for its length;
+    `outgrown` are those for which it was too long, and `larger_than` is the largest window
+    that was too small. `max_wait` limits the sum of its waits where it is less than the
+    policy's. `select` fills in the rest: `pin`, where this conversation is, for the mode; and
+    `passed_over`, the models which refused in this turn what another model took.
     """
 
     only: str | None = None
@@ -297,8 +387,10 @@ class Call:
     waited: timedelta = timedelta()
     max_wait: timedelta | None = None
     larger_than: int | None = None
-    refused_dialects: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    outgrown: tuple[str, ...] = ()
     pin: Pin | None = None
+    passed_over: tuple[str, ...] = ()
 
     @property
     def attempts(self) -> int:
@@ -306,7 +398,7 @@ class Call:
 
     @property
     def repeats(self) -> int:
-        """How many attempts went to an endpoint that this call had tried before."""
+        """How many attempts went to an endpoint which this call had tried before."""
         return len(self.tried) - len(set(self.tried))
 
 
@@ -317,6 +409,8 @@ class PickReason(StrEnum):
     FALLBACK = "no primary can serve"
     STICKY = "this turn is there"
     LAST_RESORT = "nobody else can serve"
+    AFTER_REFUSAL = "another model refused it"
+    PASSED_OVER = "nobody else can serve, though it refused in this turn"
 
 
 class WaitReason(StrEnum):
@@ -331,7 +425,7 @@ class WaitReason(StrEnum):
 
 @frozen
 class Picked:
-    """Attempt this endpoint. Give `memory` to `Started`."""
+    """Attempt this endpoint; hand `memory` on to `Started`."""
 
     endpoint: Endpoint
     reason: PickReason
@@ -348,7 +442,7 @@ class Wait:
 
 @frozen
 class Exhausted:
-    """No model can serve this call. At `retry_at` one may be tried; None: nobody can say."""
+    """No model can serve this call. One may be tried at `retry_at`, if that is known."""
 
     retry_at: datetime | None
     reason: WaitReason

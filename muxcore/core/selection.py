@@ -1,16 +1,20 @@
-"""`select`: who is attempted next, or how long to wait, or why nobody can be.
+"""`select`: which endpoint is attempted next, or how long to wait, or why none can be.
 
 In order:
 
-1. An endpoint is *open* unless it was tried in this call, is disabled, is on probation with
-   its probe under way, is at `max_concurrent`, or is known to be unfit for the request.
+1. An endpoint is *open* unless this call has tried it, or it is disabled, on probation with
+   its probe under way, at `max_concurrent`, or unfit for the request.
 2. One turn, one model: a conversation stays where it is pinned, if that endpoint is open.
-3. Primaries before fallbacks. A busy primary has not failed: it is waited for, for a time.
-4. The mode's strategy picks among the open endpoints of that tier, and sees no others.
-5. Nobody open: wait for the first that will be, within the call's patience.
-6. Last resort: nobody is open, but one may be tried again all the same.
+3. After a refusal, models of another server come first, then other models of the same one. A
+   prompt that was too long goes to windows known to be larger, then to those of unknown size.
+   What has refused in this turn what another model took comes last.
+4. Primaries before fallbacks. A busy primary has not failed: the call waits for it, for a time.
+5. The mode's strategy picks among the open endpoints of that tier, and sees no others.
+6. If none is open: wait for the first that will be, within the call's patience.
+7. Last resort (others say panic): none is open, but one may be tried all the same. It is never
+   taken for a second opinion.
 
-Rules 2, 3, 5, 6 and 7 of docs/design.md are kept here.
+Rules 2, 3, 5, 6, 7 and 11 of docs/design.md are kept here.
 """
 
 from __future__ import annotations
@@ -25,7 +29,6 @@ from muxcore.core.records import (
     Call,
     Candidate,
     Choice,
-    Endpoint,
     Exhausted,
     Picked,
     PickReason,
@@ -34,15 +37,16 @@ from muxcore.core.records import (
     Sticky,
     Wait,
     WaitReason,
+    expect_aware,
 )
 from muxcore.core.strategy import Strategy
-from muxcore.errors import StrategyError
+from muxcore.errors import InvalidArgumentError, StrategyError
 
 FRESH = Call()
 MOST_REPEATS = 2
-"""Attempts of one call on endpoints that it has tried already (rule 7)."""
+"""Attempts of one call on endpoints which it has tried already (rule 7)."""
 PIN_LASTS = timedelta(minutes=5)
-"""Providers keep a prompt cache for about as long; a pin beyond it would keep nothing."""
+"""Providers keep a prompt cache for about as long. A later pin would save nothing."""
 
 
 class Standing(StrEnum):
@@ -62,10 +66,7 @@ OPEN = Standing.OPEN
 
 @frozen
 class Verdict:
-    """Why an endpoint was not picked: `explain` gives one for each.
-
-    `until` is the end of its disabling, if it is disabled.
-    """
+    """Where one endpoint stands for a call. `until` is the end of its cooldown, if it is in one."""
 
     alias: str
     standing: Standing
@@ -74,34 +75,38 @@ class Verdict:
 
 
 def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) -> Choice:
-    """Choose for `call` at `now`.
+    """Choose for `call` at `now`, an aware moment.
 
-    Raise `StrategyError` when the mode raises or picks an endpoint that it was not shown.
+    Raise `StrategyError` when the mode raises or picks an endpoint that it was not shown, and
+    `InvalidArgumentError` for a naive `now` or a mode that is a name or a class.
     """
+    _expect_usable(mode, now)
     window = _window_needed(state, call)
-    primaries, fallbacks, primary_busy = _open(state, call, window, now)
     if call.conversation is not None:
         pin = _pin(state, call, now)
         if pin is not None:
             if _stays(state.policy.sticky, call):
-                for candidate in (*primaries, *fallbacks):
-                    if candidate.endpoint.alias == pin.alias:
-                        return Picked(candidate.endpoint, PickReason.STICKY, state.memory)
+                pinned = state.find(pin.alias)
+                if pinned is not None and _standing(pinned, call, window, now) is OPEN:
+                    return Picked(pinned.endpoint, PickReason.STICKY, state.memory)
             # The mode decides afresh, and may weigh what it would leave behind.
-            call = evolve(call, pin=pin)
+            passed_over = () if call.new_turn else pin.refusers
+            call = evolve(call, pin=pin, passed_over=passed_over)
+    if call.refused or call.larger_than is not None or call.passed_over:
+        return _select_after_refusal(state, mode, call, window, now)
+    primaries, fallbacks, primary_busy = _open(state.candidates, call, window, now)
     if primaries:
         return _picked(state, mode, primaries, PickReason.MODE, call, now)
     patience = _patience(state, call, now, for_primary=True)
     waiting_for_primary = primary_busy and patience > timedelta()
     if fallbacks and waiting_for_primary:
-        return Wait(
-            _primary_opens(state, call, window, now, now + patience), WaitReason.BUSY
-        )
+        until = _primary_opens(state.candidates, call, window, now, now + patience)
+        return Wait(until, WaitReason.BUSY)
     if fallbacks:
         return _picked(state, mode, fallbacks, PickReason.FALLBACK, call, now)
     if not waiting_for_primary:
         patience = _patience(state, call, now)
-    return _nobody_open(
+    return _none_open(
         state, call, window, now, now + patience, primaries_only=waiting_for_primary
     )
 
@@ -109,36 +114,105 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
 def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdict, ...]:
     """Return where each endpoint stands for `call`, in pool order."""
     window = _window_needed(state, call)
-    passed = []
+    verdicts = []
     for candidate in state.candidates:
-        standing = _standing(candidate, call, window, now)
+        alias, standing = candidate.endpoint.alias, _standing(candidate, call, window, now)
         cooldown = candidate.health.active_cooldown(now)
         if cooldown is None:
-            passed.append(Verdict(candidate.endpoint.alias, standing))
+            verdicts.append(Verdict(alias, standing))
         else:
-            alias = candidate.endpoint.alias
-            passed.append(Verdict(alias, standing, cooldown.until, cooldown.cause))
-    return tuple(passed)
+            verdicts.append(Verdict(alias, standing, cooldown.until, cooldown.cause))
+    return tuple(verdicts)
+
+
+def _expect_usable(mode: Strategy, now: datetime) -> None:
+    if isinstance(mode, str | type):
+        shown = repr(mode) if isinstance(mode, str) else f"the class {mode.__name__}"
+        raise InvalidArgumentError(
+            f"mode is {shown}, expected a strategy, such as Failover() of"
+            " muxcore_strategies.failover"
+        )
+    expect_aware(now)
+
+
+def _select_after_refusal(
+    state: PoolState, mode: Strategy, call: Call, window: int, now: datetime
+) -> Choice:
+    """Choose by preference: of those that are open or worth waiting for, the best group."""
+    preferences = {c.endpoint.alias: _preference(c, state, call) for c in state.candidates}
+    patience = _patience(state, call, now, for_primary=True)
+    for preference in sorted(set(preferences.values())):
+        group = [c for c in state.candidates if preferences[c.endpoint.alias] == preference]
+        reason = PickReason.PASSED_OVER if preference[0] else PickReason.AFTER_REFUSAL
+        primaries, fallbacks, primary_busy = _open(group, call, window, now)
+        if primaries:
+            return _picked(state, mode, primaries, reason, call, now)
+        busy = primary_busy or (
+            not fallbacks
+            and any(_standing(c, call, window, now) is Standing.BUSY for c in group)
+        )
+        if busy and patience > timedelta():
+            until = _primary_opens(group, call, window, now, now + patience)
+            return Wait(until, WaitReason.BUSY)
+        if fallbacks:
+            return _picked(state, mode, fallbacks, reason, call, now)
+    if call.refused:
+        return Exhausted(_opinion_at(state, call, window, now), WaitReason.TRIED)
+    limit = now + _patience(state, call, now)
+    return _none_open(state, call, window, now, limit, primaries_only=False)
+
+
+def _opinion_at(
+    state: PoolState, call: Call, window: int, now: datetime
+) -> datetime | None:
+    """Return when another model may give its opinion; None if none has one to give."""
+    if state.policy.direct:
+        return None
+    moments = []
+    for candidate in state.candidates:
+        alias, cooldown = candidate.endpoint.alias, candidate.health.active_cooldown(now)
+        has_said = alias in call.refused or alias in call.outgrown
+        if has_said or not _fits(candidate, call, window):
+            continue
+        if cooldown is None:
+            moments.append(now)
+        elif not cooldown.permanent:
+            moments.append(cooldown.until)
+    return min(moments, default=None)
+
+
+def _preference(candidate: Candidate, state: PoolState, call: Call) -> tuple[bool, ...]:
+    """Order candidates after a refusal; the smallest is the most likely to take the request."""
+    servers = {
+        refuser.endpoint.server
+        for alias in call.refused
+        if (refuser := state.find(alias)) is not None
+    }
+    return (
+        candidate.endpoint.alias in call.passed_over,
+        candidate.endpoint.server in servers,
+        call.larger_than is not None and candidate.context_window is None,
+    )
 
 
 def _open(
-    state: PoolState, call: Call, window: int, now: datetime
+    candidates: Sequence[Candidate], call: Call, window: int, now: datetime
 ) -> tuple[list[Candidate], list[Candidate], bool]:
     """Return the open primaries, the open fallbacks, and whether a primary is only busy."""
     primaries: list[Candidate] = []
     fallbacks: list[Candidate] = []
     primary_busy = False
-    # Nearly every call may go anywhere and nearly every endpoint is well. To see that here,
+    # Nearly every call may go anywhere and nearly every endpoint is healthy. To see that here,
     # and not in `_standing`, takes a third of the time.
-    anywhere = not call.tried and _suits_all(call)
-    for candidate in state.candidates:
+    anywhere = not call.tried and call.only is None and call.larger_than is None
+    for candidate in candidates:
         endpoint, health = candidate.endpoint, candidate.health
         if (
             anywhere
             and health.limited is None
             and health.broken is None
             and endpoint.max_concurrent is None
-            and (not window or _is_wide(endpoint, window))
+            and (not window or _is_wide(candidate, window))
         ):
             standing = OPEN
         else:
@@ -152,7 +226,7 @@ def _open(
 
 def _standing(candidate: Candidate, call: Call, window: int, now: datetime) -> Standing:
     endpoint, health = candidate.endpoint, candidate.health
-    if not _fits(endpoint, call, window):
+    if not _fits(candidate, call, window):
         return Standing.UNFIT
     if endpoint.alias in call.tried:
         return Standing.TRIED
@@ -167,38 +241,36 @@ def _standing(candidate: Candidate, call: Call, window: int, now: datetime) -> S
     return Standing.OPEN
 
 
-def _suits_all(call: Call) -> bool:
-    return call.only is None and call.larger_than is None and not call.refused_dialects
-
-
-def _suits(endpoint: Endpoint, call: Call) -> bool:
+def _suits(candidate: Candidate, call: Call) -> bool:
     """Whether it may take the call, if the prompt is as short as it may be."""
-    if call.only is not None and endpoint.alias != call.only:
+    if call.only is not None and candidate.endpoint.alias != call.only:
         return False
-    if endpoint.dialect in call.refused_dialects:
+    if call.larger_than is None:
+        return True
+    own = candidate.context_window
+    if candidate.endpoint.alias in call.outgrown:
         return False
-    own = endpoint.context_window
-    return call.larger_than is None or (own is not None and own > call.larger_than)
+    return own is None or own > call.larger_than
 
 
-def _is_wide(endpoint: Endpoint, window: int) -> bool:
-    own = endpoint.context_window
+def _is_wide(candidate: Candidate, window: int) -> bool:
+    own = candidate.context_window
     return own is None or own >= window
 
 
-def _fits(endpoint: Endpoint, call: Call, window: int) -> bool:
-    return _is_wide(endpoint, window) and _suits(endpoint, call)
+def _fits(candidate: Candidate, call: Call, window: int) -> bool:
+    return _is_wide(candidate, window) and _suits(candidate, call)
 
 
 def _window_needed(state: PoolState, call: Call) -> int:
-    """Return the smallest window that will do: when all are too small, the largest does."""
+    """Return the smallest window that will do. If all are too small, the largest does."""
     needed = call.prompt_tokens
     if needed is None:
         return 0
     largest = 0
     for candidate in state.candidates:
-        own = candidate.endpoint.context_window
-        if (own is None or own > largest) and _suits(candidate.endpoint, call):
+        own = candidate.context_window
+        if (own is None or own > largest) and _suits(candidate, call):
             if own is None or own >= needed:
                 return needed
             largest = own
@@ -211,7 +283,7 @@ def _stays(sticky: Sticky, call: Call) -> bool:
 
 
 def _pin(state: PoolState, call: Call, now: datetime) -> Pin | None:
-    """Return where this call's conversation is, as long as that is warm."""
+    """Return where this call's conversation is, if its prompt cache may still be warm."""
     # The newest come last, and a conversation under way is among them.
     for pin in reversed(state.pins):
         if pin.conversation == call.conversation:
@@ -227,7 +299,7 @@ def _picked(
     call: Call,
     now: datetime,
 ) -> Picked:
-    """Ask the strategy, and hold it to its promise."""
+    """Ask the strategy, and check that it picked one of those it was shown."""
     shown = tuple(tier)
     try:
         endpoint, memory = mode.pick(shown, state.memory, call, now)
@@ -250,10 +322,11 @@ def _name(mode: Strategy) -> str:
 def _patience(
     state: PoolState, call: Call, now: datetime, *, for_primary: bool = False
 ) -> timedelta:
-    """Return for how much longer this call may wait, be it for a busy primary or for anybody.
+    """Return how much longer this call may wait.
 
-    At most `max_wait` in all its waits: the policy's, or its own where that is less. For a primary while a fallback could serve, at most
-    half of the time that was left when the waiting began.
+    All its waits come to at most `max_wait`, the policy's or its own if that is less. For a
+    primary while a fallback could serve, they come to at most half of the time that was left
+    when the waiting began.
     """
     if state.policy.direct:
         return timedelta()
@@ -268,12 +341,16 @@ def _patience(
 
 
 def _primary_opens(
-    state: PoolState, call: Call, window: int, now: datetime, limit: datetime
+    candidates: Sequence[Candidate],
+    call: Call,
+    window: int,
+    now: datetime,
+    limit: datetime,
 ) -> datetime:
-    """Return when a primary will be open, or else `limit`: a slot may be given back sooner."""
+    """Return when a cooldown of a primary ends, `limit` at the latest."""
     ends = [
         cooldown.until
-        for candidate in state.candidates
+        for candidate in candidates
         if not candidate.endpoint.is_fallback
         and _standing(candidate, call, window, now) is Standing.DISABLED
         and (cooldown := candidate.health.active_cooldown(now)) is not None
@@ -281,7 +358,7 @@ def _primary_opens(
     return min([limit, *ends])
 
 
-def _nobody_open(
+def _none_open(
     state: PoolState,
     call: Call,
     window: int,
@@ -290,15 +367,15 @@ def _nobody_open(
     *,
     primaries_only: bool,
 ) -> Choice:
-    """Take a last resort, wait until `limit` for what opens first, or give up."""
+    """Take a last resort, or wait until `limit` for what opens first, or give up."""
     fitting = [
         (candidate, candidate.health.opens_at(now), _occupied(candidate, now))
         for candidate in state.candidates
-        if _fits(candidate.endpoint, call, window)
+        if _fits(candidate, call, window)
     ]
     if not fitting:
         return Exhausted(None, WaitReason.UNFIT)
-    # When a slot will be given back, nobody can say.
+    # When a slot will be given back is not known.
     moments = [at for _, at, occupied in fitting if at > now or not occupied]
     retry_at = min(moments, default=None)
     if call.deadline is not None and now >= call.deadline:
@@ -324,7 +401,7 @@ def _nobody_open(
             openings.append(at)
         elif at <= max(now, limit) or candidate.health.probed(now):
             # A slot may be given back, and a probe succeed, at any moment. But a slot of a
-            # model that stays disabled helps nobody.
+            # model that stays disabled is of no use.
             reason = WaitReason.BUSY
             openings.append(min(limit, _frees_itself(candidate, now) or limit))
     until = min(openings, default=None)
@@ -343,20 +420,20 @@ def _may_be_tried(candidate: Candidate, state: PoolState, call: Call) -> bool:
 
 
 def _occupied(candidate: Candidate, now: datetime) -> bool:
-    """Whether an attempt under way stands in the way: its probe, or as many as its cap."""
+    """Whether attempts under way keep others out: its probe, or as many as its cap."""
     cap = candidate.endpoint.max_concurrent
     health = candidate.health
     return health.probed(now) or (cap is not None and health.in_flight >= cap)
 
 
 def _frees_itself(candidate: Candidate, now: datetime) -> datetime | None:
-    """Return when it is open to all whatever its probe does, as that has responded."""
+    """Return when its cooldown ends without a probe, because one has already responded."""
     cooldown = candidate.health.active_cooldown(now)
     return None if cooldown is None or candidate.health.unproven else cooldown.until
 
 
 def _due_since(candidate: Candidate, now: datetime) -> datetime:
-    """Order last resorts: the one whose time came first goes first."""
+    """Return since when it may be a last resort: the first goes first."""
     cooldowns = [
         cooldown.opens_at for cooldown in candidate.health.cooldowns if cooldown.active(now)
     ]

@@ -1,4 +1,4 @@
-"""What `/mux` shows: a record made of the state, as text for people and as JSON."""
+"""What `/mux` shows: a record made from the state, as text for people and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ ACTIVE, PROBATION, DISABLED = "🟢", "🟡", "🔴"
 
 @frozen
 class ModelStatus:
-    """One model's part. `disabled_until` (UTC) and `cause` tell of a disabling under way."""
+    """One model's part. `disabled_until` (UTC) and `cause` describe a cooldown under way.
+
+    `refuted_count` is how many of the rejected requests another model took.
+    """
 
     alias: str
     success_count: int
@@ -34,6 +37,7 @@ class ModelStatus:
     on_probation: bool
     disabled_until: datetime | None
     cause: str
+    refuted_count: int = 0
 
     @property
     def is_disabled(self) -> bool:
@@ -89,6 +93,8 @@ class Status:
                 f" | Failed: {model.fail_count} | Success rate: {rate}"
             ),
         ]
+        if model.refuted_count:
+            lines.append(f"  - Refused, but taken by another model: {model.refuted_count}")
         if model.tokens_in or model.tokens_out:
             cached = model.tokens_cached / model.tokens_in if model.tokens_in else 0.0
             line = (
@@ -157,6 +163,7 @@ def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:
         on_probation=cooldown is None and health.unproven,
         disabled_until=None if cooldown is None else cooldown.until,
         cause="" if cooldown is None else str(cooldown.cause),
+        refuted_count=tally.refuted,
     )
 
 
@@ -168,6 +175,7 @@ def _model_json(model: ModelStatus) -> dict[str, Any]:
         "rate_limit_count": model.rate_limit_count,
         "fail_count": model.fail_count,
         "rejected_count": model.rejected_count,
+        "refuted_count": model.refuted_count,
         "cancelled_count": model.cancelled_count,
         "total_requests": model.total_requests,
         "success_rate": model.success_rate,

@@ -1,4 +1,4 @@
-"""The `Strategy` protocol: what a mode is to the core."""
+"""The `Strategy` protocol: what the core expects of a mode."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from muxcore.core.records import Call, Candidate, Endpoint
 class Strategy(Protocol):
     """A mode: picks one of the open endpoints of one tier. It is shown no others.
 
-    `pick` is pure: the same arguments give the same answer, and nothing is changed. The
-    `memory` it returns, made of plain JSON values, comes back at its next pick (None at the
-    first one). It must return the endpoint of one of the `candidates`, of which there is
-    always one at least, in pool order.
+    `pick` is pure: the same arguments give the same answer, and it changes nothing. The
+    `memory` that it returns, made of plain JSON values, is passed to its next pick (None at
+    the first). It returns the endpoint of one of the `candidates`: at least one, in pool
+    order.
 
     Two class attributes are optional, and False where a strategy has none. Set
     `needs_prompt_tokens = True` to have `call.prompt_tokens` filled in; estimating it costs

@@ -2,12 +2,14 @@
 
 The rules it keeps (see docs/design.md; tests cite the numbers):
 
-- Attempts are numbered by `Started`, and order is told by these numbers alone. A failure
-  disables its endpoint and remembers the newest number of that moment; only a success with a
-  greater one clears it, and only failures with a greater one count as consecutive.
-- A spell's end never moves earlier, except by that success or a `Reset` (rule 4).
-- A fault of the request and a caller who left change nobody's availability (rule 6).
-- Each attempt ends once: a second end, or one of a stranger, changes nothing (rule 12).
+- `Started` numbers the attempts, and only these numbers give them an order. A failure disables
+  its endpoint and remembers the newest number of that moment. Only a success with a greater
+  number clears it, and only failures with a greater number count as consecutive.
+- A cooldown's end never moves earlier, except by that success or a `Reset` (rule 4).
+- A refusal and a caller who left change no endpoint's availability (rule 6). Refusals which
+  other models refute do: three in a row, of at least two conversations, are a persistent
+  error. One caller's nonsense, which some server takes, disables nothing.
+- Each attempt ends once: a second end, or one of an unknown attempt, changes nothing (rule 12).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import assert_never
 
 from attrs import evolve
 
+from muxcore.core.migration import forgiven
 from muxcore.core.outcomes import (
     Cancelled,
     Failed,
@@ -24,13 +27,25 @@ from muxcore.core.outcomes import (
     Limit,
     Outcome,
     RateLimited,
+    Refusal,
+    Refuted,
     Rejected,
     Reset,
     Responding,
     Started,
     Succeeded,
 )
-from muxcore.core.records import Candidate, Cooldown, Health, Pin, Policy, PoolState, Tally
+from muxcore.core.records import (
+    Candidate,
+    Cooldown,
+    Health,
+    Pin,
+    Policy,
+    PoolState,
+    Refutation,
+    Tally,
+    expect_aware,
+)
 
 LONGEST_HINT = timedelta(hours=1)
 QUOTA_DURATION = timedelta(minutes=15)
@@ -38,10 +53,18 @@ LONGEST_ESCALATION = timedelta(minutes=5)
 MOST_PINS = 256
 AVERAGE_OVER = 8
 """The newest time to first content counts one part in this many."""
+WEAKNESSES = frozenset({Refusal.REQUEST, Refusal.TEMPLATE})
+"""Refusals which, once refuted, count against the model. A filter and a length limit do not:
+another model's may differ, and both are right."""
+REFUTATIONS_TO_DISABLE = 3
+"""From at least two conversations, in a row."""
 
 
-def update(state: PoolState, outcome: Outcome, now: datetime) -> PoolState:
-    """Return the state after `outcome`, which became known at `now`."""
+def update(  # noqa: PLR0911 - one for each member of the union
+    state: PoolState, outcome: Outcome, now: datetime
+) -> PoolState:
+    """Return the state after `outcome`, which became known at `now`, an aware moment."""
+    expect_aware(now)
     match outcome:
         case Started():
             return _started(state, outcome)
@@ -53,6 +76,8 @@ def update(state: PoolState, outcome: Outcome, now: datetime) -> PoolState:
             return _failed(state, outcome, now)
         case Rejected() | Cancelled():
             return _released(state, outcome)
+        case Refuted():
+            return _refuted(state, outcome, now)
         case Reset():
             return _reset(state, outcome)
         case _ as never:
@@ -62,7 +87,7 @@ def update(state: PoolState, outcome: Outcome, now: datetime) -> PoolState:
 def cooldown_length(
     policy: Policy, outcome: RateLimited | Failed, failures: int
 ) -> timedelta:
-    """Return for how long this disables, as the `failures`-th of its kind in a row."""
+    """Return for how long this failure disables, as the `failures`-th of its kind in a row."""
     rate = policy.rate_limit_disable_duration
     error = policy.persistent_error_disable_duration
     hint = _hint(outcome) or timedelta()
@@ -98,6 +123,8 @@ def _started(state: PoolState, outcome: Started) -> PoolState:
                 candidate.endpoint,
                 Health(health.limited, health.broken, (*health.under_way, number)),
                 candidate.tally,
+                candidate.learnt_window,
+                candidate.refutations,
             ),
         ),
         state.policy,
@@ -124,7 +151,7 @@ def _responding(state: PoolState, outcome: Responding, now: datetime) -> PoolSta
     tally = evolve(
         tally, first_content=average, first_content_at=at, latest_first_content=latest
     )
-    return _with(state, position, Candidate(candidate.endpoint, health, tally))
+    return _with(state, position, _evolved(candidate, health, tally))
 
 
 def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState:
@@ -150,12 +177,15 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
             tally.tokens_cached + outcome.tokens_cached,
             tally.tokens_out + outcome.tokens_out,
             *_first_content(tally, outcome.after, now),
+            tally.refuted,
+            max(tally.newest_success, outcome.attempt),
         ),
+        _window_after(candidate, outcome),
+        _since(candidate.refutations, outcome.attempt),
     )
     pins = state.pins
     if outcome.conversation is not None:
-        size = outcome.tokens_in + outcome.tokens_out
-        pins = _pinned(pins, Pin(outcome.conversation, outcome.alias, now, size))
+        pins = _pinned(pins, outcome.conversation, outcome, now)
     return PoolState(
         _replaced(state.candidates, position, candidate),
         state.policy,
@@ -181,14 +211,14 @@ def _failed(state: PoolState, outcome: RateLimited | Failed, now: datetime) -> P
             assert_never(never)
     limited, broken = health.limited, health.broken
     if not state.policy.direct:
-        # A spent quota and an account that cannot pay are one spell, however they are told.
+        # A spent quota and an account that cannot pay are one cooldown, whatever they are called.
         if isinstance(outcome.kind, Limit) or outcome.kind is Fault.UNPAID:
             limited = _disabled(limited, outcome, state, now)
         else:
             broken = _disabled(broken, outcome, state, now)
     under_way = _without(health.under_way, outcome.attempt)
     health = Health(limited, broken, under_way)
-    return _with(state, position, Candidate(candidate.endpoint, health, tally))
+    return _with(state, position, _evolved(candidate, health, tally))
 
 
 def _released(state: PoolState, outcome: Rejected | Cancelled) -> PoolState:
@@ -205,13 +235,50 @@ def _released(state: PoolState, outcome: Rejected | Cancelled) -> PoolState:
         case _ as never:
             assert_never(never)
     under_way = _without(health.under_way, outcome.attempt)
-    health = evolve(health, under_way=under_way)
-    return _with(state, position, Candidate(candidate.endpoint, health, tally))
+    candidate = _evolved(candidate, evolve(health, under_way=under_way), tally)
+    if isinstance(outcome, Rejected) and outcome.window is not None and outcome.window > 0:
+        candidate = evolve(candidate, learnt_window=outcome.window)
+    return _with(state, position, candidate)
+
+
+def _refuted(state: PoolState, outcome: Refuted, now: datetime) -> PoolState:
+    position = _position(state, outcome.alias)
+    if position is None or not 0 < outcome.attempt <= state.attempts:
+        return state
+    candidate = state.candidates[position]
+    tally = evolve(candidate.tally, refuted=candidate.tally.refuted + 1)
+    candidate = evolve(candidate, tally=tally)
+    if outcome.kind in WEAKNESSES and outcome.attempt > tally.newest_success:
+        candidate = _with_refutation(candidate, outcome, state, now)
+    return _with(state, position, candidate)
+
+
+def _with_refutation(
+    candidate: Candidate, outcome: Refuted, state: PoolState, now: datetime
+) -> Candidate:
+    """Count it, and disable the endpoint for its weakness if it is one too many."""
+    refutation = Refutation(outcome.attempt, outcome.conversation)
+    if any(other.attempt == refutation.attempt for other in candidate.refutations):
+        return candidate
+    known = sorted((*candidate.refutations, refutation), key=lambda one: one.attempt)
+    newest = tuple(known[-REFUTATIONS_TO_DISABLE:])
+    candidate = evolve(candidate, refutations=newest)
+    conversations = {one.conversation for one in newest}
+    if (
+        len(newest) < REFUTATIONS_TO_DISABLE
+        or len(conversations) == 1
+        or state.policy.direct
+    ):
+        return candidate
+    weakness = Failed(outcome.alias, outcome.attempt, Fault.PERSISTENT)
+    health = candidate.health
+    broken = _disabled(health.broken, weakness, state, now)
+    return evolve(candidate, health=evolve(health, broken=broken))
 
 
 def _reset(state: PoolState, outcome: Reset) -> PoolState:
     candidates = tuple(
-        evolve(candidate, health=Health(under_way=candidate.health.under_way))
+        forgiven(candidate)
         if outcome.alias in {None, candidate.endpoint.alias}
         else candidate
         for candidate in state.candidates
@@ -225,7 +292,7 @@ def _disabled(
     state: PoolState,
     now: datetime,
 ) -> Cooldown:
-    """Return the spell that this failure begins, or lengthens."""
+    """Return the cooldown which this failure begins or lengthens."""
     fresh = Cooldown(
         since=now,
         until=now + cooldown_length(state.policy, outcome, 1),
@@ -244,7 +311,7 @@ def _disabled(
     if not cooldown.active(now):
         return evolve(fresh, failures=failures, until=until)
     if cooldown.permanent and not fresh.permanent:
-        # The graver cause stays while it lasts: "try again soon" says nothing of a bad key.
+        # The permanent cause stays while it lasts: "try again soon" does not mend a bad key.
         until = max(cooldown.until, until)
         return evolve(cooldown, until=until, newest=state.attempts, proven=False)
     until = max(cooldown.until, until)
@@ -252,13 +319,13 @@ def _disabled(
 
 
 def _hint(outcome: RateLimited | Failed) -> timedelta | None:
-    """Return how long the server said, if that makes sense, and at most an hour of it."""
+    """Return for how long the server asked, if that makes sense; an hour at most."""
     hint = outcome.hint
     return None if hint is None or hint <= timedelta() else min(hint, LONGEST_HINT)
 
 
 def _proven(cooldown: Cooldown | None, attempt: int) -> Cooldown | None:
-    """End the probation after a spell: an attempt from after the failure has responded."""
+    """End the probation after a cooldown, if this attempt began after the failure."""
     if cooldown is None or attempt <= cooldown.newest:
         return cooldown
     return evolve(cooldown, proven=True)
@@ -296,13 +363,15 @@ def _counted(
         tally.first_content,
         tally.first_content_at,
         tally.latest_first_content,
+        tally.refuted,
+        tally.newest_success,
     )
 
 
 def _first_content(
     tally: Tally, after: timedelta | None, now: datetime
 ) -> tuple[timedelta | None, datetime | None, timedelta | None]:
-    """Return these times of the tally: on average, when it was told, and the newest."""
+    """Return the times of first contents: the average, when it was measured, the newest."""
     average = tally.first_content
     if after is None:
         return average, tally.first_content_at, tally.latest_first_content
@@ -310,13 +379,40 @@ def _first_content(
     return moved, now, after
 
 
-def _pinned(pins: tuple[Pin, ...], pin: Pin) -> tuple[Pin, ...]:
-    others = tuple(p for p in pins if p.conversation != pin.conversation)
+def _pinned(
+    pins: tuple[Pin, ...], conversation: str, outcome: Succeeded, now: datetime
+) -> tuple[Pin, ...]:
+    """Pin the conversation to the model which has just served it."""
+    others: list[Pin] = []
+    refusers = outcome.refusers
+    for pin in pins:
+        if pin.conversation != conversation:
+            others.append(pin)
+        elif not outcome.new_turn and pin.refusers:
+            refusers = tuple(dict.fromkeys((*pin.refusers, *refusers)))
+    # A model which has served after all is no longer passed over.
+    if outcome.alias in refusers:
+        refusers = tuple(alias for alias in refusers if alias != outcome.alias)
+    size = outcome.tokens_in + outcome.tokens_out
+    pin = Pin(conversation, outcome.alias, now, size, refusers)
     return (*others[-(MOST_PINS - 1) :], pin)
 
 
+def _window_after(candidate: Candidate, outcome: Succeeded) -> int | None:
+    """Return the learnt window, unless this answer proves that it is larger by now."""
+    window = candidate.learnt_window
+    return None if window is not None and outcome.tokens_in > window else window
+
+
+def _since(refutations: tuple[Refutation, ...], attempt: int) -> tuple[Refutation, ...]:
+    """Return the refutations of later attempts: a success ends the row."""
+    if not refutations:
+        return refutations
+    return tuple(one for one in refutations if one.attempt > attempt)
+
+
 def _position(state: PoolState, alias: str, attempt: int | None = None) -> int | None:
-    """Find the endpoint, if the pool has it (and this attempt of it is under way)."""
+    """Return the endpoint's position, if the pool has it and this attempt is under way."""
     for position, candidate in enumerate(state.candidates):
         if candidate.endpoint.alias == alias:
             if attempt is None or attempt in candidate.health.under_way:
@@ -332,6 +428,17 @@ def _replaced(
     replaced = list(candidates)
     replaced[position] = candidate
     return tuple(replaced)
+
+
+def _evolved(candidate: Candidate, health: Health, tally: Tally) -> Candidate:
+    # Written out: a quarter of the time of `evolve`.
+    return Candidate(
+        candidate.endpoint,
+        health,
+        tally,
+        candidate.learnt_window,
+        candidate.refutations,
+    )
 
 
 def _with(state: PoolState, position: int, candidate: Candidate) -> PoolState:

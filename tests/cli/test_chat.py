@@ -67,7 +67,7 @@ def test_verbose_shows_rewrites() -> None:
     reply = Reply({"content": "hi"}, "stop", attempts=attempts)
     assert chat.answered_by(reply, verbose=True) == [
         "passed over alpha: error",
-        "answered by beta: 0 tokens in (0 cached), 0 out, finish reason stop",
+        "answered by beta: unknown tokens in (unknown cached), unknown out, finish reason stop",
         "rewritten for beta: ids shortened, one bridged",
     ]
     assert len(chat.answered_by(reply, verbose=False)) == 2
@@ -87,6 +87,7 @@ def test_the_answer_is_json_for_programs(ask: Ask, alpha: Model) -> None:
         "outcome": "error",
         "message": "The server is overloaded",
         "rewrites": [],
+        "refuted_by": "",
     }
 
 
@@ -117,8 +118,21 @@ def test_control_characters_do_not_reach_the_terminal(
         assert out.endswith("\n\tkept\n")
 
 
-def test_a_refusal_is_one_line(ask: Ask, alpha: Model) -> None:
+def test_a_refusal_that_another_model_took_is_named(ask: Ask, alpha: Model) -> None:
+    alpha.then(refusal(400, "no tools"))
+    assert ask("hello") == (
+        0,
+        "pong from model-b\n",
+        (
+            "passed over alpha: request refused, which beta took (no tools)\n"
+            "answered by beta\n"
+        ),
+    )
+
+
+def test_a_refusal_is_one_line(ask: Ask, alpha: Model, beta: Model) -> None:
     alpha.then(refusal(400, f"no {HOSTILE}"))
+    beta.then(refusal(400, "no"))
     code, out, err = ask("hello")
     assert (code, out) == (1, "")
     assert err.startswith("vibe-mux: alpha refused the request (request refused): no red")

@@ -1,7 +1,7 @@
 """The rules of DESIGN.md §10 over any sequence of outcomes and clock steps.
 
 The numbers in the names are the rules'. 8 and 9 are not the core's; 1 and 11 are checked by
-whole calls, in test_calling and test_simulation; 10 in test_strategies too.
+whole calls, in test_protocol and tests/simulation; 10 in test_strategies too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from muxcore.core.outcomes import (
     Outcome,
     RateLimited,
     Refusal,
+    Refuted,
     Rejected,
     Reset,
     Responding,
@@ -62,7 +63,7 @@ from muxcore_strategies.load_balance import LoadBalance
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POOL = (
     Endpoint("a", weight=3, max_concurrent=2, context_window=2000),
-    Endpoint("b", weight=1, dialect="other"),
+    Endpoint("b", weight=1, provider="other"),
     Endpoint("c", weight=2, context_window=8000),
     Endpoint("f", is_fallback=True, max_concurrent=1),
 )
@@ -79,7 +80,7 @@ CALLS = st.builds(
     excluded=st.sets(st.sampled_from("abcf"), max_size=2).map(tuple),
     waited=st.sampled_from([0, 10, 30]).map(lambda s: timedelta(seconds=s)),
     larger_than=st.none() | st.just(3000),
-    refused_dialects=st.sampled_from([(), ("other",)]),
+    refused=st.lists(st.sampled_from("abcf"), max_size=2, unique=True).map(tuple),
 )
 
 
@@ -173,11 +174,14 @@ class Rules(RuleBasedStateMachine):
             assert health.active_cooldown(self.now) is None
             assert not health.probed(self.now)
             assert alias not in call.tried
-            if slot.reason is not PickReason.STICKY and self.mode == Failover():
+            if slot.reason in {PickReason.AFTER_REFUSAL, PickReason.PASSED_OVER}:
+                self.rule_6_another_server_first(before, slot, call, standings)
+            elif slot.reason is not PickReason.STICKY and self.mode == Failover():
                 tier = [e for e in POOL if e.is_fallback == slot.endpoint.is_fallback]
                 openings = [e for e in tier if standings[e.alias] is Standing.OPEN]
                 assert slot.endpoint is openings[0]
             return
+        assert not call.refused, "a last resort is no second opinion"
         assert Standing.OPEN not in standings.values()
         assert standings[alias] in {Standing.DISABLED, Standing.TRIED}
         assert health.opens_at(self.now) <= self.now
@@ -187,9 +191,37 @@ class Rules(RuleBasedStateMachine):
             assert alias not in call.excluded
             assert call.repeats < 2
 
+    def rule_6_another_server_first(
+        self,
+        before: PoolState,
+        slot: Slot,
+        call: Call,
+        standings: dict[str, Standing],
+    ) -> None:
+        """Whatever is open elsewhere comes before a model of a server which has refused."""
+        servers = {before[alias].endpoint.provider for alias in call.refused}
+        if slot.endpoint.provider not in servers:
+            return
+        passed_over = {
+            alias
+            for pin in before.pins
+            if pin.conversation == call.conversation and not call.new_turn
+            for alias in pin.refusers
+        }
+        assert slot.endpoint.alias in passed_over or all(
+            standings[e.alias] is not Standing.OPEN or e.alias in passed_over
+            for e in POOL
+            if e.provider not in servers
+        )
+
     def rule_5(self, slot: Slot, call: Call, standings: dict[str, Standing]) -> None:
         """A fallback only while no primary is open, nor busy for less than the time."""
-        if not slot.endpoint.is_fallback or slot.reason is PickReason.STICKY:
+        elsewhere = {
+            PickReason.STICKY,
+            PickReason.AFTER_REFUSAL,
+            PickReason.PASSED_OVER,
+        }
+        if not slot.endpoint.is_fallback or slot.reason in elsewhere:
             return
         assert slot.reason in {PickReason.FALLBACK, PickReason.LAST_RESORT}
         primaries = {standings[e.alias] for e in POOL if not e.is_fallback}
@@ -209,6 +241,7 @@ class Rules(RuleBasedStateMachine):
         refusal=st.sampled_from(list(Refusal)),
         hint=HINTS,
         conversation=st.none() | st.sampled_from(["one", "two"]),
+        refusers=st.lists(st.sampled_from("abcf"), max_size=2, unique=True).map(tuple),
         twice=st.booleans(),
     )
     def end(
@@ -220,10 +253,13 @@ class Rules(RuleBasedStateMachine):
         refusal: Refusal,
         hint: timedelta | None,
         conversation: str | None,
+        refusers: tuple[str, ...],
         twice: bool,
     ) -> None:
         ends: dict[str, End] = {
-            "succeeded": Succeeded(*attempt, 100, 50, 10, conversation=conversation),
+            "succeeded": Succeeded(
+                *attempt, 100, 50, 10, conversation=conversation, refusers=refusers
+            ),
             "limited": RateLimited(*attempt, limit, hint),
             "failed": Failed(*attempt, fault, hint),
             "rejected": Rejected(*attempt, refusal),
@@ -234,6 +270,26 @@ class Rules(RuleBasedStateMachine):
             once = self.state
             self.tell(ends[end])
             assert self.state is once
+
+    @precondition(lambda self: self.state.attempts > 0)
+    @rule(
+        alias=st.sampled_from("abcf"),
+        ago=st.integers(0, 3),
+        refusal=st.sampled_from(list(Refusal)),
+        conversation=st.none() | st.sampled_from(["one", "two"]),
+    )
+    def refute(
+        self, alias: str, ago: int, refusal: Refusal, conversation: str | None
+    ) -> None:
+        """Rule 6: one refutation alone disables no endpoint."""
+        before = self.state
+        attempt = before.attempts - ago
+        self.tell(Refuted(alias, attempt, refusal, "another", conversation))
+        if cooldowns(before[alias]) != cooldowns(self.state[alias]):
+            row = self.state[alias].refutations
+            assert len(row) == 3
+            assert len({one.conversation for one in row}) > 1
+            assert all(one.attempt > before[alias].tally.newest_success for one in row)
 
     @rule(seconds=SECONDS, back=st.integers(0, 4))
     def step_the_clock(self, seconds: float, back: int) -> None:

@@ -128,26 +128,8 @@ WINDOWS = (
         (WINDOWS, Call(prompt_tokens=1001), "large"),
         (WINDOWS, Call(prompt_tokens=5000), "large"),
         (WINDOWS, Call(prompt_tokens=5000, only="middle"), "middle"),
-        (WINDOWS, Call(prompt_tokens=10, larger_than=1000), "large"),
-        (WINDOWS, Call(prompt_tokens=10, larger_than=1000, only="middle"), "middle"),
         ((*WINDOWS, Endpoint("unknown")), Call(prompt_tokens=5000), "unknown"),
-        # What the unknown one turned out to be is smaller than the largest known one.
-        (
-            (*WINDOWS, Endpoint("unknown")),
-            Call(prompt_tokens=5000, larger_than=3000, tried=("unknown",)),
-            "large",
-        ),
         ((*WINDOWS, Endpoint("other", dialect="x")), Call(only="other"), "other"),
-        (
-            (*WINDOWS, Endpoint("other", dialect="x")),
-            Call(refused_dialects=("generic",)),
-            "other",
-        ),
-        (
-            (*WINDOWS, Endpoint("other", dialect="x", context_window=9)),
-            Call(refused_dialects=("generic",), prompt_tokens=5000),
-            "other",
-        ),
     ],
 )
 def test_only_one_that_fits_is_open(
@@ -162,15 +144,38 @@ def test_only_one_that_fits_is_open(
         Call(only="stranger"),
         Call(only="stranger", prompt_tokens=1),
         Call(larger_than=4000),
-        Call(refused_dialects=("generic",)),
     ],
 )
 def test_when_nobody_fits_nobody_can_say_when(history: type[History], call: Call) -> None:
     assert history(*WINDOWS).select(call) == Exhausted(None, WaitReason.UNFIT)
 
 
-def test_one_of_unknown_size_is_not_known_to_be_larger(history: type[History]) -> None:
-    assert history("a").select(Call(larger_than=10)) == Exhausted(None, WaitReason.UNFIT)
+UNKNOWN = Endpoint("unknown")
+LARGE_FALLBACK = Endpoint("large fallback", is_fallback=True, context_window=9000)
+
+
+@pytest.mark.parametrize(
+    ("pool", "call", "alias"),
+    [
+        (WINDOWS, Call(prompt_tokens=10, larger_than=1000), "large"),
+        (WINDOWS, Call(prompt_tokens=10, larger_than=1000, only="middle"), "middle"),
+        ((UNKNOWN, *WINDOWS), Call(larger_than=1000), "large"),
+        # What the unknown one turned out to be is smaller than the largest known one.
+        (
+            (*WINDOWS, UNKNOWN),
+            Call(prompt_tokens=5000, larger_than=3000, outgrown=("unknown",)),
+            "large",
+        ),
+        # Known to be larger comes before unknown, primaries before fallbacks in either.
+        ((UNKNOWN, LARGE_FALLBACK), Call(larger_than=10), "large fallback"),
+        ((*WINDOWS, UNKNOWN), Call(larger_than=4000), "unknown"),
+        ((evolve(UNKNOWN, is_fallback=True),), Call(larger_than=10), "unknown"),
+    ],
+)
+def test_a_prompt_that_was_too_long_goes_to_larger_windows_then_to_unknown_ones(
+    history: type[History], pool: tuple[Endpoint, ...], call: Call, alias: str
+) -> None:
+    assert told(history(*pool).select(call)) == (alias, PickReason.AFTER_REFUSAL)
 
 
 # -- 2. One turn, one model -----------------------------------------------------------------

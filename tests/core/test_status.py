@@ -73,6 +73,7 @@ def test_the_json(history: type[History]) -> None:
                 "rate_limit_count": 2,
                 "fail_count": 0,
                 "rejected_count": 0,
+                "refuted_count": 0,
                 "cancelled_count": 0,
                 "total_requests": 47,
                 "success_rate": 45 / 47,
@@ -93,6 +94,7 @@ def test_the_json(history: type[History]) -> None:
                 "rate_limit_count": 0,
                 "fail_count": 0,
                 "rejected_count": 0,
+                "refuted_count": 0,
                 "cancelled_count": 0,
                 "total_requests": 5,
                 "success_rate": 1.0,
@@ -247,7 +249,7 @@ def test_the_time_to_first_content_is_in_the_json(history: type[History]) -> Non
 def test_control_characters_from_outside_are_stripped(history: type[History]) -> None:
     pool = history("a\x1b[2J\u202eb\r\n")
     text = str(status_of(pool.state, "m\x07", pool.now, notices=("look\x9b here",)))
-    assert "**a[2Jb**: 🟢 active\n" in text
+    assert "**ab**: 🟢 active\n" in text
     assert "**Mode:** m\n" in text
     assert "> look here\n\n### Per-Model" in text
     assert all(character.isprintable() or character == "\n" for character in text)

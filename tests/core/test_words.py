@@ -38,6 +38,8 @@ def test_the_words_that_users_are_shown() -> None:
             "no primary can serve",
             "this turn is there",
             "nobody else can serve",
+            "another model refused it",
+            "nobody else can serve, though it refused in this turn",
         ],
         "WaitReason": [
             "every model that could serve is busy",

@@ -104,6 +104,7 @@ def test_openai_raises_the_matching_error(serve: Serve) -> None:
             ask(model="mux", messages=[])
         assert bad.value.param == "messages"
         served.large.then(refusal(422, "no"))
+        served.small.then(refusal(422, "no"))
         with pytest.raises(openai.UnprocessableEntityError):
             ask(model="mux", messages=PING)
         served.large.default = served.small.default = rate_limited(timedelta(seconds=9))

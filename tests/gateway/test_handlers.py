@@ -186,15 +186,36 @@ def test_a_pool_that_is_down_is_a_503(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(400, 400), (413, 413), (422, 422)])
-def test_a_rejected_request_is_sent_once_and_keeps_its_status(
+def test_what_all_models_refuse_keeps_the_first_ones_status_and_words(
     serve: Serve, status: int, expected: int
 ) -> None:
+    """Rule 6."""
     served = serve()
     served.large.then(refusal(status, "messages must alternate"))
+    served.small.then(refusal(400, "in other words"))
     answer = served.ask(stream=True)
     assert answer.status_code == expected
     assert "messages must alternate" in answer.json()["error"]["message"]
-    assert not served.small.requests
+    assert len(served.large.requests) == len(served.small.requests) == 1
+
+
+def test_a_refusal_that_no_other_model_could_judge_yet_is_to_be_repeated(
+    serve: Serve,
+) -> None:
+    """A 400 would end an agent's session, although the other model may take the request."""
+    served = serve()
+    served.large.then(rate_limited(timedelta(seconds=90)))
+    assert served.ask().status_code == 200
+    served.small.then(refusal(400, "no tools here"))
+    answer = served.ask()
+    assert answer.status_code == 503
+    assert 0 < int(answer.headers["retry-after"]) <= 90
+    error = answer.json()["error"]
+    assert error["code"] == "no_second_opinion"
+    assert "no tools here" in error["message"]
+    assert error["message"].endswith(
+        "; another model may take it when it is available again"
+    )
 
 
 def test_a_closed_multiplexer_is_a_503(serve: Serve) -> None:

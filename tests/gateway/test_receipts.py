@@ -83,10 +83,24 @@ def test_no_waiting_is_saved_when_the_own_model_serves_or_is_available() -> None
     assert receipt.waiting_saved == timedelta()
 
 
+def test_a_refusal_that_another_model_took_is_counted_for_the_refuser() -> None:
+    attempts = (
+        AttemptReport("a", "request refused", refuted_by="b"),
+        AttemptReport("b", "succeeded"),
+    )
+    moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    call = ServedCall("b", attempts, Usage(), moment, moment)
+    state = PoolState.of(Endpoint("a"), Endpoint("b"))
+    receipt = with_served(with_served(Receipt(), call, state, "a"), call, state, "a")
+    assert receipt.refuted == {"a": 2}
+
+
 def test_a_receipt_as_json() -> None:
-    assert with_failed(Receipt(waiting_saved=timedelta(seconds=1.5))).to_json() == {
+    receipt = Receipt(refuted={"mine": 1}, waiting_saved=timedelta(seconds=1.5))
+    assert with_failed(receipt).to_json() == {
         "calls": {},
         "failed_calls": 1,
+        "refuted": {"mine": 1},
         "interruptions_avoided": 0,
         "waiting_saved_ms": 1500,
         "tokens_in": 0,

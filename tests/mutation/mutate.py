@@ -51,7 +51,7 @@ CORE_TESTS = tuple(
         "core/test_rules",
     )
 )
-WHOLE_RUNS = ("tests/core/test_simulation.py", "tests/simulation/test_worlds.py")
+WHOLE_RUNS = ("tests/simulation/test_worlds.py",)
 """These take long, so they come last, and for the modules that decide."""
 DECIDING = frozenset({"selection", "updating", "protocol"})
 CARRIED_TESTS = (

@@ -402,22 +402,73 @@ REFUSALS: dict[str, tuple[StatusAnswer, str, str]] = {
 
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_fault_of_the_request_is_raised_at_once(
+def test_what_both_models_refuse_is_raised_with_the_first_ones_words(
     make: Make, alpha: Model, beta: Model, case: str, *, streams: bool
 ) -> None:
+    """Rule 6."""
     answer, outcome, message = REFUSALS[case]
     alpha.then(answer)
+    beta.then(refusal(413, "in other words"))
     multiplexer = make("alpha", "beta")
     ask = multiplexer.complete if not streams else entered(multiplexer)
     with pytest.raises(RequestRejectedError) as caught:
         ask(PING)
     assert caught.value.status == answer.status
     assert str(caught.value) == f"alpha refused the request ({outcome}): {message}"
-    assert outcomes(caught.value) == [("alpha", outcome)]
-    assert (len(alpha.requests), len(beta.requests)) == (1, 0)
+    assert [alias for alias, _ in outcomes(caught.value)] == ["alpha", "beta"]
+    assert (len(alpha.requests), len(beta.requests)) == (1, 1)
+    assert caught.value.retry_at is None
     assert multiplexer.status().models_available == 2
     assert multiplexer.status().models[0].rejected_count == 1
     assert multiplexer.complete(PING).model == "alpha"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_another_model_takes_is_answered_and_reported(
+    make: Make, alpha: Model, case: str, *, streams: bool
+) -> None:
+    """Rule 6."""
+    answer, outcome, message = REFUSALS[case]
+    alpha.then(answer)
+    multiplexer = make("alpha", "beta")
+    if streams:
+        with multiplexer.stream(PING) as stream:
+            list(stream)
+            reply = stream.reply
+    else:
+        reply = multiplexer.complete(PING)
+    refused, served = reply.attempts
+    assert (refused.alias, refused.outcome, refused.message) == ("alpha", outcome, message)
+    assert (refused.refuted_by, served.refuted_by) == ("beta", "")
+    status = multiplexer.status()
+    assert status.models_available == 2
+    assert "**alpha**: 🟢 active" in str(status)
+    assert "  - Refused, but taken by another model: 1\n" in str(status)
+
+
+def test_a_refusal_beside_a_limited_model_says_when_that_may_give_its_opinion(
+    make: Make, alpha: Model, beta: Model
+) -> None:
+    beta.then(rate_limited(timedelta(seconds=90)))
+    multiplexer = make("beta", "alpha")
+    multiplexer.complete(PING)
+    alpha.then(refusal(400, "no"))
+    with pytest.raises(RequestRejectedError, match="alpha refused the request") as caught:
+        multiplexer.complete(PING)
+    assert caught.value.retry_at == multiplexer.status().models[0].disabled_until
+
+
+def test_a_window_that_a_refusal_names_is_learnt(
+    make: Make, alpha: Model, beta: Model
+) -> None:
+    alpha.then(refusal(400, "maximum context length is 100 tokens"))
+    multiplexer = make("alpha", "beta")
+    long = [{"role": "user", "content": "word " * 400}]
+    assert multiplexer.complete(long).model == "beta"
+    assert multiplexer.complete(long).model == "beta"
+    assert multiplexer.complete(PING).model == "alpha"
+    assert len(alpha.requests) == 2
 
 
 def test_a_refusal_without_words_is_told_too(make: Make, alpha: Model) -> None:

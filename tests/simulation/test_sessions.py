@@ -25,6 +25,13 @@ def test_sessions_finish_through_the_pool_and_in_time() -> None:
     assert any(one.finished is None for result in results for one in result.bare)
 
 
+def test_sessions_finish_although_models_refuse_what_others_take() -> None:
+    """Rules 6 and 11: no single model could finish them all."""
+    results = session_results(range(25), refusals=True)
+    assert all(result.pool.finished is not None for result in results)
+    assert any(result.best is None for result in results)
+
+
 def test_bare_vibe_repeats_a_failed_call_about_18_times_in_five_minutes() -> None:
     script = script_of(0)
     retries, now, requests = Retries(script, 0, 0), 0, 1

@@ -32,6 +32,7 @@ PASSED_ON = frozenset(
 """Statuses of a model's refusal that the client sees as they are. Any other would mean
 something else here: a 403 a wrong token, a 429 a limit."""
 
+REFUSALS = frozenset(str(refusal) for refusal in Refusal)
 CODES = {
     str(Refusal.TOO_LONG): "context_length_exceeded",
     str(Refusal.FILTERED): "content_filter",
@@ -43,10 +44,17 @@ def error_response_of(
 ) -> ErrorResponse:
     """Return the response for this error. `only` is the alias of a call to one model."""
     match error:
-        case RequestRejectedError():
+        case RequestRejectedError(retry_at=None):
             code = error.status if error.status in PASSED_ON else HTTPStatus.BAD_REQUEST
-            outcome = error.attempts[-1].outcome if error.attempts else ""
-            return ErrorResponse(code, str(error), code=CODES.get(outcome))
+            refusals = (a.outcome for a in error.attempts if a.outcome in REFUSALS)
+            return ErrorResponse(code, str(error), code=CODES.get(next(refusals, "")))
+        case RequestRejectedError(retry_at=retry_at):
+            # Whether the request is at fault is not known yet: the client is to ask again.
+            message = f"{error}; another model may take it when it is available again"
+            response = _server_error(
+                HTTPStatus.SERVICE_UNAVAILABLE, message, "no_second_opinion"
+            )
+            return evolve(response, fields=_retry_after(retry_at, now))
         case PoolExhaustedError():
             return _exhausted(error, status, now, only)
         case StrategyError():
@@ -69,11 +77,7 @@ def _exhausted(
         for model in status.models
         if model.is_disabled and only in {None, model.alias}
     ]
-    fields = {}
-    if error.retry_at is not None:
-        # Rounded up: a client that retries too early makes a call for nothing.
-        seconds = math.ceil(max(0.0, (error.retry_at - now).total_seconds()))
-        fields["Retry-After"] = str(max(1, seconds))
+    fields = _retry_after(error.retry_at, now)
     message = _describe(error, disabled, status)
     if _is_limited(error.attempts, disabled):
         return ErrorResponse(
@@ -87,6 +91,14 @@ def _exhausted(
         _server_error(HTTPStatus.SERVICE_UNAVAILABLE, message, "pool_exhausted"),
         fields=fields,
     )
+
+
+def _retry_after(retry_at: datetime | None, now: datetime) -> dict[str, str]:
+    if retry_at is None:
+        return {}
+    # Rounded up: a client that retries too early makes a call for nothing.
+    seconds = math.ceil(max(0.0, (retry_at - now).total_seconds()))
+    return {"Retry-After": str(max(1, seconds))}
 
 
 def _is_limited(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,12 +35,14 @@ class Receipt:
     """The sum of a client's calls.
 
     `interruptions_avoided` counts the failed attempts that the client never saw.
+    `refuted` counts by alias the requests which that model refused and another took.
     `waiting_saved` is how long its own model was disabled while others served its calls; calls
     that overlap count once.
     """
 
     calls: Mapping[str, int] = field(factory=dict[str, int])
     interruptions_avoided: int = 0
+    refuted: Mapping[str, int] = field(factory=dict[str, int])
     failed: int = 0
     waiting_saved: timedelta = timedelta()
     tokens_in: int = 0
@@ -58,6 +61,7 @@ class Receipt:
             "calls": dict(self.calls),
             "failed_calls": self.failed,
             "interruptions_avoided": self.interruptions_avoided,
+            "refuted": dict(self.refuted),
             "waiting_saved_ms": self.waiting_saved // timedelta(milliseconds=1),
             "tokens_in": self.tokens_in,
             "tokens_cached": self.tokens_cached,
@@ -72,10 +76,13 @@ def with_served(receipt: Receipt, call: ServedCall, state: PoolState, own: str) 
     usage = call.usage
     spared = [attempt for attempt in call.attempts if attempt.outcome not in PASSED_OVER]
     saved, until = _waiting_saved(receipt, call, state, own)
+    refuted = Counter(receipt.refuted)
+    refuted.update(attempt.alias for attempt in spared if attempt.refuted_by)
     return evolve(
         receipt,
         calls={**receipt.calls, call.alias: receipt.calls.get(call.alias, 0) + 1},
         interruptions_avoided=receipt.interruptions_avoided + len(spared),
+        refuted=refuted,
         waiting_saved=receipt.waiting_saved + saved,
         counted_until=until,
         tokens_in=receipt.tokens_in + (usage.prompt_tokens or 0),

@@ -9,10 +9,19 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TypeAlias, assert_never
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from muxcore.core.outcomes import End, Responding, Succeeded
-from muxcore.core.protocol import Attempt, CallEnding, CallEvent, Choose, Sleep, call_steps
+from muxcore.core.outcomes import End, Responding
+from muxcore.core.protocol import (
+    Attempt,
+    CallEnding,
+    CallEvent,
+    Choose,
+    Record,
+    Sleep,
+    call_steps,
+    credited,
+)
 from muxcore.core.records import Call
 from muxcore.shell.pool.pool import Nap, Pool
 from muxcore.shell.pool.waiter import Waiter
@@ -54,13 +63,14 @@ def call_loop(pool: Pool, waiter: Waiter, call: Call) -> Loop:
                     outcome = yield step
                     if not isinstance(outcome, Responding | End):
                         raise TypeError(f"an attempt was answered with {outcome!r}")
-                    event = outcome
-                    responding = isinstance(event, Responding)
-                    if isinstance(event, Succeeded) and call.conversation is not None:
-                        event = evolve(event, conversation=call.conversation)
+                    responding = isinstance(outcome, Responding)
+                    event = credited(outcome, step.call)
                     pool.record(event)
                     if not responding:
                         waiter.slot = None
+                case Record():
+                    pool.record(step.outcome)
+                    event = None
                 case _ as never:
                     assert_never(never)
             yield GIVE_WAY

@@ -39,8 +39,10 @@ FAR_BELOW = 0.5
 """Estimates are rough, but by far less than this factor."""
 
 
-def report(tried: EndedAttempt, rewrites: tuple[str, ...] = ()) -> AttemptReport:
-    """Report one attempt."""
+def report(
+    tried: EndedAttempt, rewrites: tuple[str, ...] = (), served_by: str = ""
+) -> AttemptReport:
+    """Describe one attempt of a call, which was served by the model `served_by`, if by any."""
     alias = tried.slot.endpoint.alias
     match tried.outcome:
         case Succeeded():
@@ -49,10 +51,12 @@ def report(tried: EndedAttempt, rewrites: tuple[str, ...] = ()) -> AttemptReport
             return AttemptReport(alias, "responding", rewrites=rewrites)
         case Cancelled(reason=reason):
             return AttemptReport(alias, "cancelled", reason, rewrites)
-        case RateLimited() | Failed() | Rejected() as outcome:
+        case RateLimited() | Failed() as outcome:
             return AttemptReport(
                 alias, str(outcome.kind), printable(outcome.message), rewrites
             )
+        case Rejected(kind=kind, message=message):
+            return AttemptReport(alias, str(kind), printable(message), rewrites, served_by)
         case _ as never:
             assert_never(never)
 
@@ -64,14 +68,14 @@ def error_of(
 ) -> MultiplexerError:
     """Return the error to raise for this ending. `statuses` are those of the attempts."""
     match ending:
-        case CallRejected(trail=trail, refusal=refusal):
-            # Others may have been tried after the one that refused, and failed.
+        case CallRejected(trail=trail, refusal=refusal, retry_at=retry_at):
+            # Others may have been tried before the one that refused, and failed.
             place = next(i for i, tried in enumerate(trail) if tried.outcome is refusal)
             refused = attempts[place]
             text = f"{printable(refused.alias)} refused the request ({refused.outcome})"
             if refused.message:
                 text += f": {refused.message}"
-            return RequestRejectedError(text, attempts, statuses[place])
+            return RequestRejectedError(text, attempts, statuses[place], retry_at)
         case CallExhausted(exhausted=exhausted):
             return _exhausted(exhausted.reason, attempts, exhausted.retry_at)
         case CallCancelled(cancelled=cancelled):

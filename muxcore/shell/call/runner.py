@@ -34,7 +34,8 @@ class CallRun:
     """One call, from its first choice to its end. Use it once, in one thread."""
 
     def __init__(self, runtime: Runtime, chat: Chat, options: CallOptions) -> None:
-        self.conversation: str | None = None
+        self.call = Call()
+        """What the last attempt was chosen for."""
         self.reports: tuple[AttemptReport, ...] = ()
         self._runtime = runtime
         self._chat = chat
@@ -98,6 +99,7 @@ class CallRun:
             while True:
                 match need:
                     case Attempt():
+                        self.call = need.call
                         attempt = self._attempt(need.slot, make_attempt)
                         attempts.append(attempt)
                         if isinstance(attempt, Answered):
@@ -118,8 +120,9 @@ class CallRun:
             raise placed from error.__cause__
         finally:
             loop.close()
+        served_by = "" if answered is None else answered.slot.endpoint.alias
         self.reports = tuple(
-            report(tried, attempt.rewrites)
+            report(tried, attempt.rewrites, served_by)
             for tried, attempt in zip(ending.trail, attempts, strict=True)
         )
         if answered is None:
@@ -137,15 +140,19 @@ class CallRun:
             options.cancellation.watch_over(runtime.pool, self._waiter)
         seconds = call_seconds(options, runtime.call_timeout)
         self._limit = clock.elapsed() + seconds
-        self.conversation = conversation_of(options.session, chat.messages)
         return Call(
             only=options.model,
-            conversation=self.conversation,
+            conversation=conversation_of(options.session, chat.messages),
             new_turn=begins_turn(chat.messages),
-            prompt_tokens=estimated_tokens(chat) if runtime.measures_prompts else None,
+            prompt_tokens=estimated_tokens(chat) if self._measures_prompt() else None,
             deadline=clock.now() + timedelta(seconds=seconds),
             max_wait=options.patience,
         )
+
+    def _measures_prompt(self) -> bool:
+        # A window may also be learnt from a refusal, so this may change at any time.
+        candidates = self._runtime.pool.state.candidates
+        return self._runtime.measures_prompts or any(c.learnt_window for c in candidates)
 
     def _attempt(
         self, slot: Slot, make_attempt: MakeAttempt[T]

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from muxcore.chat import Chunk, Reply
 from muxcore.core.outcomes import Cancelled, CancelReason, End, Failed
-from muxcore.core.protocol import EndedAttempt
+from muxcore.core.protocol import EndedAttempt, credited
 from muxcore.errors import (
     CallCancelledError,
     ClosedError,
@@ -133,7 +133,7 @@ class Stream:
     def _succeeded(self, answered: Answered[Opened]) -> End:
         _, decoder = answered.answer
         outcome = succeeded(answered.slot, decoder.reply())
-        return evolve(outcome, conversation=self._call.conversation)
+        return credited(outcome, self._call.call)
 
     def _interrupt(self, answered: Answered[Opened]) -> MultiplexerError:
         """End a stream that broke in the middle; return the error for the caller."""

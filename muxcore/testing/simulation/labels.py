@@ -42,6 +42,7 @@ SERVED = "served"
 STREAMED = "streamed"
 INTERRUPTED = "interrupted in its answer"
 GAVE_UP = "gave up"
+REJECTED = "rejected"
 ABANDONED = "abandoned"
 
 PICKED_FOR = {
@@ -49,6 +50,8 @@ PICKED_FOR = {
     PickReason.FALLBACK: "fallback",
     PickReason.STICKY: "sticky",
     PickReason.LAST_RESORT: "last resort",
+    PickReason.AFTER_REFUSAL: "after a refusal",
+    PickReason.PASSED_OVER: "passed over",
 }
 WAITS_FOR = {
     WaitReason.BUSY: "busy",
@@ -98,7 +101,7 @@ def label_of_ending(ending: CallEnding) -> str:
         case CallServed():
             return SERVED
         case CallRejected():
-            return "rejected"
+            return REJECTED
         case CallExhausted(exhausted=exhausted):
             return f"{GAVE_UP}: {WAITS_FOR[exhausted.reason]}"
         case CallCancelled():

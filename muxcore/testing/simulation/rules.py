@@ -69,13 +69,13 @@ class Caller:
     waiter: Waiter
     asked: Call = field(factory=Call)
     """As it asked last, before it had waited."""
-    slot: list[Slot] = field(factory=list)
+    slots: list[Slot] = field(factory=list)
     outcomes: list[Responding | End] = field(factory=list)
     ended: str = ""
 
     @property
     def repeats(self) -> int:
-        return len(self.slot) - len({one.endpoint.alias for one in self.slot})
+        return len(self.slots) - len({one.endpoint.alias for one in self.slots})
 
 
 @frozen
@@ -267,15 +267,19 @@ class RuleChecker:
         )
         standings = self._standings(state, call, now)
         self._rule_3(slot, state, call, standings)
-        if slot.endpoint.is_fallback and slot.reason is not PickReason.STICKY:
+        after_refusal = slot.reason in {PickReason.AFTER_REFUSAL, PickReason.PASSED_OVER}
+        if after_refusal:
+            refusers = {*call.refused, *call.outgrown, *_passed_over(state, call, now)}
+            demand(refusers, 6, "picked after a refusal which never was")
+        elif slot.endpoint.is_fallback and slot.reason is not PickReason.STICKY:
             self._rule_5(state, call, standings, now)
-        self._rule_6(caller, slot)
-        caller.slot.append(slot)
+        self._rule_6(caller, slot, state, call, standings)
+        caller.slots.append(slot)
         most = len(state.candidates) + 2
-        demand(len(caller.slot) <= most, 7, f"more than {most} attempts")
+        demand(len(caller.slots) <= most, 7, f"more than {most} attempts")
         demand(caller.repeats <= 2, 7, "more than two repeats")  # noqa: PLR2004 - the rule's number
         memory = state.memory
-        if slot.reason in {PickReason.MODE, PickReason.FALLBACK}:
+        if after_refusal or slot.reason in {PickReason.MODE, PickReason.FALLBACK}:
             memory = self.mode.memory_of(alias)
         self._replay(Started(alias, memory), now)
         demand(self._replayed.attempts == slot.attempt, 13, "a wrong number")
@@ -296,12 +300,19 @@ class RuleChecker:
             )
             if not candidate.endpoint.is_fallback
         ]
-        demand("open" not in primaries, 5, "a call waits beside an open primary")
-        demand(
-            "open" not in standings.values() or "busy" in primaries,
-            5,
-            "a call waits beside an open fallback, and no primary is busy",
-        )
+        if _is_choosy(self._replayed, call, now):
+            demand(
+                "open" not in standings.values() or "busy" in standings.values(),
+                6,
+                "a call waits beside an open model, and none is busy",
+            )
+        else:
+            demand("open" not in primaries, 5, "a call waits beside an open primary")
+            demand(
+                "open" not in standings.values() or "busy" in primaries,
+                5,
+                "a call waits beside an open fallback, and no primary is busy",
+            )
         demand(now < decision.until, 1, "a wait without a length")
         left = self._replayed.policy.max_wait - call.waited
         demand(decision.until - now <= left, 1, "a wait beyond the call's patience")
@@ -309,6 +320,8 @@ class RuleChecker:
     def _nobody_is_forgotten(self, first: Caller) -> None:
         """Check that the first of the line would have been served, if anybody could be."""
         call = self._call(first)
+        if _is_choosy(self._replayed, call, self.step.now):
+            return
         standings = self._standings(self._replayed, call, self.step.now)
         for candidate in self._replayed.candidates:
             endpoint = candidate.endpoint
@@ -334,21 +347,19 @@ class RuleChecker:
 
     def _standings(self, state: PoolState, call: Call, now: datetime) -> dict[str, str]:
         """Say where each endpoint stands, without asking the core."""
-        fitting = [c.endpoint for c in state.candidates if _suits(c.endpoint, call)]
+        fitting = {
+            c.endpoint.alias: _window(c) for c in state.candidates if _suits(c, call)
+        }
         needed = call.prompt_tokens or 0
-        if (
-            needed
-            and fitting
-            and all(
-                e.context_window is not None and e.context_window < needed for e in fitting
-            )
-        ):
-            needed = max(e.context_window or 0 for e in fitting)
+        windows = list(fitting.values())
+        if needed and windows and all(w is not None and w < needed for w in windows):
+            needed = max(window or 0 for window in windows)
         standings = {}
         for candidate in state.candidates:
             endpoint, health = candidate.endpoint, candidate.health
-            window, cap = endpoint.context_window, endpoint.max_concurrent
-            if endpoint not in fitting or (window is not None and window < needed):
+            window, cap = _window(candidate), endpoint.max_concurrent
+            unsuited = endpoint.alias not in fitting
+            if unsuited or (window is not None and window < needed):
                 standing = "unfit"
             elif endpoint.alias in call.tried:
                 standing = "tried"
@@ -401,21 +412,66 @@ class RuleChecker:
                 patience = min(patience, (call.deadline - now - call.waited) / 2)
             demand(patience <= NEVER, 5, "a fallback beside a busy primary, too soon")
 
-    def _rule_6(self, caller: Caller, slot: Slot) -> None:
-        if not caller.outcomes:
-            return
-        for before, outcome in zip(caller.slot, caller.outcomes, strict=True):
-            if not isinstance(outcome, Rejected):
+    def _rule_6(
+        self,
+        caller: Caller,
+        slot: Slot,
+        state: PoolState,
+        call: Call,
+        standings: dict[str, str],
+    ) -> None:
+        """At most two second opinions, another server's first; larger windows if too long."""
+        servers: list[str] = []
+        for before, outcome in zip(caller.slots, caller.outcomes, strict=True):
+            if not isinstance(outcome, Rejected) or before.reason is PickReason.PASSED_OVER:
                 continue
+            alias = before.endpoint.alias
+            demand(alias != slot.endpoint.alias, 6, f"{alias} is asked again for a refusal")
             if outcome.kind is Refusal.TOO_LONG:
-                known = before.endpoint.context_window or 0
-                window = slot.endpoint.context_window or 0
-                demand(window > known, 6, "not a larger model, after a prompt too long")
-            elif outcome.kind is Refusal.TEMPLATE:
-                other = slot.endpoint.dialect != before.endpoint.dialect
-                demand(other, 6, "the same dialect, after its template refused")
+                known, window = _window(state[alias]), _window(state[slot.endpoint.alias])
+                larger = known is None or window is None or window > known
+                demand(larger, 6, "not a larger model, after a prompt too long")
             else:
-                demand(False, 6, "another attempt after a refused request")  # noqa: FBT003
+                servers.append(before.endpoint.provider)
+        if not servers:
+            return
+        demand(len(servers) <= 2, 6, "more than two second opinions")  # noqa: PLR2004 - the rule's number
+        demand(slot.reason is not PickReason.LAST_RESORT, 6, "a last resort as an opinion")
+        if slot.reason is PickReason.AFTER_REFUSAL and slot.endpoint.provider in servers:
+            passed = _passed_over(state, call, self.step.now)
+            others = [
+                c.endpoint.alias
+                for c in state.candidates
+                if standings[c.endpoint.alias] == "open"
+                and c.endpoint.provider not in servers
+                and c.endpoint.alias not in passed
+            ]
+            demand(slot.endpoint.alias in passed or not others, 6, f"not {others} first")
+
+
+def _passed_over(state: PoolState, call: Call, now: datetime) -> tuple[str, ...]:
+    """Return which models have refused in this turn what another model took."""
+    if call.new_turn:
+        return ()
+    return next(
+        (
+            pin.refusers
+            for pin in state.pins
+            if pin.conversation == call.conversation
+            and pin.at <= now < pin.at + timedelta(minutes=5)
+        ),
+        (),
+    )
+
+
+def _is_choosy(state: PoolState, call: Call, now: datetime) -> bool:
+    """Whether the call prefers some models to others, because of refusals."""
+    return bool(call.refused or call.outgrown or _passed_over(state, call, now))
+
+
+def _window(candidate: Candidate) -> int | None:
+    windows = (candidate.endpoint.context_window, candidate.learnt_window)
+    return min((window for window in windows if window is not None), default=None)
 
 
 def _released(before: PoolState, state: PoolState) -> Outcome | None:
@@ -428,12 +484,14 @@ def _released(before: PoolState, state: PoolState) -> Outcome | None:
     return None
 
 
-def _suits(endpoint: Endpoint, call: Call) -> bool:
-    if call.only not in {None, endpoint.alias} or endpoint.dialect in call.refused_dialects:
+def _suits(candidate: Candidate, call: Call) -> bool:
+    if call.only not in {None, candidate.endpoint.alias}:
         return False
     if call.larger_than is None:
         return True
-    return (endpoint.context_window or 0) > call.larger_than
+    window = _window(candidate)
+    larger = window is None or window > call.larger_than
+    return larger and candidate.endpoint.alias not in call.outgrown
 
 
 def _is_active(cooldown: Cooldown, now: datetime) -> bool:

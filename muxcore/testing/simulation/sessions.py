@@ -15,7 +15,7 @@ from attrs import define, frozen
 
 from muxcore.core.outcomes import Fault, Kind, Limit
 from muxcore.core.records import Call, Endpoint
-from muxcore.testing.simulation.labels import INTERRUPTED
+from muxcore.testing.simulation.labels import INTERRUPTED, REJECTED
 from muxcore.testing.simulation.world_run import Ended, Simulation
 from muxcore.testing.simulation.worlds import (
     SECOND,
@@ -37,6 +37,8 @@ LATER = SECOND
 """So much later than bare vibe on its best model may a session finish."""
 STORM_FACTOR = 2
 """No provider may see more than so many times what bare vibe would send it."""
+WEAK = 0.2
+"""The share of turns in which a model meets something that it cannot take."""
 USUAL = Manner(delay=600_000, lasts=3 * SECOND)
 
 
@@ -48,6 +50,8 @@ class Script:
     models: tuple[SimulatedModel, ...]
     pauses: tuple[int, ...]
     new_turns: tuple[bool, ...]
+    refused_by: tuple[frozenset[str], ...] = (frozenset(),) * CALLS
+    """Which models refuse each call, although another takes it."""
 
     def jitter(self, call: int, retry: int) -> int:
         # The same with and without the pool, however many retries there were before.
@@ -94,8 +98,8 @@ class SessionResult:
         return 0 if best is None or finished is None else finished - best
 
 
-def script_of(seed: int) -> Script:
-    """Make the script of this seed."""
+def script_of(seed: int, *, refusals: bool = False) -> Script:
+    """Make the script of this seed. With `refusals`, models refuse what others take."""
     dice = random.Random(f"session {seed}")  # noqa: S311 - the same every time
     models = tuple(
         SimulatedModel(Endpoint(f"m{number}"), USUAL, _recorded(dice))
@@ -106,7 +110,25 @@ def script_of(seed: int) -> Script:
         dice.randrange(5, 60) * SECOND if new else dice.randrange(200_000, 3 * SECOND)
         for new in new_turns
     )
-    return Script(seed, models, pauses, new_turns)
+    refused_by = _weaknesses(dice, new_turns) if refusals else (frozenset(),) * CALLS
+    return Script(seed, models, pauses, new_turns, refused_by)
+
+
+def _weaknesses(
+    dice: random.Random, new_turns: tuple[bool, ...]
+) -> tuple[frozenset[str], ...]:
+    """Return which models refuse each call: in a turn always the same, and never all."""
+    refused_by: list[frozenset[str]] = []
+    for new_turn in new_turns:
+        if new_turn:
+            taker = dice.randrange(MODELS)
+            refusing = {
+                f"m{number}"
+                for number in range(MODELS)
+                if number != taker and dice.random() < WEAK
+            }
+        refused_by.append(frozenset(refusing))
+    return tuple(refused_by)
 
 
 def _recorded(dice: random.Random) -> tuple[Period, ...]:
@@ -172,6 +194,9 @@ def bare(script: Script, model: SimulatedModel) -> Session:
             requests[model.endpoint.alias] += 1
             manner = model.manner(now)
             now += manner.delay
+            if manner.kind is None and model.endpoint.alias in script.refused_by[call]:
+                # Vibe does not repeat a 400.
+                return Session(None, requests)
             if manner.kind is None:
                 now += manner.lasts
                 if manner.course is Course.WHOLE:
@@ -215,7 +240,11 @@ class _Vibe:
 
     def ask(self, at: int) -> None:
         call = Call(conversation=self._session, new_turn=self._script.new_turns[self._call])
-        self.simulation.expect(Arrival(at, call, stream=True, patience=1200 * SECOND))
+        refused_by = self._script.refused_by[self._call]
+        arrival = Arrival(
+            at, call, stream=True, patience=1200 * SECOND, refused_by=refused_by
+        )
+        self.simulation.expect(arrival)
 
     def hear(self, ended: Ended) -> None:
         if ended.is_served:
@@ -227,6 +256,8 @@ class _Vibe:
             self._retries = Retries(self._script, self._call, at)
             self.ask(at)
             return
+        if ended.how == REJECTED and ended.retry_after is None:
+            return
         again = self._retries.next(ended.at, ended.retry_after)
         if again is not None:
             if ended.how == INTERRUPTED:
@@ -234,11 +265,11 @@ class _Vibe:
             self.ask(again)
 
 
-def session_results(seeds: Iterable[int]) -> list[SessionResult]:
+def session_results(seeds: Iterable[int], *, refusals: bool = False) -> list[SessionResult]:
     """Go through the sessions of these seeds."""
     results = []
     for seed in seeds:
-        script = script_of(seed)
+        script = script_of(seed, refusals=refusals)
         alone = tuple(bare(script, model) for model in script.models)
         through = pooled(script)
         blackout = _has_blackout(script, through.finished or BUDGET)

@@ -31,6 +31,7 @@ from muxcore.core.outcomes import (
     Limit,
     Outcome,
     RateLimited,
+    Refusal,
     Rejected,
     Reset,
     Responding,
@@ -233,7 +234,6 @@ class _Calling:
     asleep: bool = False
     attempt: Slot | None = None
     began: int = 0
-    step: Attempt | None = None
     over: Callable[[], None] | None = None
     """Ends the attempt under way."""
     left: bool = False
@@ -261,7 +261,7 @@ class OpenedCall(CallRun):
         self, runtime: Runtime, caller: Caller, answered: Answered[Opened]
     ) -> None:
         super().__init__(runtime, Chat(()), CallOptions())
-        self.conversation = caller.asked.conversation
+        self.call = caller.asked
         self.reports = (AttemptReport(answered.slot.endpoint.alias, "responding"),)
         self._waiter = caller.waiter
         self._answered = answered
@@ -567,11 +567,14 @@ class Simulation:
         over = calling.began + manner.delay
         hint = None if manner.hint is None else timedelta(microseconds=manner.hint)
         after = timedelta(microseconds=manner.delay)
-        match manner.kind:
+        kind = manner.kind
+        if kind is None and self._models[alias].refuses(calling.arrival):
+            kind = Refusal.REQUEST
+        match kind:
             case Limit():
-                return RateLimited(alias, number, manner.kind, hint), over
+                return RateLimited(alias, number, kind, hint), over
             case Fault():
-                return Failed(alias, number, manner.kind, hint), over
+                return Failed(alias, number, kind, hint), over
             case None if calling.arrival.stream:
                 return Responding(alias, number, after), over
             case None if manner.course is Course.WHOLE:
@@ -582,7 +585,7 @@ class Simulation:
                 over += self.world.silence_limit if silent else manner.lasts
                 return Failed(alias, number, message=manner.course), over
             case _:
-                return Rejected(alias, number, manner.kind), over
+                return Rejected(alias, number, kind), over
 
     def _attempted(
         self,
@@ -700,7 +703,7 @@ class Simulation:
 
     def _ended(self, calling: _Calling, ending: CallEnding) -> None:
         caller = calling.caller
-        demand(len(ending.trail) == len(caller.slot), 12, "a trail that is not whole")
+        demand(len(ending.trail) == len(caller.slots), 12, "a trail that is not whole")
         match ending:
             case CallServed():
                 last = ending.trail[-1].outcome
@@ -710,6 +713,7 @@ class Simulation:
             case CallRejected():
                 refused = [tried.outcome for tried in ending.trail]
                 demand(ending.refusal in refused, 1, "refused by nobody")
+                calling.retry_at = ending.retry_at
             case CallExhausted(exhausted=Exhausted(reason=WaitReason.DEADLINE)):
                 deadline = cast("datetime", caller.asked.deadline)
                 over = self.clock.now() >= deadline or self.clock.moment >= calling.limit

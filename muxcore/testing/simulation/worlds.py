@@ -63,11 +63,24 @@ class Period:
 
 @frozen
 class SimulatedModel:
-    """A model as the world makes it: `usual` is its manner outside of all periods."""
+    """A model as the world makes it: `usual` is its manner outside of all periods.
+
+    One that `refuses_tools` refuses every call with tools; one that `takes_nonsense` answers
+    bad requests too.
+    """
 
     endpoint: Endpoint
     usual: Manner = Manner()
     periods: tuple[Period, ...] = ()
+    refuses_tools: bool = False
+    takes_nonsense: bool = False
+
+    def refuses(self, arrival: Arrival) -> bool:
+        return (
+            (self.refuses_tools and arrival.tools)
+            or (arrival.is_bad and not self.takes_nonsense)
+            or self.endpoint.alias in arrival.refused_by
+        )
 
     def manner(self, moment: int) -> Manner:
         for period in self.periods:
@@ -91,7 +104,10 @@ class Leaving(StrEnum):
 
 @frozen
 class Arrival:
-    """A call that comes at `at` and may take `patience`; `leaves` is when it gives up."""
+    """A call that comes at `at` and may take `patience`; `leaves` is when it gives up.
+
+    Sound models refuse a call that `is_bad`; those of `refused_by` refuse one which others take.
+    """
 
     at: int
     call: Call = PLAIN
@@ -100,6 +116,8 @@ class Arrival:
     patience: int = 60 * SECOND
     leaves: int | None = None
     leaving: Leaving = Leaving.INTERRUPTS
+    is_bad: bool = False
+    refused_by: frozenset[str] = frozenset()
 
 
 @frozen
@@ -257,13 +275,19 @@ def _model(dice: random.Random, number: int, *, calm: bool) -> SimulatedModel:
         context_window=None if calm else dice.choice([None, None, 1000, 4000]),
         input_price=dice.choice([0.0, 0.4, 2.0]),
         output_price=dice.choice([0.0, 2.0, 6.0]),
-        dialect=dice.choice(["generic", "mistral"]),
+        provider=dice.choice(["near", "far"]),
     )
     usual = Manner(
         delay=dice.choice([1, 2, 10, 60]) * SECOND // 10,
         lasts=dice.choice([1, 10, 60]) * SECOND // 10,
     )
-    return SimulatedModel(endpoint, usual, () if calm else _periods(dice))
+    return SimulatedModel(
+        endpoint,
+        usual,
+        () if calm else _periods(dice),
+        refuses_tools=dice.random() < 0.2,  # noqa: PLR2004
+        takes_nonsense=dice.random() < 0.2,  # noqa: PLR2004
+    )
 
 
 def _periods(dice: random.Random) -> tuple[Period, ...]:
@@ -301,6 +325,7 @@ def _arrivals(dice: random.Random, calls: int, *, calm: bool) -> tuple[Arrival, 
                 patience=dice.choice([1, 20, 120, 240]) * SECOND // 2,
                 leaves=dice.choice([None, None, None, None, 0, 300_000, 3 * SECOND]),
                 leaving=dice.choice(list(Leaving)),
+                is_bad=dice.random() < 0.1,  # noqa: PLR2004
             )
         arrivals.append(arrival)
     return tuple(arrivals)

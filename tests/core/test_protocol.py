@@ -44,20 +44,16 @@ from muxcore.core.records import (
     Exhausted,
     PickReason,
     Policy,
-    PoolState,
     Wait,
     WaitReason,
 )
-from muxcore.core.selection import FRESH
-from muxcore.core.updating import update
 from muxcore.errors import StrategyError
-from muxcore_strategies.failover import Failover
+from tests.core.driver import Driver, broken, fine, limited
 
 if TYPE_CHECKING:
     from tests.core.conftest import History
 
 A, B = Endpoint("a"), Endpoint("b")
-DEFAULTS = Policy()
 GRANTED = Slot(A, 1, PickReason.MODE)
 
 
@@ -88,17 +84,6 @@ def test_a_caller_who_leaves_ends_the_call() -> None:
     running.send(GRANTED)
     left = Cancelled("a", 1)
     assert ended(running, left) == CallCancelled((EndedAttempt(GRANTED, left),), left)
-
-
-@pytest.mark.parametrize("kind", [Refusal.REQUEST, Refusal.FILTERED])
-def test_a_fault_of_the_request_ends_the_call_after_one_attempt(kind: Refusal) -> None:
-    running = call_steps(Call())
-    next(running)
-    running.send(GRANTED)
-    refusal = Rejected("a", 1, kind)
-    assert ended(running, refusal) == CallRejected(
-        (EndedAttempt(GRANTED, refusal),), refusal
-    )
 
 
 def test_nobody_to_choose_ends_the_call(noon: datetime) -> None:
@@ -142,9 +127,10 @@ def test_after_a_failure_the_call_goes_on(
         (Call(), A, 800, 800),
         (Call(prompt_tokens=500), A, None, 500),
         (Call(larger_than=2000), A, 800, 2000),
+        (Call(), A, None, 0),
     ],
 )
-def test_too_long_a_prompt_goes_to_larger_windows_only(
+def test_a_prompt_that_is_too_long_goes_on_with_the_largest_size_that_was_too_small(
     call: Call, endpoint: Endpoint, named: int | None, larger_than: int
 ) -> None:
     running = call_steps(call)
@@ -152,30 +138,12 @@ def test_too_long_a_prompt_goes_to_larger_windows_only(
     slot = Slot(endpoint, 1, PickReason.MODE)
     running.send(slot)
     refusal = Rejected("a", 1, Refusal.TOO_LONG, named)
-    goes_on = evolve(call, tried=("a",), excluded=("a",), larger_than=larger_than)
+    goes_on = evolve(
+        call, tried=("a",), excluded=("a",), outgrown=("a",), larger_than=larger_than
+    )
     assert running.send(refusal) == Choose(goes_on)
     nobody = Exhausted(None, WaitReason.UNFIT)
     assert ended(running, nobody) == CallRejected((EndedAttempt(slot, refusal),), refusal)
-
-
-def test_too_long_a_prompt_is_refused_when_nothing_is_known_of_sizes() -> None:
-    running = call_steps(Call())
-    next(running)
-    running.send(GRANTED)
-    refusal = Rejected("a", 1, Refusal.TOO_LONG)
-    assert ended(running, refusal) == CallRejected(
-        (EndedAttempt(GRANTED, refusal),), refusal
-    )
-
-
-def test_a_template_that_refuses_leads_to_another_dialect() -> None:
-    running = call_steps(Call(refused_dialects=("x",)))
-    next(running)
-    running.send(GRANTED)
-    step = running.send(Rejected("a", 1, Refusal.TEMPLATE))
-    assert step == Choose(
-        Call(tried=("a",), excluded=("a",), refused_dialects=("x", "generic"))
-    )
 
 
 def test_waits_add_up(noon: datetime) -> None:
@@ -243,60 +211,6 @@ def test_a_mode_that_raises_ends_only_the_call_it_was_asked_for(
 # -- Driven to the end ----------------------------------------------------------------------
 
 
-class Driver:
-    """Conducts calls one after the other over models that answer as they are told to."""
-
-    def __init__(
-        self,
-        *endpoints: Endpoint,
-        now: datetime,
-        answers: dict[str, Callable[[int, datetime], End]],
-        policy: Policy = DEFAULTS,
-    ) -> None:
-        self.state = PoolState.of(*endpoints, policy=policy)
-        self.now, self.answers = now, answers
-        self.asked: list[str] = []
-
-    def call(self, call: Call = FRESH) -> CallEnding:
-        running = call_steps(call)
-        event: Any = None
-        while True:
-            try:
-                step = running.send(event)
-            except StopIteration as stop:
-                ending: CallEnding = stop.value
-                return ending
-            if isinstance(step, Attempt):
-                alias = step.slot.endpoint.alias
-                self.asked.append(alias)
-                event = self.answers[alias](step.slot.attempt, self.now)
-                self.state = update(self.state, event, self.now)
-                continue
-            waited = timedelta()
-            if isinstance(step, Sleep):
-                waited = step.wait.until - self.now
-                self.now = step.wait.until
-            seen = evolve(step.call, waited=step.call.waited + waited)
-            self.state, choice = choose(self.state, Failover(), self.now, seen)
-            event = Slept(waited, choice) if isinstance(step, Sleep) else choice
-
-
-def fine(alias: str) -> Callable[[int, datetime], End]:
-    return lambda attempt, now: Succeeded(alias, attempt)
-
-
-def broken(alias: str, kind: Fault = Fault.TRANSIENT) -> Callable[[int, datetime], End]:
-    return lambda attempt, now: Failed(alias, attempt, kind)
-
-
-def limited(alias: str, kind: Limit = Limit.RATE) -> Callable[[int, datetime], End]:
-    return lambda attempt, now: RateLimited(alias, attempt, kind)
-
-
-def refuses(alias: str, kind: Refusal) -> Callable[[int, datetime], End]:
-    return lambda attempt, now: Rejected(alias, attempt, kind)
-
-
 def test_a_failing_model_costs_one_more_attempt_and_the_next_call_none(
     noon: datetime,
 ) -> None:
@@ -342,40 +256,6 @@ def test_a_pool_of_one_recovers_as_soon_as_the_model_does(noon: datetime) -> Non
     driver = Driver(A, now=noon, answers={"a": recovers})
     assert isinstance(driver.call(), CallServed)
     assert driver.now == noon + timedelta(seconds=3)
-
-
-def test_too_long_a_prompt_costs_one_attempt_and_larger_models(noon: datetime) -> None:
-    """Rule 6."""
-    sizes = {"a": 2000, "b": 1000, "c": 4000, "d": None}
-    pool = [Endpoint(alias, context_window=size) for alias, size in sizes.items()]
-    answers = {alias: refuses(alias, Refusal.TOO_LONG) for alias in sizes}
-    driver = Driver(*pool, now=noon, answers=answers)
-    ending = driver.call()
-    assert isinstance(ending, CallRejected)
-    assert driver.asked == ["a", "c"]
-    assert ending.refusal.alias == "c"
-    assert all(not c.health.cooldowns for c in driver.state.candidates)
-
-
-def test_a_template_fault_costs_one_attempt_for_each_dialect(noon: datetime) -> None:
-    """Rule 6."""
-    dialects = {"a": "mistral", "b": "mistral", "c": "generic"}
-    pool = [Endpoint(alias, dialect=dialect) for alias, dialect in dialects.items()]
-    answers = {alias: refuses(alias, Refusal.TEMPLATE) for alias in dialects}
-    driver = Driver(*pool, now=noon, answers=answers)
-    assert isinstance(driver.call(), CallRejected)
-    assert driver.asked == ["a", "c"]
-
-
-@pytest.mark.parametrize("kind", [Refusal.REQUEST, Refusal.FILTERED])
-def test_a_fault_of_the_request_costs_one_attempt_and_no_model(
-    noon: datetime, kind: Refusal
-) -> None:
-    """Rule 6."""
-    driver = Driver(A, B, now=noon, answers={"a": refuses("a", kind), "b": fine("b")})
-    assert isinstance(driver.call(), CallRejected)
-    assert driver.asked == ["a"]
-    assert not driver.state["a"].health.cooldowns
 
 
 def test_without_the_multiplexer_a_call_is_one_attempt(noon: datetime) -> None:
