@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from muxcore.config.keyring import OFF
 from muxcore.standin import Model, StandInServer
+from tests import timed
 
 # No test depends on the speed of the machine: not on that of one example, nor of making it.
 settings.register_profile(
@@ -32,6 +33,10 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 if os.name != "nt":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    timed.mark(items)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -41,9 +41,9 @@ CORE_TESTS = tuple(
     for name in (
         "core/test_selecting",
         "core/test_updating",
-        "core/test_calling",
+        "core/test_protocol",
         "core/test_status",
-        "gateway/test_carrying",
+        "core/test_migration",
         "core/test_strategies",
         "core/test_words",
         "core/test_records",
@@ -73,7 +73,7 @@ BACKEND_TESTS = (
 OWN_TESTS = {
     "records": "tests/core/test_records.py",
     "updating": "tests/core/test_updating.py",
-    "protocol": "tests/core/test_calling.py",
+    "protocol": "tests/core/test_protocol.py",
     "migration": "tests/core/test_migration.py",
     "status": "tests/core/test_status.py",
     "text": "tests/core/test_status.py",
