@@ -31,11 +31,15 @@ class InvalidArgumentError(MultiplexerError, ValueError):
 
 
 class ConfigError(MultiplexerError):
-    """The config cannot be used. `problems` holds each fault as one text; str() has all."""
+    """The config cannot be used. `problems` holds each mistake as one text; str() has all.
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    `excerpt` shows the place of a syntax error, with a caret below it.
+    """
+
+    def __init__(self, problems: Sequence[str], excerpt: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        self.excerpt = excerpt
+        super().__init__("\n".join([*self.problems, *([excerpt] if excerpt else [])]))
 
     def __reduce__(self) -> tuple[object, ...]:
         # An exception is copied by its arguments, which are not these.

@@ -51,8 +51,9 @@ def _refuse(error: ConfigError, options: argparse.Namespace, title: str = "") ->
     if options.json:
         print(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
         return FAILED
-    for line in [title, *error.problems] if title else error.problems:
-        print(line, file=sys.stderr)
+    for line in (title, *error.problems, error.excerpt):
+        if line:
+            print(line, file=sys.stderr)
     return FAILED
 
 

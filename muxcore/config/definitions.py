@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from attrs import field, frozen
 
-from muxcore.config.problems import KeyPath, Problem, shown
+from muxcore.config.lines import KeyPath
+from muxcore.config.problems import Problem, shown
 
 ACTIVE_MODEL_VARIABLE = "VIBE_ACTIVE_MODEL"
 

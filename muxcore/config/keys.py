@@ -13,12 +13,9 @@ from attrs import frozen
 
 from muxcore.config import keyring
 from muxcore.config.keyring import Keyring
-from muxcore.config.problems import listed
+from muxcore.config.problems import TYPOGRAPHIC_QUOTES, listed
 
 DOTENV = ".env"
-
-QUOTES = "“”„‟‘’‚‛«»‹›"  # noqa: RUF001 - ambiguity is the point
-"""Quotes that a word processor makes; no key has one."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A long run of letters and digits without an underscore: a key, not a variable's name.
@@ -100,7 +97,7 @@ def find(variable: str, among: tuple[Place, ...]) -> Key | None:
 def fault_of(key: Key) -> str | None:
     """Describe why no header can carry a key, without showing it. None if one can."""
     text = key.reveal()
-    if any(quote in text for quote in QUOTES):
+    if any(quote in text for quote in TYPOGRAPHIC_QUOTES):
         return "holds a typographic quote"
     if text != text.strip():
         return "begins or ends with a space or a line break"

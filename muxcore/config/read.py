@@ -12,7 +12,7 @@ import tomli
 from attrs import evolve, field, frozen
 
 from muxcore.config.lines import line_of, lines_of
-from muxcore.config.problems import Problem
+from muxcore.config.problems import Problem, excerpt, explain_syntax
 from muxcore.errors import ConfigError
 
 FILE_NAME = "config.toml"
@@ -90,7 +90,8 @@ def read_alone(
     try:
         return document_of(file, file.read_bytes())
     except OSError as error:
-        if source is None and isinstance(error, FileNotFoundError):
+        is_missing = isinstance(error, FileNotFoundError) and not file.is_symlink()
+        if source is None and is_missing:
             return Document(str(file), {}, directory=file.parent)
         raise ConfigError([_unreadable(file, error)]) from None
 
@@ -116,7 +117,7 @@ def document_of(file: Path, content: bytes) -> Document:
     try:
         return Document(str(file), tomli.loads(text), file, file.parent, text)
     except tomli.TOMLDecodeError as error:
-        raise ConfigError([_syntax(file, text, str(error))]) from None
+        raise _syntax_error(file, text, str(error)) from None
 
 
 def with_section(document: Document, section: Document | None) -> Document:
@@ -144,9 +145,9 @@ def _section_beside(file: Path) -> Document | None:
     beside = file.with_name(SECTION_FILE_NAME)
     try:
         return document_of(beside, beside.read_bytes())
-    except FileNotFoundError:
-        return None
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not beside.is_symlink():
+            return None
         raise ConfigError([_unreadable(beside, error)]) from None
 
 
@@ -168,13 +169,15 @@ def vibe_home(environment: Mapping[str, str]) -> Path:
     return (Path(user) if user else Path.home()) / ".vibe"
 
 
-def _syntax(file: Path, text: str, message: str) -> str:
+def _syntax_error(file: Path, text: str, message: str) -> ConfigError:
     position = re.search(r" \(at line (\d+), column (\d+)\)$", message)
     if position is None:
         line = text.rstrip().count("\n") + 1
-        return f"{file}:{line}: not valid TOML: {message}"
-    reason = message[: position.start()]
-    return f"{file}:{position[1]}: not valid TOML: {reason} (column {position[2]})"
+        return ConfigError([f"{file}:{line}: not valid TOML: {message}"])
+    line, column = int(position[1]), int(position[2])
+    reason = explain_syntax(text, line, column, message[: position.start()])
+    problem = f"{file}:{line}: not valid TOML: {reason} (column {column})"
+    return ConfigError([problem], excerpt(text, line, column))
 
 
 def _unreadable(file: Path, error: OSError) -> str:
@@ -182,4 +185,7 @@ def _unreadable(file: Path, error: OSError) -> str:
     if file.is_dir():
         name = file / FILE_NAME
         return f"{file}: a directory, expected a TOML file; did you mean {name}?"
+    if file.is_symlink() and isinstance(error, FileNotFoundError):
+        target = os.path.realpath(file)
+        return f"{file}: a link to {target}, which does not exist; expected a TOML file"
     return f"{file}: cannot be read: {error.strerror or type(error).__name__}"

@@ -12,6 +12,7 @@ import attrs
 from muxcore.config import addresses, keys
 from muxcore.config.definitions import Definitions, api_timeout_ms
 from muxcore.config.keys import Key
+from muxcore.config.lines import KeyPath
 from muxcore.config.models import (
     ResolvedModel,
     capabilities_of,
@@ -20,7 +21,7 @@ from muxcore.config.models import (
     leave_out_unspoken,
     resolve_model,
 )
-from muxcore.config.problems import Findings, KeyPath, Problem, listed, nearest, shown
+from muxcore.config.problems import Findings, Problem, listed, nearest, shown
 from muxcore.config.read import Document
 from muxcore.config.records import Config, MultiplexerConfig, Timeouts
 from muxcore.config.section import SECTION, select_models, warn_of_weights

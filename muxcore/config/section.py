@@ -8,15 +8,8 @@ from typing import Any
 from attrs import evolve, frozen
 
 from muxcore.config.definitions import VIBES_MODELS, Definitions, active_model
-from muxcore.config.problems import (
-    Findings,
-    KeyPath,
-    Problem,
-    listed,
-    nearest,
-    shown,
-    spelled,
-)
+from muxcore.config.lines import KeyPath
+from muxcore.config.problems import Findings, Problem, listed, nearest, shown, spelled
 from muxcore.config.records import MultiplexerConfig, PoolEntry
 from muxcore.config.structure import structure
 from muxcore.core import phases

@@ -22,7 +22,8 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from muxcore.config.problems import KeyPath, Problem, listed, nearest, shown
+from muxcore.config.lines import KeyPath
+from muxcore.config.problems import Problem, listed, nearest, shown
 from muxcore.config.records import Bounds
 
 T = TypeVar("T")

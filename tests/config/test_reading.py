@@ -100,7 +100,35 @@ def test_a_file_that_may_not_be_read(
     [
         (b"a = 1\nb = \xff", ":2: not UTF-8, expected a text file; save it as UTF-8"),
         (b"a = 1\nb = = 2", ":2: not valid TOML: Invalid value (column 5)"),
-        (b"[a]\n[a]\n", ":2: not valid TOML: Cannot declare ('a',) twice (column 3)"),
+        (
+            b"a = True",
+            ":1: not valid TOML: True is not a value of TOML; write true (column 5)",
+        ),
+        (
+            b"a = failover",
+            ':1: not valid TOML: text needs quotes; write "failover" (column 5)',
+        ),
+        (b"a =\n", ":1: not valid TOML: a value is missing after = (column 4)"),
+        (
+            "a = “x”".encode(),
+            ':1: not valid TOML: “ is a typographic quote; write " instead (column 5)',
+        ),
+        (
+            b"my key = 1",
+            (
+                ":1: not valid TOML: expected key = value; a key with spaces needs quotes"
+                " (column 4)"
+            ),
+        ),
+        (
+            b'a = "x\n',
+            ":1: not valid TOML: a text is not closed; add the quote at its end (column 7)",
+        ),
+        (b"[a]\n[a]\n", ":2: not valid TOML: defined twice, first in line 1 (column 3)"),
+        (
+            b"[b]\n[a]\nx = 1\ny = 2\nx = 3\n",
+            ":5: not valid TOML: defined twice, first in line 3 (column 6)",
+        ),
         (b"a = [\n1,\n", ":2: not valid TOML: Invalid value (at end of document)"),
     ],
 )
@@ -108,6 +136,31 @@ def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes, text: str) -> N
     file = tmp_path / "config.toml"
     file.write_bytes(content)
     assert problem_of(file) == f"{file}{text}"
+
+
+def test_a_syntax_error_shows_its_place_and_no_text_in_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('a = 1\nheaders = { key = "sk-secret", on = True, b = "sk-other" }\n')
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert caught.value.excerpt == (
+        '    headers = { key = "…", on = True\n                                ^'
+    )
+    assert "sk-" not in str(caught.value)
+    file.write_text("key = sk-1234567890\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert "1234567890" not in str(caught.value)
+
+
+def test_a_link_to_nothing_is_not_a_missing_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.symlink_to(tmp_path / "gone.toml")
+    with pytest.raises(ConfigError) as caught:
+        load(env={"VIBE_HOME": str(tmp_path)})
+    assert f"{file}: a link to {tmp_path / 'gone.toml'}, which does not exist" in str(
+        caught.value
+    )
 
 
 def test_a_byte_order_mark_and_other_line_ends_do_not_matter(tmp_path: Path) -> None:
