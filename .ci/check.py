@@ -39,7 +39,10 @@ BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)$")
 CLOSING_LINE = re.compile(r"\d+ passed\b.* in [\d.]+s")
 NOT_RUN = "NOT RUN: "
 """What tests/conftest.py begins the line of a skipped group of tests with."""
-NEVER_RUN = ("any other Python than these", "macOS and Windows, if this is neither")
+NEVER_RUN = (
+    "other versions of Python, other systems than this one",
+    "servers of real providers: every model is a stand-in",
+)
 
 installing = threading.Lock()
 """An editable install writes into the sources."""
@@ -140,8 +143,9 @@ class Lane:
             constraints.write_text("\n".join(lowest([*run, *extras])), encoding="utf-8")
         else:
             constraints.touch()
-        wanted = [*run, *development, *extras]
-        pip = (own, "-m", "pip", "install", "--quiet")
+        wanted = dict.fromkeys([*run, *development, *extras])
+        # Twice quiet: errors only.
+        pip = (own, "-m", "pip", "install", "--quiet", "--quiet")
         self.run(*pip, "--upgrade", "pip")
         self.run(*pip, "--constraint", constraints, *wanted)
         with installing:
@@ -242,10 +246,10 @@ def main() -> int:
         # A line of its own: programs that read a log look for pytest's.
         print(f"Python {lane.name}: {f'FAILED: {failure}' if failure else 'passed'}")
         print(lane.closing_line)
-    print("Not run:")
-    for lane in chosen:
-        for line in lane.not_run:
-            print(f"- {lane.name}: {line}")
+    print("Not run, and in brackets the number of tests:")
+    for line in dict.fromkeys(line for lane in chosen for line in lane.not_run):
+        where = ", ".join(lane.name for lane in chosen if line in lane.not_run)
+        print(f"- {line} ({where})")
     for line in NEVER_RUN:
         print(f"- {line}")
     return int(any(failures))

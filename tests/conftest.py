@@ -41,14 +41,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Name each kind of test that was not run, for `.ci/check.py` to collect."""
+    stats = terminalreporter.stats
     reasons = Counter(
-        report.longrepr[2].removeprefix("Skipped: ")
-        for report in terminalreporter.stats.get("skipped", ())
+        report.longrepr[2].removeprefix("Skipped: ") for report in stats.get("skipped", ())
     )
-    if deselected := len(terminalreporter.stats.get("deselected", ())):
-        reasons["marked slow or left out by a choice of tests"] = deselected
-    for reason, count in reasons.items():
-        terminalreporter.write_line(f"NOT RUN: {count} tests: {reason}")
+    for item in stats.get("deselected", ()):
+        if item.get_closest_marker("slow"):
+            reasons[
+                f"slow: {(item.module.__doc__ or item.name).partition(chr(10))[0]}"
+            ] += 1
+        else:
+            reasons["left out by a choice of tests"] += 1
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"NOT RUN: {reason} [{count}]")
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ CORE_TESTS = tuple(
         "core/test_selecting",
         "core/test_updating",
         "core/test_protocol",
+        "core/test_second_opinion",
         "core/test_status",
         "core/test_migration",
         "core/test_strategies",
