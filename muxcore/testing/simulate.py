@@ -29,7 +29,8 @@ from muxcore.testing.simulation.comparison import Comparison, compared
 from muxcore.testing.simulation.reports import is_kept, told_sessions, told_storms
 from muxcore.testing.simulation.sessions import session_results, storms
 from muxcore.testing.simulation.shrinking import shrunk
-from muxcore.testing.simulation.world_run import BrokenWorldError, run
+from muxcore.testing.simulation.timeline import BrokenWorldError
+from muxcore.testing.simulation.world_run import run
 from muxcore.testing.simulation.worlds import CALLS, World, world_of
 
 WORLDS = 10_000

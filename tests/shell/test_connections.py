@@ -262,7 +262,8 @@ def test_several_connections_that_were_closed_while_idle_are_no_failure(
         call.result()
     connections = multiplexer._runtime.members["alpha"].connections
     assert isinstance(connections, Connections)
-    idle = connections._adapter._pool.pool._idle
+    pool: Any = connections._adapter._pool
+    idle = pool.pool._idle
     assert len(idle) == 3
     for connection in tuple(idle):
         # As a server closes it at this very moment: it looks alive until something is sent.

@@ -16,7 +16,8 @@ from muxcore.core.records import Call, Candidate, Health, PoolState
 from muxcore.testing.simulate import main
 from muxcore.testing.simulation.comparison import compared
 from muxcore.testing.simulation.shrinking import Smallest, shrunk
-from muxcore.testing.simulation.world_run import BrokenWorldError, Run, run
+from muxcore.testing.simulation.timeline import BrokenWorldError, Run
+from muxcore.testing.simulation.world_run import run
 from muxcore.testing.simulation.worlds import MODES, SECOND, ClockSet, World, world_of
 
 

@@ -67,7 +67,7 @@ def _check_list(place: str, value: object, expected: str) -> None:
             f"{place} is {_described(value)}, expected {expected}{hint}"
         )
     for position, entry in enumerate(value):
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, dict | Mapping):
             raise InvalidArgumentError(
                 f"{place}[{position}] is {_described(entry)}, expected a mapping,"
                 f" in {expected}"

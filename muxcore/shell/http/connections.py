@@ -1,12 +1,12 @@
-"""Connections to one provider: kept alive, cuttable, and with the environment read once.
+"""Connections to one provider: kept alive, cancellable, with the environment read once.
 
 `requests` sends through its `HTTPAdapter`. Two things differ from a `Session`:
 
 - Proxy, CA and client-certificate settings of the environment are read when the endpoint is
   first used, not at every call: a third of a plain `Session.post` goes into that. `.netrc`
   is not read at all, as it would replace the key; redirects are not followed.
-- Each connection hands its socket to the `Cut` of the attempt that it serves, from before
-  it connects, so that another thread can end it.
+- Each connection attaches its socket to the scope of the attempt that it serves, before
+  it connects, so that another thread can cancel it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -37,12 +37,22 @@ from muxcore.shell.http.fast_path import (
     Repeatable,
     RequestHead,
     Response,
-    SimpleResponse,
     resend,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from requests.structures import CaseInsensitiveDict
+    from urllib3 import BaseHTTPResponse
+
+Address: TypeAlias = (
+    "tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]"
+)
+"""One of the results of `socket.getaddrinfo`."""
+
 _SEND = HTTPAdapter.send
-"""A test may put its own in its place, as `responses` does: that is not to be passed by."""
+"""Tests may replace it, as `responses` does; then the fast path must not bypass that."""
 
 
 class _Current(threading.local):
@@ -57,19 +67,14 @@ _current = _Current()
 
 
 class _Cuttable(Repeatable):
-    """Mixed into a connection: hands its socket to the attempt at hand."""
+    """Mixed into a connection: attaches its socket to the scope of the current attempt."""
 
-    host: str
-    port: int
-    timeout: Any
-    socket_options: Any
-    _dns_host: str
     _lent: CancelScope | None = None
     _unsent: list[bytes] | None = None
-    response_class: Any = FinalResponse
+    response_class = FinalResponse
 
     def _new_conn(self) -> socket.socket:
-        """Connect as urllib3 does, but within the attempt's time, and so that it can be cut."""
+        """Connect as urllib3 does, but within the attempt's time, and cancellable."""
         _current.scope.reused = False
         failure: OSError | None = None
         for family, kind, protocol, _, address in self._addresses():
@@ -97,50 +102,48 @@ class _Cuttable(Repeatable):
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, "not in time") from None
         reason = type(failure).__name__
-        raise NewConnectionError(self, reason) from failure  # type: ignore[arg-type]
+        raise NewConnectionError(self, reason) from failure
 
-    def _addresses(self) -> list[tuple[Any, ...]]:
+    def _addresses(self) -> Sequence[Address]:
         host = self._dns_host.strip("[]")
         try:
-            return list(
-                socket.getaddrinfo(
-                    host, self.port, allowed_gai_family(), socket.SOCK_STREAM
-                )
+            return socket.getaddrinfo(
+                host, self.port, allowed_gai_family(), socket.SOCK_STREAM
             )
         except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]
+            raise NameResolutionError(self.host, self, error) from error
         except UnicodeError:
             raise LocationParseError("a label of its name is empty or too long") from None
 
     def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
+        super().connect()
         self._lend(self.sock)
-        # What is sent may take as long as what is waited for.
+        # Sending may take as long as a silence.
         self.sock.settimeout(_current.silence)
 
     def request(
-        self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
+        self, method: str, url: str, body: Any = None, headers: Any = None, **options: bool
     ) -> None:
         self.timeout = _current.silence
         if self.sock is not None:
             self._lend(self.sock)
         # Headers and body leave together: one system call and one packet instead of two.
-        self._unsent = []
+        unsent: list[bytes] = []
+        self._unsent = unsent
         try:
-            super().request(method, url, body, headers, **options)  # type: ignore[misc]
-            unsent, self._unsent = self._unsent, None
+            super().request(method, url, body, headers, **options)
+            self._unsent = None
             self._written = RequestHead(url, headers, unsent[0])
             self.send(b"".join(unsent))
         finally:
             self._unsent = None
 
-    def resend(self, request: bytes) -> SimpleResponse:
+    def prepare(self) -> None:
         self._lend(self.sock)
         self.sock.settimeout(_current.silence)
-        return super().resend(request)
 
-    def _lend(self, sock: Any) -> None:
-        """Give the attempt at hand the right to shut this socket, and take it from the last."""
+    def _lend(self, sock: socket.socket) -> None:
+        """Let the current attempt shut this socket down, and the last one no more."""
         if self._lent is not None and self._lent is not _current.scope:
             self._lent.detach_if(sock)
         self._lent = _current.scope
@@ -148,7 +151,7 @@ class _Cuttable(Repeatable):
 
     def send(self, data: Any) -> None:
         if self._unsent is None or not isinstance(data, bytes):
-            super().send(data)  # type: ignore[misc]
+            super().send(data)
         else:
             self._unsent.append(data)
 
@@ -162,31 +165,31 @@ class _HTTPSConnection(_Cuttable, HTTPSConnection):
 
 
 class _Idle:
-    """The idle connections of a pool, in the place of urllib3's queue of them.
+    """The idle connections of a pool, instead of urllib3's queue of them.
 
-    It takes no lock of Python's, so it is never left locked by an interrupt, or by the
-    garbage collector which ends a stream. One too many is closed without a word in the log.
+    It uses no lock written in Python, so neither an interrupt nor a garbage collection which
+    ends a stream leaves it locked. One too many is closed without a message in the log.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._idle: deque[HTTPConnection] = deque()
+        self._idle: deque[_Cuttable] = deque()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> HTTPConnection:  # noqa: ARG002, FBT001, FBT002 - the queue's
+    def get(self, block: bool = True, timeout: float | None = None) -> _Cuttable:  # noqa: ARG002, FBT001, FBT002 - the queue's
         connection = self.newest()
         if connection is None:
             raise queue.Empty
         return connection
 
-    def newest(self) -> HTTPConnection | None:
-        """Take the one that served last, if there is any."""
+    def newest(self) -> _Cuttable | None:
+        """Take the one that was used last, if there is any."""
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
-    def put(self, connection: HTTPConnection | None, block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002
-        # urllib3 fills its queue with None, so as to block where this has `queue.Empty`.
+    def put(self, connection: _Cuttable | None, block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002
+        # urllib3 fills its queue with None, to block where this raises `queue.Empty`.
         if connection is not None:
             self._idle.append(connection)
             if len(self._idle) > self._most:
@@ -208,53 +211,62 @@ _POOLS = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
 
 
 class _Adapter(HTTPAdapter):
-    """`requests`' own adapter, less what it works out anew at every call.
+    """The adapter of `requests`, without what that works out again at every call.
 
     It serves one host, with one set of settings: the connection pool and the target are
-    looked up once. Cookies are not kept, so answers are not searched for any.
+    looked up once. Cookies are not kept, so answers are not searched for them.
     """
 
-    _pool: Any = None
+    _pool: HTTPConnectionPool | None = None
     _target: tuple[str, str] | None = None
+
+    def __init__(self, size: int) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=size)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         if self._pool is None:
-            self._pool = super().get_connection_with_tls_context(*args, **options)
+            made = super().get_connection_with_tls_context(*args, **options)
+            self._pool = cast("HTTPConnectionPool", made)
         return self._pool
 
-    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+    def request_url(
+        self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None
+    ) -> str:
         url = request.url or ""
         if self._target is None or self._target[0] != url:
             self._target = (url, super().request_url(request, proxies))
         return self._target[1]
 
     def resend(self, request: requests.PreparedRequest) -> Response | None:
-        """Send it by the fast path, if there is a connection for that; else return None."""
+        """Send it on the fast path, if there is a connection for that; else return None."""
         pool = self._pool
         if pool is None or pool.pool is None or pool.proxy or HTTPAdapter.send is not _SEND:
             return None
-        connection = pool.pool.newest()
+        idle = cast("_Idle", pool.pool)
+        body = request.body
+        if not isinstance(body, bytes):
+            return None
+        connection = idle.newest()
         if connection is None:
             return None
         target = self.request_url(request, None)
-        message = connection.again(target, request.headers, request.body)
+        message = connection.again(target, request.headers, body)
         if message is None:
-            pool.pool.put(connection)
+            idle.put(connection)
             return None
         return resend(pool, connection, message)
 
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+    def build_response(
+        self, req: requests.PreparedRequest, resp: BaseHTTPResponse
+    ) -> requests.Response:
         response = requests.Response()
         response.status_code = resp.status
-        response.headers = resp.headers
+        response.headers = cast("CaseInsensitiveDict[str]", resp.headers)
         response.raw = resp
         response.url = req.url or ""
         response.request = req
         return response
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **options)
@@ -284,17 +296,15 @@ class Connections:
     """The connections to one endpoint's host. Shared by threads."""
 
     def __init__(self, url: str, size: int, *, loopback: bool) -> None:
-        self._adapter = _Adapter(pool_connections=1, pool_maxsize=size)
+        self._adapter = _Adapter(size)
         with requests.Session() as session:
             settings = session.merge_environment_settings(
                 url, proxies={}, stream=True, verify=None, cert=None
             )
-        self._settings: dict[str, Any] = {
-            # Traffic to this machine never leaves it: not through a proxy either.
-            "proxies": {} if loopback else settings["proxies"],
-            "verify": settings["verify"],
-            "cert": settings["cert"],
-        }
+        # Traffic to this machine never leaves it, not even to a proxy.
+        self._proxies: Mapping[str, str] = {} if loopback else settings["proxies"]
+        self._verify = True if settings["verify"] is None else settings["verify"]
+        self._cert = settings["cert"]
 
     def send(
         self,
@@ -304,11 +314,16 @@ class Connections:
     ) -> Response:
         _current.scope = scope
         _current.connect, _current.silence = timeout
-        # Unless a new connection is made, it is one that has served before.
+        # Unless a new connection is made, it is one that was used before.
         scope.reused = True
         try:
             return self._adapter.resend(request) or self._adapter.send(
-                request, stream=True, timeout=timeout, **self._settings
+                request,
+                stream=True,
+                timeout=timeout,
+                verify=self._verify,
+                cert=self._cert,
+                proxies=self._proxies,
             )
         finally:
             del _current.scope

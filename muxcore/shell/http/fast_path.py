@@ -1,9 +1,8 @@
-"""Asking again over a connection that is kept: the fast path under `requests`.
+"""The fast path under `requests`: a kept connection repeats its request with another body.
 
-A call over a connection that has served before does what `urllib3` and `http.client` do, with
-their detours left out: a third of the cost of a whole call. Whatever is out of the ordinary
-is left to them: connecting, proxies, another URL or other headers than the last time, and an
-answer whose head is not a plain one that has arrived whole.
+It does what `urllib3` and `http.client` do, without their detours: a third of the cost of a
+whole call. Anything unusual is left to them: connecting, proxies, another URL or other headers
+than the last time, and an answer whose head is not simple or has not arrived as a whole.
 """
 
 from __future__ import annotations
@@ -13,20 +12,28 @@ import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol, Self
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
+from attrs import define
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError, SSLError
 from urllib3.util.connection import is_connection_dropped
 
 LENGTH = "Content-Length"
-CONTINUE, SWITCHING_PROTOCOLS, OK = 100, 101, 200
+
+if TYPE_CHECKING:
+    from urllib3 import HTTPConnectionPool
+    from urllib3.connection import HTTPConnection as ConnectionBase
+else:
+    # At run time a mixin: `_HTTPConnection` and `_HTTPSConnection` have bases of their own.
+    ConnectionBase = object
 
 
 class RequestHead:
-    """The head of a request as `http.client` checked and wrote it, for any length of body.
+    """The head of a request as `http.client` checked and wrote it, for a body of any length.
 
-    It holds the key, as the connection's own buffer did; so it has no repr that shows it.
+    It holds the key, as the connection's own buffer did, so its repr does not show it.
     """
 
     __slots__ = ("_after", "_before", "_fields", "_url")
@@ -37,11 +44,11 @@ class RequestHead:
         length = f"\r\n{LENGTH}: {headers.get(LENGTH)}\r\n".encode("latin-1")
         self._before, found, self._after = head.partition(length)
         if not found:
-            # Not one that could be written again.
+            # It cannot be written again.
             self._url = ""
 
     def again(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
-        """Return the whole request with this body; None if its head is another."""
+        """Return the whole request with this body; None if its head differs."""
         if url != self._url or _fields(headers) != self._fields:
             return None
         length = b"\r\nContent-Length: %d\r\n" % len(body)
@@ -67,20 +74,21 @@ class FinalResponse(http.client.HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
-        interim = SWITCHING_PROTOCOLS < status < OK
-        return version, CONTINUE if interim else status, reason
+        if HTTPStatus.SWITCHING_PROTOCOLS < status < HTTPStatus.OK:
+            status = HTTPStatus.CONTINUE
+        return version, status, reason
 
 
 class SimpleResponse(FinalResponse):
-    """`http.client`'s response, which reads a plain head without a parser for e-mail.
+    """`http.client`'s response, which reads a simple head without a parser for e-mail.
 
-    That parser took a fifth of a whole call. `plain` is what it has found by itself.
+    That parser took a fifth of a whole call. `plain` is the head, if it was simple.
     """
 
     plain: SimpleHead | None = None
 
     def begin(self) -> None:
-        # What is only looked at can still be read by the standard library.
+        # After a peek the standard library can still read the head.
         held = self.fp.peek()
         head = _PLAIN_HEAD.match(held)
         plain = None if head is None else SimpleHead.of(head)
@@ -99,40 +107,35 @@ class SimpleResponse(FinalResponse):
         plain.ahead = len(held) - head.end()
 
 
+@define
 class SimpleHead:
-    """What a plain head says. `fields` are in lower case, those named twice joined."""
+    """What a simple head says. Names in `fields` are in lower case, repeated ones joined."""
 
-    __slots__ = ("ahead", "chunked", "closes", "fields", "length")
-
-    def __init__(
-        self, fields: dict[str, str], length: int | None, *, chunked: bool
-    ) -> None:
-        self.fields = fields
-        self.chunked = chunked
-        self.length = length
-        self.closes = "close" in fields.get("connection", "").lower() or (
-            length is None and not chunked
-        )
-        self.ahead = 0
-        """How much of the body has come with the head."""
+    fields: dict[str, str]
+    length: int | None
+    chunked: bool
+    closes: bool
+    ahead: int = 0
+    """How many bytes of the body have come with the head."""
 
     @classmethod
     def of(cls, head: re.Match[bytes]) -> Self | None:
-        """Read the fields; None if it takes more to tell how long the body is."""
+        """Read the fields; None if they do not say simply how long the body is."""
         fields: dict[str, str] = {}
         for name, value in _FIELD.findall(head[3].decode("latin-1")):
             name = name.lower()  # noqa: PLW2901 - they differ in nothing else
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         coding, length = fields.get("transfer-encoding"), fields.get("content-length")
+        closes = "close" in fields.get("connection", "").lower()
         if length is None and (coding is None or coding.lower() == "chunked"):
-            return cls(fields, None, chunked=coding is not None)
+            return cls(fields, None, coding is not None, closes or coding is None)
         if length is not None and coding is None and length.isdecimal():
-            return cls(fields, int(length), chunked=False)
+            return cls(fields, int(length), chunked=False, closes=closes)
         return None
 
 
 class ContentLengthReader:
-    """The framing of a body whose length was announced."""
+    """The framing of a body with a Content-Length."""
 
     excess = False
 
@@ -141,7 +144,7 @@ class ContentLengthReader:
         self.ended = not left
 
     def take(self, data: bytes) -> bytes:
-        """Return what of `data` is the body's; none of it means that nothing more comes."""
+        """Return the part of `data` which belongs to the body; empty `data` is the end."""
         if not data:
             raise IncompleteRead(0, self._left)
         self.excess = len(data) > self._left
@@ -166,15 +169,15 @@ LONGEST_LINE = 65536
 
 
 class ChunkedReader:
-    """The framing of a body in chunks. All that have come are taken out at once."""
+    """The framing of a body in chunks. All chunks that have come are taken out at once."""
 
     def __init__(self) -> None:
         self.ended = False
         self._rest = b""
-        """A line that has not come to its end."""
+        """A line whose end has not arrived."""
         self._left = 0
         self._is_closing = False
-        """Whether the line that ends a chunk is to come; it is empty."""
+        """Whether the empty line that ends a chunk is still to come."""
         self._is_trailing = False
 
     @property
@@ -195,7 +198,7 @@ class ChunkedReader:
                 self._left -= len(piece)
                 if self._left:
                     break
-                # Its end nearly always comes with it.
+                # Its end nearly always arrives with it.
                 if data.startswith(b"\r\n", at):
                     at += 2
                 else:
@@ -227,19 +230,23 @@ class ChunkedReader:
 
 
 class Body:
-    """The body of an answer with a plain head, in the place of urllib3's response.
+    """The body of an answer with a simple head, instead of urllib3's response.
 
     That took two thirds of the time of reading a stream. This one reads from the socket, and
-    takes all the chunks that have come in one go.
+    takes all chunks that have come at once.
     """
 
     length_remaining: int | None = None
     """0 at the end, as urllib3's."""
 
     def __init__(
-        self, answer: SimpleResponse, plain: SimpleHead, pool: Any, connection: Any
+        self,
+        answer: SimpleResponse,
+        plain: SimpleHead,
+        pool: HTTPConnectionPool,
+        connection: Repeatable,
     ) -> None:
-        self.connection: Any = connection
+        self.connection: Repeatable | None = connection
         self._pool = pool
         self._answer = answer
         self._receive = connection.sock.recv
@@ -256,7 +263,7 @@ class Body:
             )
 
     def read1(self, size: int, decode_content: bool | None = None) -> bytes:  # noqa: ARG002, FBT001 - urllib3's
-        """Return what has come, waiting for it if there is nothing; b"" at the end."""
+        """Return what has arrived, waiting for it; b"" at the end."""
         framing = self._framing
         try:
             body = b""
@@ -271,7 +278,7 @@ class Body:
         return body
 
     def close(self) -> None:
-        """End it; with the whole body read, its connection is another's already."""
+        """End it. After the whole body, another call may have its connection already."""
         self._answer.close()
         connection, self.connection = self.connection, None
         if connection is not None:
@@ -287,8 +294,8 @@ class Body:
             self._pool.pool.put(connection)
 
 
-def raise_as_urllib3(error: BaseException, pool: Any) -> NoReturn:
-    """Raise what urllib3 makes of it."""
+def raise_as_urllib3(error: BaseException, pool: HTTPConnectionPool) -> NoReturn:
+    """Raise what urllib3 would raise."""
     if isinstance(error, TimeoutError):
         raise ReadTimeoutError(pool, "", "Read timed out.") from None
     if isinstance(error, ssl.SSLError):
@@ -298,45 +305,58 @@ def raise_as_urllib3(error: BaseException, pool: Any) -> NoReturn:
     raise error
 
 
-class Repeatable:
+class Repeatable(ConnectionBase):
     """Mixed into a connection of urllib3: repeats the last request with another body."""
 
     sock: Any = None
     _written: RequestHead | None = None
 
     def again(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
-        """Return the request, if it is the last one but for its body, and may be sent."""
-        if self._written is None or is_connection_dropped(self):  # type: ignore[arg-type]
+        """Return the request, if it may be sent and differs from the last in its body only."""
+        if self._written is None or is_connection_dropped(self):
             return None
         return self._written.again(url, headers, body)
+
+    def prepare(self) -> None:
+        """Make the connection ready for another request."""
 
     def resend(self, request: bytes) -> SimpleResponse:
         """Send what `again` returned, and read the head of the answer."""
         answer: SimpleResponse | None = None
         try:
-            # As in urllib3: a server that reads no further may have answered all the same.
+            # As in urllib3: a server that stops reading may have answered all the same.
             with suppress(BrokenPipeError, ConnectionResetError):
-                self.send(request)  # type: ignore[attr-defined]
+                self.send(request)
             answer = SimpleResponse(self.sock, method="POST")
             answer.begin()
         except BaseException:
             if answer is not None:
                 answer.close()
-            self.close()  # type: ignore[attr-defined]
+            self.close()
             raise
         return answer
 
     def __del__(self) -> None:
-        # An interrupt may leave it to nobody, just taken from the idle ones.
+        # An interrupt may leave it without an owner, just taken from the idle ones.
         if self.sock is not None:
-            self.close()  # type: ignore[attr-defined]
+            self.close()
+
+
+class RawBody(Protocol):
+    """What is read of a body: urllib3's responses have it, and `Body`."""
+
+    def read1(self, size: int, /, *, decode_content: bool) -> bytes: ...
+
+    def close(self) -> None: ...
 
 
 class Response(Protocol):
-    """What is read of an answer: one of `requests`' has it, and one of the fast path."""
+    """What is read of an answer: the responses of `requests` have it, and of the fast path."""
 
     status_code: int
-    raw: Any
+
+    @property
+    def raw(self) -> RawBody: ...
 
     @property
     def headers(self) -> Mapping[str, str]: ...
@@ -348,7 +368,7 @@ class FastResponse:
 
     __slots__ = ("headers", "raw", "status_code")
 
-    def __init__(self, status: int, headers: Mapping[str, str], raw: Any) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], raw: RawBody) -> None:
         self.status_code = status
         self.headers = headers
         self.raw = raw
@@ -357,19 +377,22 @@ class FastResponse:
         self.raw.close()
 
 
-def resend(pool: Any, connection: Any, request: bytes) -> FastResponse:
+def resend(
+    pool: HTTPConnectionPool, connection: Repeatable, request: bytes
+) -> FastResponse:
     """Send what the connection's `again` returned. Raise what urllib3 raises."""
     try:
+        connection.prepare()
         answer = connection.resend(request)
     except BaseException as error:  # noqa: BLE001 - it is raised again
         raise_as_urllib3(error, pool)
     plain = answer.plain
-    raw: Any
+    raw: RawBody
     if plain is not None and "content-encoding" not in plain.fields:
         raw = Body(answer, plain, pool, connection)
         headers: Mapping[str, str] = plain.fields
     else:
-        # Its items, as urllib3 takes them: the standard library's own it cannot read.
+        # As items: urllib3 cannot read the standard library's own headers.
         headers = HTTPHeaderDict(answer.headers.items())
         raw = HTTPResponse(
             answer,

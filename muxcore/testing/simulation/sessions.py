@@ -16,7 +16,8 @@ from attrs import define, frozen
 from muxcore.core.outcomes import Fault, Kind, Limit
 from muxcore.core.records import Call, Endpoint
 from muxcore.testing.simulation.labels import INTERRUPTED, REJECTED
-from muxcore.testing.simulation.world_run import Ended, Simulation
+from muxcore.testing.simulation.timeline import Ended
+from muxcore.testing.simulation.world_run import Simulation
 from muxcore.testing.simulation.worlds import (
     SECOND,
     UNTIL_ITS_END,

@@ -8,7 +8,8 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from muxcore.core.records import Call, Policy
-from muxcore.testing.simulation.world_run import BrokenWorldError, run
+from muxcore.testing.simulation.timeline import BrokenWorldError
+from muxcore.testing.simulation.world_run import run
 from muxcore.testing.simulation.worlds import Arrival, Manner, SimulatedModel, World
 
 T = TypeVar("T")

@@ -1,0 +1,88 @@
+"""What a caller hands in: a clear error for what is wrong, before any model is asked."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from muxcore import MultiplexerError
+from muxcore.errors import InvalidArgumentError
+from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.http.transport import USER_AGENT
+from muxcore.standin import Model
+
+Make = Callable[..., Multiplexer]
+PING = {"role": "user", "content": "ping"}
+HINT = " (put the one entry in a list)"
+LIST = 'a list such as [{"role": "user", "content": "hello"}]'
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ("hello", f"messages is 'hello' (str), expected {LIST}"),
+        (None, f"messages is None, expected {LIST}"),
+        (
+            PING,
+            f"messages is {reprlib.repr(PING)} (dict), expected {LIST}{HINT}",
+        ),
+        ([PING, "hello"], f"messages[1] is 'hello' (str), expected a mapping, in {LIST}"),
+        ([None], f"messages[0] is None, expected a mapping, in {LIST}"),
+        (7, f"messages is 7 (int), expected {LIST}"),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_messages_that_are_none_are_refused_before_any_model_is_asked(
+    make: Make, alpha: Model, messages: Any, text: str, *, streams: bool
+) -> None:
+    multiplexer = make("alpha")
+    ask = (
+        multiplexer.complete if not streams else lambda m: multiplexer.stream(m).__enter__()
+    )
+    with pytest.raises(InvalidArgumentError) as caught:
+        ask(messages)
+    assert str(caught.value) == text
+    assert isinstance(caught.value, MultiplexerError)
+    assert not alpha.requests
+    assert multiplexer.state.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            {"tools": "search"},
+            "tools is 'search' (str), expected a list of mappings, one for each tool",
+        ),
+        (
+            {"tools": [7]},
+            "tools[0] is 7 (int), expected a mapping, in a list of mappings, one for each tool",
+        ),
+        ({"timeout": "5"}, "timeout is '5' (str), expected a number of seconds"),
+    ],
+)
+def test_other_wrong_arguments_are_refused_too(
+    make: Make, alpha: Model, arguments: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        make("alpha").complete([PING], **arguments)
+    assert str(caught.value) == text
+    assert not alpha.requests
+
+
+def test_a_tuple_of_messages_is_a_list_of_them(make: Make) -> None:
+    assert make("alpha").complete((PING,), tools=()).model == "alpha"
+
+
+def test_requests_carry_the_name_of_this_package(make: Make, alpha: Model) -> None:
+    make("alpha").complete([PING])
+    assert alpha.requests[0].headers["user-agent"] == USER_AGENT
+    assert USER_AGENT.startswith("vibe-mux/")
+
+
+def test_extra_headers_replace_the_user_agent(make: Make, alpha: Model) -> None:
+    make("alpha", provider={"extra_headers": {"user-agent": "mine/1"}}).complete([PING])
+    assert alpha.requests[0].headers["user-agent"] == "mine/1"
