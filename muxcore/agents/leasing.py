@@ -1,265 +1,321 @@
-"""A server for as long as a vibe runs: the one that runs for its config, or one of its own.
+"""A server for as long as an agent runs: the one of its config, or one of its own.
 
-All vibes of a config share a server, so that caps and what is known of a model's health are
-shared; it is a process of its own, and ends when the last of them has.
+All agents of a config share a server, so that caps and the health of models are shared; it is a
+process of its own and ends with the last lease. The process that starts it opens the listening
+socket, publishes it, and passes it on, so nobody waits for the start.
 
-Nobody waits for a server to start: whoever starts it listens for it, publishes it, and hands
-both over. What is asked until it is ready waits in the socket. Where no descriptors are
-inherited (Windows), its start is waited for.
+Each `run` keeps a copy of the socket. The port is never anybody else's while its agent lives,
+and if the server ends, the `run` starts another on the same socket with the same token. Where
+descriptors are not inherited (Windows), the start is waited for, and a new server takes the
+port again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import secrets
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Self
 
-from attrs import field, frozen
+from attrs import evolve
 
+from muxcore.agents import joining
+from muxcore.agents.joining import HeldLease, Report, Terms, find_soon, join, join_own
+from muxcore.agents.server_process import Launcher, NotStartedError, ServerProcess
 from muxcore.errors import MultiplexerError
-from muxcore.gateway import discovery as joining
-from muxcore.gateway.discovery import (
-    ASK_SECONDS,
-    TOKEN_VARIABLE,
-    NotReachableError,
-    Server,
-    ask_json,
-    find,
-)
+from muxcore.gateway import discovery
+from muxcore.gateway.client import ASK_SECONDS, NotReachableError, ask_json
+from muxcore.gateway.discovery import Server
+from muxcore.gateway.http.leases import BEGAN, DRAINING, ENDED, HELD, RELEASED
 from muxcore.gateway.http.listening import LOOPBACK, listening
+from muxcore.gateway.proof import Secret
+from muxcore.shell import clock
 
-OK = b"200"
-LOOKS, LOOK_SECONDS = 200, 0.01
-"""How often, and how far apart, one looks for a server that another is just starting."""
+LOOK_SECONDS = 2.0
+"""For all looks at servers that may be hanging, before this run starts its own."""
 
-CAN_HAND_OVER = os.name != "nt"
+SHORT_LIFE_SECONDS = 5.0
+MOST_SHORT_LIVES = 3
+"""After so many servers in a row that ended this soon, no other is started."""
+
+PIECE = 4096
+NO_KEYS: Mapping[str, Secret] = {}
 
 
-class NotStartedError(MultiplexerError):
-    """The server could not be started, with what it said."""
+@contextlib.contextmanager
+def leasing(
+    config: Path,
+    environment: Mapping[str, str],
+    drills: Sequence[str] = (),
+    *,
+    label: str = "",
+    keys: Mapping[str, Secret] = NO_KEYS,
+    report: Report = str,
+) -> Generator[Lease]:
+    """Hold a lease while the block runs. Raise `NotStartedError`.
+
+    A server with a fire drill is not shared, and neither is one with other `keys`. `report` is
+    called with a line for whatever the user should know.
+    """
+    with Lease(Terms(Launcher(config, environment, drills), label, keys), report) as lease:
+        yield lease
 
 
-@frozen
 class Lease:
-    """A server that lasts until this has ended. `joined`: others have it, too."""
+    """A server that lasts until this is left, and is replaced if it ends before."""
 
     server: Server
-    joined: bool
-    _said: IO[bytes] | None = field(default=None, repr=False)
+
+    def __init__(self, terms: Terms, report: Report) -> None:
+        self._terms = terms
+        self._report = report
+        # Held while a server is replaced, so that leaving waits for that.
+        self._lock = threading.Lock()
+        self._closing = False
+        self._hangs = False
+        self._held: list[HeldLease] = []
+        self._processes: list[ServerProcess] = []
+        self._threads: list[threading.Thread] = []
+        self._listener: socket.socket | None = None
+        self._began = 0.0
+        self._short_lives = 0
+        self.joined = False
+        """Whether another process had started the server."""
+        self.lost_calls = 0
+        """Calls that were running when their server ended."""
 
     @property
     def url(self) -> str:
         return f"http://{self.server.authority}"
 
-    def receipt(self, label: str) -> dict[str, Any] | None:
-        """Return what the calls under a label came to; None if the server has ended."""
+    @property
+    def last_line(self) -> str:
+        """The last line that the server printed, "" if this lease did not start it."""
+        return self._processes[-1].last_line if self._processes else ""
+
+    def receipt(self) -> dict[str, Any] | None:
+        """Return the receipt of the lease's label; None if no server answers."""
+        path = f"/receipt?label={self._terms.label}"
         try:
-            told: dict[str, Any] = ask_json(self.server, f"/receipt?label={label}")
+            receipt: dict[str, Any] = ask_json(self.server, path)
         except (NotReachableError, ValueError):
             return None
-        return told
+        return receipt
 
-    @property
-    def last_words(self) -> str:
-        """The last line that the server has said, if it was started for this lease."""
-        return "" if self._said is None else _words(self._said).rpartition("\n")[2]
+    def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closing = True
+        # The server confirms it, so that its death in this very moment can be told apart.
+        self._shut(socket.SHUT_WR)
+        until = clock.elapsed() + LOOK_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - clock.elapsed()))
+        self._hangs = any(thread.is_alive() for thread in self._threads)
+        self._shut(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for held in self._held:
+            held.connection.close()
+        for process in self._processes:
+            process.release()
+        if self._listener is not None:
+            self._listener.close()
+        with contextlib.suppress(MultiplexerError, OSError):
+            discovery.remove_dead(self._terms.environment)
 
-@contextlib.contextmanager
-def leasing(
-    config: Path, environment: Mapping[str, str], drills: Sequence[str] = ()
-) -> Generator[Lease]:
-    """Hold a lease while the block runs. Raise `NotStartedError`.
-
-    A server with a fire drill is nobody else's.
-    """
-    with contextlib.ExitStack() as stack:
-        server = None if drills else _joined(config, environment, stack)
-        if server is not None:
-            yield Lease(server, joined=True)
-        elif CAN_HAND_OVER:
-            yield _handed_over(config, environment, drills, stack)
-        else:
-            yield _waited_for(config, environment, drills, stack)
-
-
-def _joined(
-    config: Path, environment: Mapping[str, str], stack: contextlib.ExitStack
-) -> Server | None:
-    try:
-        server = find(config, environment)
-    except MultiplexerError:
-        # There is no place where one could be found.
-        return None
-    return server if server is not None and _hold(server, stack) else None
-
-
-def _joined_soon(
-    config: Path, environment: Mapping[str, str], stack: contextlib.ExitStack
-) -> Server | None:
-    """Join a server whose claim another has, who may be about to publish it."""
-    pause = threading.Event()
-    for _ in range(LOOKS):
-        if server := _joined(config, environment, stack):
-            return server
-        pause.wait(LOOK_SECONDS)
-    return None
-
-
-def _hold(server: Server, stack: contextlib.ExitStack) -> bool:
-    """Take a lease that ends with the stack; return whether the server is there at all."""
-    try:
-        lease = _asked(server, stack)
-        answer = lease.recv(len(b"HTTP/1.1 200"))
-    except OSError:
-        return False
-    return answer.endswith(OK)
-
-
-def _asked(server: Server, stack: contextlib.ExitStack) -> socket.socket:
-    """Ask for a lease, which lasts as long as this connection. Raise `OSError`."""
-    address = (server.host, server.port)
-    lease = stack.enter_context(socket.create_connection(address, ASK_SECONDS))
-    lines = (
-        "GET /lease HTTP/1.1",
-        f"Host: {server.authority}",
-        f"Authorization: Bearer {server.token}",
-    )
-    lease.sendall("\r\n".join([*lines, "", ""]).encode())
-    return lease
-
-
-# --- starting one --------------------------------------------------------------------------
-
-
-def _handed_over(
-    config: Path,
-    environment: Mapping[str, str],
-    drills: Sequence[str],
-    stack: contextlib.ExitStack,
-) -> Lease:
-    """Start a server and hold the first lease; it need not be ready for that."""
-    with contextlib.ExitStack() as handing:
-        claim = None
-        if not drills:
-            # Where there is no place to be found at, each has a server of its own.
-            with contextlib.suppress(MultiplexerError, OSError):
-                claim = handing.enter_context(joining.lock(config, environment))
-                if claim is None and (other := _joined_soon(config, environment, stack)):
-                    return Lease(other, joined=True)
-        listener = handing.enter_context(listening())
-        said = stack.enter_context(tempfile.TemporaryFile())
-        token = secrets.token_urlsafe(32)
-        passed = {"listener": listener.fileno(), "claim": claim}
-        given = {name: number for name, number in passed.items() if number is not None}
-        options = [text for name, n in given.items() for text in (f"--{name}", str(n))]
-        process = _process(
-            [*_command(config, drills), *options],
-            {**environment, TOKEN_VARIABLE: token},
-            said,
-            stdout=subprocess.DEVNULL,
-            pass_fds=tuple(given.values()),
-        )
-        port = listener.getsockname()[1]
-        server = Server(LOOPBACK, port, token, process.pid, str(config))
-        if claim is not None:
+    def _shut(self, how: int) -> None:
+        for held in self._held:
+            # Its server may have ended already.
             with contextlib.suppress(OSError):
-                joining.publish(server, environment)
-        _asked(server, stack)
-        # Here the listener is closed: nobody but the server is to listen on, should it end.
-    # It outlives this process, where it serves others, too.
-    process.returncode = 0
-    return Lease(server, joined=False, said=said)
+                held.connection.shutdown(how)
 
-
-def _waited_for(
-    config: Path,
-    environment: Mapping[str, str],
-    drills: Sequence[str],
-    stack: contextlib.ExitStack,
-) -> Lease:
-    server, is_found = _start(config, environment, drills)
-    # Two that start at once: the other's is the one that a third will find.
-    other = None if is_found or drills else _joined_soon(config, environment, stack)
-    if other is None and not _hold(server, stack):
-        raise NotStartedError("the server ended as soon as it had started")
-    return Lease(other or server, joined=other is not None)
-
-
-def _start(
-    config: Path,
-    environment: Mapping[str, str],
-    drills: Sequence[str],
-) -> tuple[Server, bool]:
-    """Start a server, and return whether others find it."""
-    with tempfile.TemporaryFile() as said:
-        own = {n: value for n, value in environment.items() if n != TOKEN_VARIABLE}
-        process = _process(_command(config, drills), own, said, stdout=subprocess.PIPE)
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        with process.stdout as stdout:
+    def _begin(self) -> None:
+        terms, until = self._terms, clock.elapsed() + LOOK_SECONDS
+        if terms.launcher.drills:
+            self._start(None)
+            return
+        with contextlib.ExitStack() as stack:
+            lock = None
             try:
-                told = json.loads(stdout.readline())
-            except ValueError:
-                process.kill()
-                process.wait()
-                raise NotStartedError(_words(said) or "the server did not start") from None
-    process.returncode = 0
-    server = Server(LOOPBACK, told["port"], told["token"], told["pid"], str(config))
-    return server, told["published"]
+                found = discovery.find(terms.config, terms.environment)
+                if found is None and joining.CAN_HAND_OVER:
+                    discovery.remove_dead(terms.environment)
+                    lock = stack.enter_context(
+                        discovery.lock(terms.config, terms.environment)
+                    )
+                    found = None if lock is not None else find_soon(terms, until)
+            except (MultiplexerError, OSError) as error:
+                self._report(f"this run has a server of its own: {error}")
+                found = None
+            held = None if found is None else join(terms, found, until, self._report)
+            if held is None:
+                self._start(lock, is_shared=found is None)
+            else:
+                self.joined = True
+                self._hold(held)
 
+    # --- starting a server --------------------------------------------------------------
 
-def _process(
-    command: Sequence[str], environment: Mapping[str, str], said: IO[bytes], **more: Any
-) -> subprocess.Popen[bytes]:
-    # Not the terminal, which is vibe's.
-    return subprocess.Popen(  # noqa: S603 - this very program
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stderr=said,
-        **_apart(),
-        **more,
-    )
+    def _start(self, lock: int | None, *, is_shared: bool = False) -> None:
+        """Start the first server of this lease, published if it has the lock."""
+        if joining.CAN_HAND_OVER:
+            self._listener = listening()
+            port = self._listener.getsockname()[1]
+            self._hand_over(LOOPBACK, port, secrets.token_urlsafe(32), lock)
+            return
+        process, announced = self._terms.launcher.wait_for()
+        self._processes.append(process)
+        server = self._server(LOOPBACK, announced["port"], announced["token"], process)
+        if is_shared and not announced["published"]:
+            # Two that start at once: the other's is the one that a third will find.
+            until = clock.elapsed() + LOOK_SECONDS
+            other = find_soon(self._terms, until)
+            held = other and join(self._terms, other, until, self._report)
+            if held:
+                self.joined = True
+                self._hold(held)
+                return
+        self._hold_own(server, process)
 
+    def _hand_over(self, host: str, port: int, token: str, lock: int | None) -> None:
+        """Start a server on this lease's socket and take its lease."""
+        assert self._listener is not None  # noqa: S101 - the callers have looked
+        process = self._terms.launcher.hand_over(self._listener, host, token, lock)
+        self._processes.append(process)
+        server = self._server(host, port, token, process)
+        if lock is not None:
+            try:
+                discovery.publish(server, self._terms.environment)
+            except (MultiplexerError, OSError) as error:
+                self._report(f"other runs cannot find the server of this one: {error}")
+        self._hold_own(server, process)
 
-def _command(config: Path, drills: Sequence[str]) -> list[str]:
-    # Not by -m alone: that looks for modules in the user's directory first.
-    script = (
-        f"import sys; sys.path += {_homes()!r};"
-        " from muxcore.__main__ import command; sys.exit(command())"
-    )
-    command = [sys.executable, "-P", "-c", script, "serve", "--leased", "--json"]
-    for drill in drills:
-        command += ["--break", drill]
-    return [*command, "--config", str(config)]
+    def _server(self, host: str, port: int, token: str, process: ServerProcess) -> Server:
+        return Server(host, port, token, process.process.pid, str(self._terms.config))
 
+    def _hold_own(self, server: Server, process: ServerProcess | None) -> None:
+        try:
+            held = join_own(self._terms, server, ASK_SECONDS)
+        except OSError as error:
+            text = f"the server ended as soon as it had started ({type(error).__name__})"
+            raise NotStartedError(text) from None
+        self._hold(held, process)
 
-def _homes() -> list[str]:
-    """Return where this project's packages are: a checkout need not be installed."""
-    specs = map(find_spec, ("muxcore", "muxcore_strategies", "muxcore_backends"))
-    origins = [spec.origin for spec in specs if spec is not None and spec.origin]
-    return list(dict.fromkeys(str(Path(origin).resolve().parents[1]) for origin in origins))
+    # --- while it runs ------------------------------------------------------------------
 
+    def _hold(self, held: HeldLease, process: ServerProcess | None = None) -> None:
+        self.server = held.server
+        self._began = clock.elapsed()
+        self._held.append(held)
+        self._listener = held.listener or self._listener
+        thread = threading.Thread(
+            target=self._watch, args=(held, process), name="vibe-mux lease", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._report(f"the server is not started anew if it ends ({error})")
+        else:
+            self._threads.append(thread)
 
-def _apart() -> dict[str, Any]:
-    """Keep Ctrl-C and the end of the terminal from it."""
-    if os.name == "nt":  # pragma: no cover - of Windows alone
-        flags = "CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW"
-        return {"creationflags": sum(getattr(subprocess, flag) for flag in flags)}
-    return {"start_new_session": True}
+    def _watch(self, held: HeldLease, process: ServerProcess | None) -> None:
+        """Read the events of a lease; when its server ends, see to another."""
+        running, is_released, is_replaced, buffer = 0, False, False, held.read
+        while True:
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                running += (line == BEGAN) - (line == ENDED)
+                is_released |= line == RELEASED
+                if line == HELD:
+                    held.connection.settimeout(None)
+                if line == DRAINING and not is_replaced:
+                    is_replaced = self._replace(held.server, "it is stopping")
+            try:
+                data = held.connection.recv(PIECE)
+            except TimeoutError:
+                if self._is_starting(held.server, process):
+                    continue
+                data = b""
+            except OSError:
+                data = b""
+            if not data:
+                break
+            buffer += data
+        if is_released or self._hangs:
+            return
+        if not (is_replaced or self._closing):
+            how = "" if process is None else process.describe_end()
+            is_replaced = self._replace(held.server, how)
+        if is_replaced or self._closing:
+            self.lost_calls += running
 
+    def _is_starting(self, server: Server, process: ServerProcess | None) -> bool:
+        """Whether a server that has not taken the lease yet is still there to do so.
 
-def _words(said: IO[bytes]) -> str:
-    said.seek(0)
-    text = said.read().decode("utf-8", "replace").strip()
-    return text.removeprefix("vibe-mux: ")
+        One that ends before that is not seen by its connection, which waits in the socket.
+        """
+        if process is not None:
+            return process.process.poll() is None
+        with contextlib.suppress(MultiplexerError, OSError):
+            return discovery.find(self._terms.config, self._terms.environment) == server
+        return False
+
+    def _replace(self, ended: Server, how: str) -> bool:
+        """See to another server on the same socket; return whether `ended` has ended."""
+        with self._lock:
+            if self._closing:
+                return False
+            is_short = clock.elapsed() - self._began < SHORT_LIFE_SECONDS
+            self._short_lives = self._short_lives + 1 if is_short else 0
+            end = f"the server has ended{how and f' ({how})'}"
+            try:
+                if self._short_lives >= MOST_SHORT_LIVES:
+                    raise NotStartedError(f"{self._short_lives} have ended so soon")
+                return self._take_over(ended, end)
+            except (MultiplexerError, OSError) as error:
+                self._report(f"{end}, and no other is started: {error}")
+                if self._listener is not None:
+                    # Nobody will accept: let the agent see that at once.
+                    self._listener.close()
+                    self._listener = None
+                return True
+
+    def _take_over(self, ended: Server, end: str) -> bool:
+        terms = self._terms
+        with contextlib.ExitStack() as stack:
+            lock, other = None, None
+            if not terms.launcher.drills:
+                with contextlib.suppress(MultiplexerError, OSError):
+                    lock = stack.enter_context(
+                        discovery.lock(terms.config, terms.environment)
+                    )
+                    if lock is None:
+                        other = find_soon(terms, clock.elapsed() + LOOK_SECONDS)
+            if other is not None and evolve(other, pid=ended.pid) == ended:
+                # Another run of this config has the same socket, and was first.
+                if other != ended:
+                    self._report(f"{end}; another run has started a new one in its place")
+                self._hold_own(other, None)
+                return other != ended
+            if self._listener is None and joining.CAN_HAND_OVER:
+                self._listener = listening(ended.host, ended.port)
+            self._report(f"{end}; a new one is started in its place")
+            if joining.CAN_HAND_OVER:
+                self._hand_over(ended.host, ended.port, ended.token, lock)
+                return True
+        process, _ = terms.launcher.wait_for(ended.host, ended.port, ended.token)
+        self._processes.append(process)
+        server = self._server(ended.host, ended.port, ended.token, process)
+        self._hold_own(server, process)
+        return True

@@ -140,7 +140,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
     # Descriptors that `run` passes on: of a listening socket, and of the lock.
     serve.add_argument("--listener", type=int, help=argparse.SUPPRESS)
-    serve.add_argument("--claim", type=int, help=argparse.SUPPRESS)
+    serve.add_argument("--lock", type=int, help=argparse.SUPPRESS)
     _add_config(serve)
     _add_json(serve)
 

@@ -7,9 +7,8 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,14 +16,16 @@ from urllib.parse import urlsplit
 from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
-from muxcore.cli.main import FAILED, WRONG_USAGE
+from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses, keys
 from muxcore.config.read import FILE_NAME, read, vibe_home
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
+from muxcore.gateway import runtime_dir
 from muxcore.gateway.api import skill
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.gateway.faults.spec import parse_drill
+from muxcore.gateway.runtime_dir import temporary_directory
 from muxcore.setup import shims
 from muxcore.vibe.environment import Access, settings
 
@@ -32,6 +33,7 @@ NOT_FOUND, NOT_RUNNABLE = 127, 126
 """The statuses that shells report."""
 
 MOST_LINES = 15
+SKILLS = "vibe-mux-skills-"
 
 ALONE = frozenset({"-p", "--prompt", "-h", "--help", "-v", "--version"})
 """With these, vibe is not interactive and does not clear the screen."""
@@ -82,24 +84,30 @@ def _through_pool(
 ) -> int:
     label = secrets.token_hex(8)
     with (
-        tempfile.TemporaryDirectory(
-            prefix="vibe-mux-", ignore_cleanup_errors=True
-        ) as folder,
-        leasing(file, environment, options.drills) as lease,
+        _skills() as folder,
+        leasing(
+            file,
+            environment,
+            options.drills,
+            label=label,
+            keys=config.keys,
+            report=lambda line: _report([printable(line)]),
+        ) as lease,
     ):
-        _write_skill(Path(folder))
         access = Access(lease.url, lease.server.token, label)
         own = _own_data(environment)
         variables = keys.variables(environment, vibe_home(environment))
-        made = settings(own, config, access, Path(folder), variables)
+        made = settings(own, config, access, folder, variables)
         if not options.quiet:
             _report(_welcome(config, options.drills))
         # A shim that is called inside vibe must not start a second `run`.
         passed = {shims.OFF_VARIABLE: "1", **made}
         code = _started(command, {**environment, **passed})
         if not options.quiet:
-            _report([_receipt(lease, label)])
-    return code
+            _report([_receipt(lease)])
+    if lost := lease.lost_calls:
+        _report([f"{lost} call{'' if lost == 1 else 's'} lost when the server ended"])
+    return code or (FAILED if lost else WELL)
 
 
 def _found(name: str, environment: Mapping[str, str]) -> str | None:
@@ -127,10 +135,22 @@ def _own_data(environment: Mapping[str, str]) -> Mapping[str, Any]:
         return {}
 
 
-def _write_skill(folder: Path) -> None:
-    file = folder / skill.FILE
-    file.parent.mkdir(parents=True)
-    file.write_text(skill.TEXT, "utf-8")
+@contextmanager
+def _skills() -> Generator[Path | None]:
+    """Hold a directory with the `/mux` skill while the block runs; None if it cannot be made."""
+    with ExitStack() as stack:
+        folder = None
+        try:
+            folder = stack.enter_context(temporary_directory(SKILLS))
+            file = folder / skill.FILE
+            file.parent.mkdir()
+            file.parent.chmod(runtime_dir.ONLY_MINE)
+            runtime_dir.write_private(file, skill.TEXT)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            _report([f"there is no /mux in vibe: its file cannot be written ({reason})"])
+            folder = None
+        yield folder
 
 
 # --- messages -----------------------------------------------------------------------------
@@ -206,11 +226,11 @@ def _broken(error: ConfigError, program: str) -> list[str]:
     return ["the config cannot be used:", *shown, f"{name} runs as it is, without the pool"]
 
 
-def _receipt(lease: Lease, label: str) -> str:
-    receipt = lease.receipt(label)
+def _receipt(lease: Lease) -> str:
+    receipt = lease.receipt()
     if receipt is None:
-        words = printable(lease.last_words)
-        return f"the server has ended before vibe{words and f': {words}'}"
+        line = printable(lease.last_line)
+        return f"the server has ended before vibe{line and f': {line}'}"
     if not receipt["calls"] and not receipt["failed_calls"]:
         return "no model was called"
     return receipt_line(receipt)

@@ -10,13 +10,16 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import nullcontext
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
+from muxcore.errors import MultiplexerError
+from muxcore.gateway import socket_sharing
 from muxcore.gateway.api.authorization import is_loopback
-from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing
+from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing, socket_file
 from muxcore.gateway.faults.spec import parse_drill
 from muxcore.gateway.http.server import Gateway
 from muxcore.gateway.reload import ReloadingPool
@@ -78,8 +81,11 @@ class _Stopping:
 
     def on_signals(self) -> None:
         """Stop at the first signal; the next one ends the process at once."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # What was ignored at the start stays so, as under nohup.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._signalled)
 
     def wait(self, seconds: float | None = None) -> bool:
         if os.name != "nt":
@@ -113,9 +119,9 @@ def _serve(
     published = (
         nullcontext(PRIVATE)
         if is_private
-        else publishing(server, os.environ, options.claim)
+        else publishing(server, os.environ, _kept(options.lock))
     )
-    with published as hindrance:
+    with published as hindrance, _sharing(gateway, config, hindrance):
         _announce(gateway, options, hindrance, shows_token=shows_token)
         # The server is ready before requests is imported; the first call need not wait for it.
         late = ("muxcore.shell.call.stream",)
@@ -126,8 +132,27 @@ def _serve(
     gateway.drain(DRAIN_SECONDS)
 
 
+@contextmanager
+def _sharing(gateway: Gateway, config: Path, hindrance: str) -> Generator[None]:
+    """Pass copies of the socket on, so that the port outlives this server under an agent."""
+    with ExitStack() as stack:
+        if not hindrance and socket_sharing.IS_POSSIBLE:
+            # Without it, others still find the server.
+            with suppress(OSError, MultiplexerError):
+                file = socket_file(config, os.environ)
+                stack.enter_context(gateway.sharing_socket(file))
+        yield
+
+
 def _inherited(descriptor: int | None) -> socket.socket | None:
-    return None if descriptor is None else socket.socket(fileno=descriptor)
+    return None if descriptor is None else socket.socket(fileno=_kept(descriptor))
+
+
+def _kept(descriptor: int | None) -> int | None:
+    """Return a descriptor that was passed on, and keep it from passing on further."""
+    if descriptor is not None:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function's own form
+    return descriptor
 
 
 def _stays_unleased(gateway: Gateway, stopping: _Stopping) -> bool:

@@ -15,14 +15,8 @@ from typing import Any
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config.read import FILE_NAME, vibe_home
 from muxcore.core.text import printable, printable_lines
-from muxcore.gateway.discovery import (
-    NotReachableError,
-    Server,
-    all_published,
-    ask,
-    ask_json,
-    find,
-)
+from muxcore.gateway.client import NotReachableError, ask, ask_json
+from muxcore.gateway.discovery import Server, all_published, find
 
 REFRESH_SECONDS = 1.0
 STATUS = "/status?format=json"

@@ -56,13 +56,13 @@ def settings(
     data: Mapping[str, Any],
     config: Config,
     access: Access,
-    skills: Path,
+    skills: Path | None,
     environment: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the variables that send vibe to the gateway.
 
     `data` is vibe's own config as it was read; `config` is the config of the pool, maybe from
-    another file. `skills` is the directory that holds the `/mux` skill.
+    another file. `skills` is the directory that holds the `/mux` skill, if there is one.
     """
     definitions = Definitions.of(data)
     models = _models(definitions)
@@ -85,8 +85,9 @@ def settings(
             *_providers(definitions, providers),
             *_own_providers(providers, access),
         ],
-        SKILL_PATHS: [*_skill_paths(data, environment), str(skills)],
     }
+    if skills is not None:
+        made[SKILL_PATHS] = [*_skill_paths(data, environment), str(skills)]
     if window is not None and narrowed:
         made["VIBE_AUTO_COMPACT_THRESHOLD"] = _within(window)
     if isinstance(compaction := data.get("compaction_model"), Mapping):

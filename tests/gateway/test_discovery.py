@@ -1,27 +1,21 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
-import socket
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from muxcore.errors import MultiplexerError
-from muxcore.gateway import Server, find, publishing
-from muxcore.gateway.discovery import (
-    NotReachableError,
-    all_published,
-    ask,
-    ask_json,
-    directory,
-)
-from tests.gateway.conftest import TOKEN, Served
+from muxcore.gateway import Server, discovery, find, publishing, runtime_dir
+from muxcore.gateway.discovery import all_published, lock, remove_dead
+from muxcore.gateway.runtime_dir import directory
+from tests.gateway.conftest import TOKEN
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows keeps users apart by itself")
 
@@ -81,9 +75,9 @@ def test_the_file_of_a_killed_server_is_ignored(
     command = [sys.executable, "-c", script, str(file), repr(sys.path)]
     done = subprocess.run(command, env={**os.environ, **env}, check=False)
     assert done.returncode == 9
-    left = find(file, env)
-    assert left is not None
-    assert left.port == 9
+    assert len(list(directory(env).iterdir())) == 2
+    assert find(file, env) is None
+    assert all_published(env) == ()
     with publishing(server(file), env) as hindrance:
         assert hindrance == ""
         assert find(file, env) == server(file)
@@ -125,23 +119,6 @@ def test_windows_uses_local_app_data(tmp_path: Path) -> None:
     assert directory({"LOCALAPPDATA": str(tmp_path)}) == tmp_path / "vibe-mux"
 
 
-def test_ask_returns_the_response(serve: Callable[..., Served], tmp_path: Path) -> None:
-    served = serve()
-    running = server(tmp_path, served.gateway.port)
-    assert ask(running, "/status").startswith("## Multiplexer Status")
-    assert ask_json(running, "/status?format=json")["mode"] == "failover"
-    with pytest.raises(NotReachableError, match="answered 404"):
-        ask(running, "/none")
-
-
-def test_a_server_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        running = server(tmp_path, held.getsockname()[1])
-        with pytest.raises(NotReachableError, match="no server answers"):
-            ask(running, "/status")
-
-
 def test_the_file_is_plain_json(tmp_path: Path, env: dict[str, str]) -> None:
     with publishing(server(tmp_path / "c"), env):
         (file,) = directory(env).glob("*.json")
@@ -152,3 +129,99 @@ def test_the_file_is_plain_json(tmp_path: Path, env: dict[str, str]) -> None:
             "pid",
             "config",
         }
+
+
+def test_what_killed_servers_left_is_removed(tmp_path: Path, env: dict[str, str]) -> None:
+    place = directory(env)
+    for name in ("a.json", "a.lock", "a.sock", "a.4711", "b.lock"):
+        (place / name).touch()
+    with publishing(server(tmp_path / "c"), env):
+        assert {file.suffix for file in place.iterdir()} == {".json", ".lock"}
+        remove_dead(env)
+        assert find(tmp_path / "c", env) is not None
+    assert list(place.iterdir()) == []
+
+
+@POSIX
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_full_runtime_directory_leaves_the_server_running_but_not_found(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with publishing(server(tmp_path / "c"), env) as hindrance:
+        assert hindrance == f"its file cannot be written ({os.strerror(code)})"
+        assert find(tmp_path / "c", env) is None
+    # Neither a draft nor a lock is left.
+    assert list(directory(env).iterdir()) == []
+
+
+@POSIX
+def test_a_lock_that_cannot_be_made_leaves_the_server_running(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    place = directory(env)
+    monkeypatch.setattr(runtime_dir, "_opened", full)
+    with publishing(server(tmp_path / "c"), env) as hindrance:
+        assert "No space left" in hindrance
+    assert list(place.iterdir()) == []
+
+
+@POSIX
+def test_any_umask_leaves_the_user_their_own_rights(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    before = os.umask(0o777)
+    try:
+        with publishing(server(tmp_path / "c"), env) as hindrance:
+            assert hindrance == ""
+            modes = {stat.S_IMODE(file.stat().st_mode) for file in directory(env).iterdir()}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(directory(env).stat().st_mode) == 0o700
+    assert modes == {0o600}
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_anew(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    with lock(tmp_path / "c", env) as first:
+        assert first is not None
+        (file,) = directory(env).glob("*.lock")
+        file.unlink()
+        with lock(tmp_path / "c", env) as second:
+            assert second is not None
+
+
+def test_a_temporary_directory_of_a_killed_process_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = tmp_path / "mine-dead"
+    dead.mkdir(mode=0o700)
+    (dead / runtime_dir.LOCK_NAME).touch()
+    (tmp_path / "mine-young").mkdir(mode=0o700)
+    (tmp_path / "others").mkdir()
+    with runtime_dir.temporary_directory("mine-") as first:
+        assert not dead.exists()
+        with runtime_dir.temporary_directory("mine-") as second:
+            assert first.exists()
+            assert second != first
+    assert {file.name for file in tmp_path.iterdir()} == {"mine-young", "others"}
+    os.utime(tmp_path / "mine-young", (0, 0))
+    with runtime_dir.temporary_directory("mine-"):
+        assert not (tmp_path / "mine-young").exists()
+
+
+def test_a_file_that_is_right_already_is_not_written_again(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lock(tmp_path / "c", env):
+        discovery.publish(server(tmp_path / "c"), env)
+        monkeypatch.delattr(runtime_dir, "write_private")
+        discovery.publish(server(tmp_path / "c"), env)

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from muxcore.gateway.http.wire import ErrorResponse, Head, RefusedError
 
 LARGEST_BODY = 64 * 1024 * 1024
-OPEN_PATHS = frozenset({"/healthz"})
-"""Paths that need no token: they reveal only that a server is listening."""
+OPEN_PATHS = frozenset({"/healthz", "/proof"})
+"""Paths that need no token: they reveal that a server is listening, and that it is this one."""
 
 JSON_TYPE = "application/json"
 

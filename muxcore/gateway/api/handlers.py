@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NoReturn, assert_never
 from urllib.parse import parse_qs, quote
 
 from attrs import frozen
@@ -18,7 +18,12 @@ from attrs import frozen
 from muxcore.chat import Json, Reply
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.api import completions
-from muxcore.gateway.api.authorization import JSON_TYPE, check_request, hosts_for
+from muxcore.gateway.api.authorization import (
+    JSON_TYPE,
+    OPEN_PATHS,
+    check_request,
+    hosts_for,
+)
 from muxcore.gateway.api.completions import POOL, CompletionRequest, Frame
 from muxcore.gateway.api.errors import error_body, error_response_of, unknown_model
 from muxcore.gateway.api.receipts import Ledger, ServedCall, with_failed, with_served
@@ -26,6 +31,7 @@ from muxcore.gateway.api.routing import Resource, Route, patience_for, route_of
 from muxcore.gateway.api.skill import asks_for_status
 from muxcore.gateway.api.status_page import status_json, status_text
 from muxcore.gateway.http.connection import ClientLeftError, Connection
+from muxcore.gateway.http.leases import HELD, Leases
 from muxcore.gateway.http.selector import SelectorThread, monitoring_disconnect
 from muxcore.gateway.http.wire import (
     CONTINUE,
@@ -34,6 +40,7 @@ from muxcore.gateway.http.wire import (
     RefusedError,
     parse_head,
 )
+from muxcore.gateway.proof import keys_fingerprint, server_proof
 from muxcore.http_framing import LAST_CHUNK, chunk, head
 from muxcore.shell import clock
 from muxcore.shell.call import multiplexer as shell
@@ -52,6 +59,7 @@ MEMBERS_OWN = frozenset({"reasoning_effort", "temperature", "top_p"})
 that serves has an entry of its own, and may reject the settings of another."""
 
 LONGEST_SESSION = 256
+LONGEST_NONCE = 64
 NO_FIELDS: Mapping[str, str] = {}
 
 
@@ -68,7 +76,8 @@ class Context:
     names: Mapping[str, str]
     ledger: Ledger
     selector: SelectorThread
-    lease: Callable[[Connection], AbstractContextManager[None]]
+    leases: Leases
+    hold_lease: Callable[[Connection, str], AbstractContextManager[None]]
     is_draining: Callable[[], bool]
 
 
@@ -78,6 +87,7 @@ def handle_request(connection: Connection, context: Context) -> bool:
         request = parse_head(connection.read_head())
         address = connection.sock.getsockname()[0]
         check_request(request, hosts_for(address, context.port), context.token)
+        connection.is_authorised |= request.path not in OPEN_PATHS
         route = _route(request)
         if request.length and "expect" in request.fields:
             connection.send(CONTINUE)
@@ -193,15 +203,41 @@ def _handle(
         case Resource.HEALTH:
             response.send(completions.as_json({"status": "ok"}))
         case Resource.RECEIPT:
-            label = "".join(parse_qs(request.query).get("label", []))
-            response.send(completions.as_json(context.ledger.receipt(label).to_json()))
+            receipt = context.ledger.receipt(_value(request, "label"))
+            response.send(completions.as_json(receipt.to_json()))
         case Resource.LEASE:
-            with context.lease(response.connection):
-                response.begin(PLAIN_TYPE, b"held\n")
-                response.connection.wait_for_end()
-            raise ClientLeftError
+            _hold_lease(response, request, context)
+        case Resource.PROOF:
+            address = response.connection.sock.getsockname()[0]
+            nonce = _value(request, "nonce")[:LONGEST_NONCE]
+            proof = server_proof(context.token, address, context.port, nonce)
+            response.send(completions.as_json({"proof": proof}))
         case _ as never:
             assert_never(never)
+
+
+def _value(request: Head, name: str) -> str:
+    """Return a value of the query, "" without one."""
+    return "".join(parse_qs(request.query).get(name, []))
+
+
+def _hold_lease(response: _Response, request: Head, context: Context) -> NoReturn:
+    """Hold a lease until the client leaves; refuse one whose keys are others."""
+    keys = _value(request, "keys")
+    if keys and keys != _keys_fingerprint(context):
+        text = "The keys of this server are not those of the client."
+        raise RefusedError(ErrorResponse(HTTPStatus.CONFLICT, text))
+    label = _value(request, "label")
+    with context.hold_lease(response.connection, label):
+        response.begin(PLAIN_TYPE, HELD + b"\n")
+        response.connection.wait_for_end()
+    raise ClientLeftError
+
+
+def _keys_fingerprint(context: Context) -> str:
+    # A changed config or `.env` is read first.
+    _ = context.pool.multiplexer
+    return keys_fingerprint(context.token, context.pool.config.keys)
 
 
 def _send_error(response: _Response, error: ErrorResponse) -> None:
@@ -282,7 +318,8 @@ class _Call:
         options = CallOptions(session, None, only, cancellation, patience)
         respond = self._stream if self.completion.streams else self._complete
         try:
-            respond(multiplexer, options, cancellation)
+            with self.context.leases.call(self.route.label):
+                respond(multiplexer, options, cancellation)
         except MultiplexerError as error:
             if cancellation.cancelled:
                 raise ClientLeftError from None

@@ -25,6 +25,7 @@ class Resource(StrEnum):
     HEALTH = "healthz"
     RECEIPT = "receipt"
     LEASE = "lease"
+    PROOF = "proof"
 
 
 WAITS_ITSELF = timedelta(seconds=3)
@@ -72,7 +73,7 @@ _PATH = re.compile(
     (?: (?P<pool>/pool) | /only/(?P<only>[^/]+) )?
     /v1/ (?: (?P<chat>chat/completions) | models (?: / (?P<model>.+) )? )
     |
-    / (?P<other>status|healthz|receipt|lease)
+    / (?P<other>status|healthz|receipt|lease|proof)
     """,
     re.VERBOSE,
 )

@@ -20,11 +20,12 @@ LONGEST_WAIT = 1_000_000.0
 class ClientTimeouts:
     """How long the server waits for a client, in seconds.
 
-    `idle` is between two requests; `head` and `body` are for the whole of either, however
+    `fresh` is for the first request with the token; `idle` is between two; `head` and `body` are for the whole of either, however
     slowly it arrives; `send` is for one piece of a response that the client does not read;
     `linger` is for what a client still sends after a refusal.
     """
 
+    fresh: float = 10.0
     idle: float = 75.0
     head: float = 10.0
     body: float = 60.0
@@ -41,16 +42,19 @@ class Connection:
 
     def __init__(self, sock: socket.socket, timeouts: ClientTimeouts) -> None:
         self.sock = sock
+        self.is_authorised = False
+        """Whether a request with the token has come."""
         self._timeouts = timeouts
         self._buffer = b""
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def wait(self) -> None:
-        """Wait for the next request to begin."""
+        """Wait for the next request to begin: for a short time until one had the token."""
         if not self._buffer:
+            seconds = self._timeouts.idle if self.is_authorised else self._timeouts.fresh
             try:
-                self._buffer = self._receive(clock.elapsed() + self._timeouts.idle)
+                self._buffer = self._receive(clock.elapsed() + seconds)
             except RefusedError:
                 raise ClientLeftError from None
 
@@ -90,6 +94,15 @@ class Connection:
             self.sock.sendall(data)
         except OSError:
             raise ClientLeftError from None
+
+    def send_now(self, data: bytes) -> None:
+        """Send a few bytes, from any thread, without waiting; else give the client up."""
+        try:
+            with self.sock.dup() as copy:
+                copy.settimeout(0)
+                copy.send(data)
+        except OSError:
+            self.wake()
 
     def linger(self) -> None:
         """Read what the client is still sending, so that it can read the response.

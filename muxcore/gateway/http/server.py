@@ -11,21 +11,32 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from muxcore.errors import MultiplexerError
 from muxcore.gateway.api.authorization import is_loopback
 from muxcore.gateway.api.handlers import Context, handle_request
 from muxcore.gateway.api.receipts import Ledger, Receipt
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.http.connection import ClientLeftError, ClientTimeouts, Connection
+from muxcore.gateway.http.leases import Leases
 from muxcore.gateway.http.listening import LOOPBACK, listening
 from muxcore.gateway.http.selector import SelectorThread
 from muxcore.gateway.reload import ReloadingPool
+from muxcore.gateway.socket_sharing import sharing
 from muxcore.http_framing import head
 
 MOST_CONNECTIONS = 1000
+MOST_UNAUTHORISED = 100
+"""Connections without a request that had the token; beyond them the oldest are closed."""
+
+RESERVED_DESCRIPTORS = 32
+"""For the config, imports, the runtime directory and the like."""
+
 PAUSE_SECONDS = 0.05
 TOO_MANY = head(
     HTTPStatus.SERVICE_UNAVAILABLE, {"Content-Length": "0", "Connection": "close"}
@@ -66,13 +77,13 @@ class Gateway:
         self.token = token
         self.pool = pool
         self._timeouts = timeouts
-        self._on_unleased = on_unleased
+        self._most_connections = connection_limit()
         self._ledger = Ledger()
+        self._leases = Leases(on_unleased)
         self._selector = SelectorThread("vibe-mux gateway")
         self._changed = threading.Condition()
         self._connections: dict[Connection, threading.Thread] = {}
         self._busy: set[Connection] = set()
-        self._leases = 0
         self._draining = False
         self._context = Context(
             pool,
@@ -81,7 +92,8 @@ class Gateway:
             names,
             self._ledger,
             self._selector,
-            self._lease,
+            self._leases,
+            self._hold_lease,
             lambda: self._draining,
         )
 
@@ -93,7 +105,7 @@ class Gateway:
     @property
     def leases(self) -> int:
         """The number of leases held now."""
-        return self._leases
+        return len(self._leases)
 
     def api_base(self, label: str = "", only: str | None = None) -> str:
         """Return the `api_base` for an agent of `run`: of the pool, or of the model `only`.
@@ -107,8 +119,16 @@ class Gateway:
         return self._ledger.receipt(label)
 
     def start(self) -> None:
-        self._selector.start()
+        """Begin to serve. Raise `MultiplexerError` if the system has no thread for it."""
+        try:
+            self._selector.start()
+        except RuntimeError as error:
+            raise MultiplexerError(f"no thread can be started ({error})") from None
         self._selector.watch(self._listener, self._accept)
+
+    def sharing_socket(self, file: Path) -> AbstractContextManager[None]:
+        """Pass copies of the listening socket on at `file` while the block runs."""
+        return sharing(self._listener, file, self._selector.watch)
 
     def drain(self, seconds: float) -> bool:
         """Accept nothing new; wait for running requests. Return whether all have ended."""
@@ -117,8 +137,9 @@ class Gateway:
             self._selector.unwatch(self._listener)
             self._listener.close()
             for connection in self._connections:
-                if connection not in self._busy:
+                if connection not in self._busy and connection not in self._leases:
                     connection.wake()
+            self._leases.drain()
             return self._changed.wait_for(lambda: not self._busy, seconds)
 
     def stop(self) -> None:
@@ -170,7 +191,7 @@ class Gateway:
 
     def _start_thread(self, connection: Connection, thread: threading.Thread) -> bool:
         with self._changed:
-            if self._draining or len(self._connections) >= MOST_CONNECTIONS:
+            if self._draining or not self._has_room():
                 return False
             try:
                 thread.start()
@@ -180,6 +201,16 @@ class Gateway:
             # The thread cannot remove the entry before this, as that needs the lock.
             self._connections[connection] = thread
             return True
+
+    def _has_room(self) -> bool:
+        """Make room for one more connection; return whether there is any."""
+        unauthorised = [c for c in self._connections if not c.is_authorised]
+        is_full = len(self._connections) >= self._most_connections
+        if unauthorised and (is_full or len(unauthorised) >= MOST_UNAUTHORISED):
+            # The oldest: whoever means it sends the token at once.
+            unauthorised[0].wake()
+            return len(self._connections) < self._most_connections + MOST_UNAUTHORISED
+        return not is_full
 
     def _serve(self, connection: Connection) -> None:
         try:
@@ -207,18 +238,24 @@ class Gateway:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def _lease(self, connection: Connection) -> Generator[None]:
+    def _hold_lease(self, connection: Connection, label: str) -> Generator[None]:
         """Count a lease while the block runs. `drain` does not wait for leases."""
-        with self._changed:
-            self._busy.discard(connection)
-            if self._draining:
-                raise ClientLeftError
-            self._leases += 1
-        try:
-            yield
-        finally:
+        with contextlib.ExitStack() as stack:
             with self._changed:
-                self._leases -= 1
-                last = not self._leases
-            if last and self._on_unleased is not None:
-                self._on_unleased()
+                self._busy.discard(connection)
+                if self._draining:
+                    raise ClientLeftError
+                stack.enter_context(self._leases.hold(connection, label))
+            yield
+
+
+def connection_limit() -> int:
+    """Return how many connections the limit of open files allows: each may open one more."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:  # pragma: no cover
+        return MOST_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(4, min(MOST_CONNECTIONS, (soft - RESERVED_DESCRIPTORS) // 2))

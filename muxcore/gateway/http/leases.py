@@ -1,0 +1,77 @@
+"""Leases: connections whose clients keep the server alive and hear of calls and of its end.
+
+The events are lines. A client that has read `began` without `ended` when the connection breaks
+knows that this call was lost with the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator
+
+from muxcore.gateway.http.connection import Connection
+from muxcore.http_framing import chunk
+
+HELD, BEGAN, ENDED, DRAINING, RELEASED = (
+    b"held",
+    b"began",
+    b"ended",
+    b"draining",
+    b"released",
+)
+
+
+def event(name: bytes) -> bytes:
+    return chunk(name + b"\n")
+
+
+class Leases:
+    """The leases held now, each with the label of its `run`. Shared by threads."""
+
+    def __init__(self, on_last: Callable[[], None] | None) -> None:
+        self._on_last = on_last
+        self._lock = threading.Lock()
+        self._labels: dict[Connection, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._labels
+
+    @contextlib.contextmanager
+    def hold(self, connection: Connection, label: str) -> Generator[None]:
+        """Count a lease while the block runs; call `on_last` when none is left."""
+        with self._lock:
+            self._labels[connection] = label
+        try:
+            yield
+            # The client has left by itself, and may still be reading.
+            connection.send_now(event(RELEASED))
+        finally:
+            with self._lock:
+                del self._labels[connection]
+                is_last = not self._labels
+            if is_last and self._on_last is not None:
+                self._on_last()
+
+    @contextlib.contextmanager
+    def call(self, label: str) -> Generator[None]:
+        """Report to the lease with this label that a call runs while the block does."""
+        self._notify(BEGAN, label)
+        try:
+            yield
+        finally:
+            self._notify(ENDED, label)
+
+    def drain(self) -> None:
+        """Report to all that the server accepts no more calls."""
+        for label in set(self._labels.values()):
+            self._notify(DRAINING, label)
+
+    def _notify(self, name: bytes, label: str) -> None:
+        with self._lock:
+            for connection, own in self._labels.items():
+                if own == label:
+                    connection.send_now(event(name))
