@@ -16,7 +16,7 @@ import contextlib
 import secrets
 import socket
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -231,34 +231,40 @@ class Lease:
 
     def _watch(self, held: HeldLease, process: ServerProcess | None) -> None:
         """Read the events of a lease; when its server ends, see to another."""
-        running, is_released, is_replaced, buffer = 0, False, False, held.read
-        while True:
-            *lines, buffer = buffer.split(b"\n")
-            for line in lines:
-                running += (line == BEGAN) - (line == ENDED)
-                is_released |= line == RELEASED
-                if line == HELD:
-                    held.connection.settimeout(None)
-                if line == DRAINING and not is_replaced:
-                    is_replaced = self._replace(held.server, "it is stopping")
-            try:
-                data = held.connection.recv(PIECE)
-            except TimeoutError:
-                if self._is_starting(held.server, process):
-                    continue
-                data = b""
-            except OSError:
-                data = b""
-            if not data:
-                break
-            buffer += data
-        if is_released or self._hangs:
+        running, is_replaced = 0, False
+        for event in self._events(held, process):
+            running += (event == BEGAN) - (event == ENDED)
+            if event == DRAINING:
+                is_replaced = self._replace(held.server, "it is stopping")
+            if event == RELEASED:
+                return
+        if self._hangs:
             return
         if not (is_replaced or self._closing):
             how = "" if process is None else process.describe_end()
             is_replaced = self._replace(held.server, how)
         if is_replaced or self._closing:
             self.lost_calls += running
+
+    def _events(self, held: HeldLease, process: ServerProcess | None) -> Iterator[bytes]:
+        """Yield the lines of a lease until its server closes it, or has ended."""
+        buffer = held.read
+        while True:
+            *lines, buffer = buffer.split(b"\n")
+            yield from lines
+            if HELD in lines:
+                held.connection.settimeout(None)
+            try:
+                data = held.connection.recv(PIECE)
+            except TimeoutError:
+                if not self._is_starting(held.server, process):
+                    return
+            except OSError:
+                return
+            else:
+                if not data:
+                    return
+                buffer += data
 
     def _is_starting(self, server: Server, process: ServerProcess | None) -> bool:
         """Whether a server that has not taken the lease yet is still there to do so.

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from muxcore.cli.run import receipt_line
 from muxcore.gateway import find
-from muxcore.standin import Model, StandInServer, rate_limited
+from muxcore.standin import Model, Stall, StandInServer, rate_limited
 from tests.gateway.conftest import as_toml, config
 from tests.processes import COMMAND, ROOT, environment
 from tests.waiting import PATIENCE, wait_until
@@ -69,10 +69,10 @@ class Place:
             check=False,
         )
 
-    def start(self, script: str, *options: str) -> subprocess.Popen[str]:
+    def start(self, script: str, *options: str, **env: str) -> subprocess.Popen[str]:
         started = subprocess.Popen(
             self.command(script, *options),
-            env=self.env,
+            env={**self.env, **env},
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -203,20 +203,130 @@ def test_several_runs_share_a_server_that_ends_with_the_last(place: Place) -> No
 
 
 @POSIX
-def test_a_server_that_ends_before_the_program_is_reported(
+def test_a_server_that_is_killed_is_replaced_and_the_program_goes_on(place: Place) -> None:
+    started = place.start("print(ask(), flush=True); sys.stdin.readline(); print(ask())")
+    assert started.stdout is not None
+    assert started.stdout.readline() == "pong from large-model\n"
+    server = find(place.file, place.env)
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+    out, errors = started.communicate("\n", timeout=PATIENCE)
+    assert out == "pong from large-model\n"
+    _, end, receipt = errors.splitlines()
+    assert end == (
+        "vibe-mux: the server has ended (by signal SIGKILL);"
+        " a new one is started in its place"
+    )
+    assert receipt.startswith("vibe-mux: 0 interruptions avoided; 1 call")
+    assert started.returncode == 0
+
+
+@POSIX
+@pytest.mark.parametrize(("code", "status"), [(0, 1), (7, 7)])
+def test_a_call_that_is_lost_with_its_server_shows_in_the_exit_status(
+    place: Place, code: int, status: int
+) -> None:
+    place.large.then(Stall(1))
+    script = f"""
+try:
+    ask()
+except OSError:
+    print("broke", flush=True)
+sys.exit({code})
+"""
+    started = place.start(script)
+    place.large.wait_for(lambda model: model.in_flight == 1)
+    server = find(place.file, place.env)
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+    out, errors = started.communicate(timeout=PATIENCE)
+    place.large.release()
+    assert out == "broke\n"
+    assert errors.splitlines()[-1] == "vibe-mux: 1 call lost when the server ended"
+    assert started.returncode == status
+
+
+@POSIX
+def test_a_killed_run_leaves_its_agent_served_while_another_run_is_there(
+    place: Place,
+) -> None:
+    script = "print(ask(), flush=True); sys.stdin.readline(); print(ask(), flush=True)"
+    first = place.start(script)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "pong from large-model\n"
+    second = place.start(script)
+    assert second.stdout is not None
+    assert second.stdout.readline() == "pong from large-model\n"
+    first.kill()
+    first.wait(PATIENCE)
+    server = find(place.file, place.env)
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+    assert first.stdin is not None
+    # The agent of the killed run still has its pipes.
+    first.stdin.write("\n")
+    first.stdin.flush()
+    assert first.stdout.readline() == "pong from large-model\n"
+    second.communicate("\n", timeout=PATIENCE)
+    assert second.returncode == 0
+
+
+@POSIX
+def test_a_taken_runtime_directory_is_one_line(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "vibe-mux").mkdir(mode=0o777)
+    (tmp_path / "vibe-mux").chmod(0o777)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    (temporary / f"vibe-mux-{os.getuid()}").symlink_to(tmp_path)
+    done = place.run("print(ask())", TMPDIR=str(temporary))
+    assert (done.returncode, done.stdout) == (0, "pong from large-model\n")
+    first, *_ = done.stderr.splitlines()
+    assert first.startswith(
+        "vibe-mux: this run has a server of its own: no place for the file"
+    )
+    assert "open to others" in first
+    assert "not this user's own" in first
+    assert len(done.stderr.splitlines()) == 3
+
+
+@POSIX
+@pytest.mark.parametrize("umask", [0o777, 0o277])
+def test_any_umask_is_served(place: Place, umask: int) -> None:
+    done = subprocess.run(
+        place.command("print(ask()); print(os.environ['VIBE_SKILL_PATHS'])"),
+        env=place.env,
+        cwd=ROOT,
+        umask=umask,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout.startswith("pong from large-model\n"), done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    (folder,) = json.loads(done.stdout.splitlines()[1])
+    assert not Path(folder).exists()
+
+
+@POSIX
+def test_what_a_killed_run_left_is_removed_by_the_next(
     place: Place, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "vibe-mux"
-    script = f"""
-import pathlib
-(file,) = pathlib.Path({str(folder)!r}).glob("*.json")
-os.kill(json.loads(file.read_text())["pid"], 9)
-file.unlink()
-"""
-    done = place.run(script)
-    assert done.returncode == 0
-    last = done.stderr.splitlines()[-1]
-    assert last == "vibe-mux: the server has ended before vibe"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    started = place.start(
+        "print('here', flush=True); sys.stdin.readline()", TMPDIR=str(temporary)
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "here\n"
+    (left,) = temporary.glob("vibe-mux-skills-*")
+    started.kill()
+    started.communicate(timeout=PATIENCE)
+    assert left.exists()
+    wait_until(lambda: not place.is_served())
+    assert place.run("print(ask())", TMPDIR=str(temporary)).returncode == 0
+    assert list(temporary.iterdir()) == []
+    assert list((tmp_path / "vibe-mux").iterdir()) == []
 
 
 def test_a_server_with_a_drill_is_not_shared(place: Place) -> None:

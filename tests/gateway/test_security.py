@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
+from muxcore.errors import MultiplexerError
 from muxcore.gateway import Gateway
 from muxcore.gateway.http import server as serving
 from muxcore.gateway.http.connection import ClientTimeouts
@@ -23,6 +25,7 @@ from tests.gateway.conftest import (
     dialled,
     head,
     read_all,
+    read_until,
 )
 from tests.waiting import PATIENCE, wait_until
 
@@ -166,8 +169,10 @@ def test_connections_beyond_the_limit_are_refused(
 ) -> None:
     monkeypatch.setattr(serving, "MOST_CONNECTIONS", 2)
     served = serve()
-    with dialled(served.gateway), dialled(served.gateway):
-        wait_until(lambda: len(served.gateway._connections) == 2)
+    status = head(served.gateway, "GET /status HTTP/1.1")
+    with dialled(served.gateway, status) as one, dialled(served.gateway, status) as two:
+        for client in (one, two):
+            read_until(client, b"\r\n\r\n")
         assert answered(served.gateway, b"")[0] == 503
     wait_until(lambda: not served.gateway._connections)
     assert served.get("/healthz").status_code == 200
@@ -243,3 +248,71 @@ def test_ipv6_loopback_is_served(serve: Serve) -> None:
             gateway.url + "/healthz", timeout=PATIENCE, proxies={"no": "proxy"}
         )
         assert answer.status_code == 200
+
+
+def test_connections_without_the_token_never_lock_the_owner_out(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MOST_UNAUTHORISED", 10)
+    served = serve()
+    health = head(served.gateway, "GET /healthz HTTP/1.1", Authorization="")
+    with contextlib.ExitStack() as stack:
+        flood = [
+            stack.enter_context(dialled(served.gateway, data))
+            for data in (b"", b"GET /st", health) * 20
+        ]
+        assert served.get("/status").status_code == 200
+        # The oldest have gone; the owner's connection stays however many come.
+        for client in flood[:40]:
+            with contextlib.suppress(ConnectionResetError):
+                read_all(client)
+        flood += [stack.enter_context(dialled(served.gateway)) for _ in range(60)]
+        wait_until(lambda: len(served.gateway._connections) <= 11)
+        assert served.get("/status").status_code == 200
+        assert sum(c.is_authorised for c in served.gateway._connections) == 1
+
+
+def test_a_connection_is_closed_soon_unless_a_request_has_the_token(serve: Serve) -> None:
+    served = serve(timeouts=ClientTimeouts(fresh=0.05, idle=60.0))
+    health = head(served.gateway, "GET /healthz HTTP/1.1", Authorization="")
+    status = head(served.gateway, "GET /status HTTP/1.1")
+    with (
+        dialled(served.gateway) as silent,
+        dialled(served.gateway, health) as stranger,
+        dialled(served.gateway, status) as owner,
+    ):
+        assert read_all(silent) == b""
+        assert b"200 OK" in read_all(stranger)
+        read_until(owner, b"Statistics")
+        assert len(served.gateway._connections) == 1
+    assert ClientTimeouts().fresh == 10.0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the limit is POSIX's")
+@pytest.mark.parametrize(("limit", "connections"), [(64, 16), (20_000, 1000), (8, 4)])
+def test_the_number_of_connections_fits_the_limit_of_open_files(
+    monkeypatch: pytest.MonkeyPatch, limit: int, connections: int
+) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert serving.connection_limit() == connections
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert serving.connection_limit() == 1000
+
+
+def test_a_system_without_any_thread_is_an_error(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    gateway = serve().gateway
+    pool = gateway.pool
+    other = Gateway(pool, TOKEN)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(MultiplexerError, match="no thread can be started"):
+        other.start()
+    monkeypatch.undo()
+    other.start()
+    other.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 
@@ -119,7 +120,9 @@ def test_draining_does_not_wait_for_a_lease(serve: Serve) -> None:
     with dialled(served.gateway, head(served.gateway, "GET /lease HTTP/1.1")) as client:
         read_until(client, b"held\n")
         assert served.gateway.drain(5) is True
-        assert client.recv(10) == b""
+        read_until(client, b"draining\n")
+        served.gateway.stop()
+        assert read_all(client) == b""
 
 
 def test_no_lease_is_given_while_draining(serve: Serve) -> None:
@@ -131,3 +134,15 @@ def test_no_lease_is_given_while_draining(serve: Serve) -> None:
         client.sendall(data[-1:])
         assert client.recv(10) == b""
     assert served.gateway.leases == 0
+
+
+def test_a_lease_reports_the_calls_of_its_label_and_its_own_end(serve: Serve) -> None:
+    served = serve()
+    gateway = served.gateway
+    with dialled(gateway, head(gateway, "GET /lease?label=mine HTTP/1.1")) as client:
+        read_until(client, b"held\n")
+        assert served.ask("/run/other/pool/v1/chat/completions").status_code == 200
+        assert served.ask("/run/mine/pool/v1/chat/completions").status_code == 200
+        client.shutdown(socket.SHUT_WR)
+        lines = [line.strip() for line in read_all(client).split(b"\n")]
+    assert [line for line in lines if line.isalpha()] == [b"began", b"ended", b"released"]

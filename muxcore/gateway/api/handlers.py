@@ -31,7 +31,7 @@ from muxcore.gateway.api.routing import Resource, Route, patience_for, route_of
 from muxcore.gateway.api.skill import asks_for_status
 from muxcore.gateway.api.status_page import status_json, status_text
 from muxcore.gateway.http.connection import ClientLeftError, Connection
-from muxcore.gateway.http.leases import HELD, Leases
+from muxcore.gateway.http.leases import Leases
 from muxcore.gateway.http.selector import SelectorThread, monitoring_disconnect
 from muxcore.gateway.http.wire import (
     CONTINUE,
@@ -77,7 +77,9 @@ class Context:
     ledger: Ledger
     selector: SelectorThread
     leases: Leases
-    hold_lease: Callable[[Connection, str], AbstractContextManager[None]]
+    hold_lease: Callable[
+        [Connection, str, Callable[[bytes], None]], AbstractContextManager[None]
+    ]
     is_draining: Callable[[], bool]
 
 
@@ -228,8 +230,8 @@ def _hold_lease(response: _Response, request: Head, context: Context) -> NoRetur
         text = "The keys of this server are not those of the client."
         raise RefusedError(ErrorResponse(HTTPStatus.CONFLICT, text))
     label = _value(request, "label")
-    with context.hold_lease(response.connection, label):
-        response.begin(PLAIN_TYPE, HELD + b"\n")
+    begin = partial(response.begin, PLAIN_TYPE)
+    with context.hold_lease(response.connection, label, begin):
         response.connection.wait_for_end()
     raise ClientLeftError
 

@@ -44,6 +44,7 @@ class Connection:
         self.sock = sock
         self.is_authorised = False
         """Whether a request with the token has come."""
+        self.is_woken = False
         self._timeouts = timeouts
         self._buffer = b""
         with contextlib.suppress(OSError):
@@ -117,6 +118,7 @@ class Connection:
 
     def wake(self) -> None:
         """End whatever its thread is waiting for."""
+        self.is_woken = True
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator
 
 from muxcore.gateway.http.connection import Connection
@@ -33,6 +34,8 @@ class Leases:
         self._on_last = on_last
         self._lock = threading.Lock()
         self._labels: dict[Connection, str] = {}
+        self._running: Counter[str] = Counter()
+        """Calls that run now, by label."""
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -41,9 +44,15 @@ class Leases:
         return connection in self._labels
 
     @contextlib.contextmanager
-    def hold(self, connection: Connection, label: str) -> Generator[None]:
-        """Count a lease while the block runs; call `on_last` when none is left."""
+    def hold(
+        self, connection: Connection, label: str, begin: Callable[[bytes], object]
+    ) -> Generator[None]:
+        """Count a lease while the block runs; call `on_last` when none is left.
+
+        `begin` sends the first events, before any other thread can send another.
+        """
         with self._lock:
+            begin(HELD + b"\n" + self._running[label] * (BEGAN + b"\n"))
             self._labels[connection] = label
         try:
             yield
@@ -59,19 +68,26 @@ class Leases:
     @contextlib.contextmanager
     def call(self, label: str) -> Generator[None]:
         """Report to the lease with this label that a call runs while the block does."""
-        self._notify(BEGAN, label)
+        self._count(label, 1)
         try:
             yield
         finally:
-            self._notify(ENDED, label)
+            self._count(label, -1)
+
+    def _count(self, label: str, change: int) -> None:
+        with self._lock:
+            self._running[label] += change
+            if not self._running[label]:
+                del self._running[label]
+            self._send(BEGAN if change > 0 else ENDED, label)
 
     def drain(self) -> None:
         """Report to all that the server accepts no more calls."""
-        for label in set(self._labels.values()):
-            self._notify(DRAINING, label)
-
-    def _notify(self, name: bytes, label: str) -> None:
         with self._lock:
-            for connection, own in self._labels.items():
-                if own == label:
-                    connection.send_now(event(name))
+            for label in set(self._labels.values()):
+                self._send(DRAINING, label)
+
+    def _send(self, name: bytes, label: str) -> None:
+        for connection, own in self._labels.items():
+            if own == label:
+                connection.send_now(event(name))

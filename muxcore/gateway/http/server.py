@@ -30,7 +30,7 @@ from muxcore.gateway.reload import ReloadingPool
 from muxcore.gateway.socket_sharing import sharing
 from muxcore.http_framing import head
 
-MOST_CONNECTIONS = 1000
+MOST_CONNECTIONS, FEWEST_CONNECTIONS = 1000, 4
 MOST_UNAUTHORISED = 100
 """Connections without a request that had the token; beyond them the oldest are closed."""
 
@@ -133,13 +133,14 @@ class Gateway:
     def drain(self, seconds: float) -> bool:
         """Accept nothing new; wait for running requests. Return whether all have ended."""
         with self._changed:
-            self._draining = True
+            was_draining, self._draining = self._draining, True
             self._selector.unwatch(self._listener)
             self._listener.close()
             for connection in self._connections:
                 if connection not in self._busy and connection not in self._leases:
                     connection.wake()
-            self._leases.drain()
+            if not was_draining:
+                self._leases.drain()
             return self._changed.wait_for(lambda: not self._busy, seconds)
 
     def stop(self) -> None:
@@ -204,10 +205,10 @@ class Gateway:
 
     def _has_room(self) -> bool:
         """Make room for one more connection; return whether there is any."""
-        unauthorised = [c for c in self._connections if not c.is_authorised]
+        unauthorised = [c for c in self._connections if not (c.is_authorised or c.is_woken)]
         is_full = len(self._connections) >= self._most_connections
         if unauthorised and (is_full or len(unauthorised) >= MOST_UNAUTHORISED):
-            # The oldest: whoever means it sends the token at once.
+            # The oldest: a client that has the token sends it at once.
             unauthorised[0].wake()
             return len(self._connections) < self._most_connections + MOST_UNAUTHORISED
         return not is_full
@@ -238,14 +239,16 @@ class Gateway:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def _hold_lease(self, connection: Connection, label: str) -> Generator[None]:
+    def _hold_lease(
+        self, connection: Connection, label: str, begin: Callable[[bytes], object]
+    ) -> Generator[None]:
         """Count a lease while the block runs. `drain` does not wait for leases."""
         with contextlib.ExitStack() as stack:
             with self._changed:
                 self._busy.discard(connection)
                 if self._draining:
                     raise ClientLeftError
-                stack.enter_context(self._leases.hold(connection, label))
+                stack.enter_context(self._leases.hold(connection, label, begin))
             yield
 
 
@@ -258,4 +261,6 @@ def connection_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
-    return max(4, min(MOST_CONNECTIONS, (soft - RESERVED_DESCRIPTORS) // 2))
+    return min(
+        MOST_CONNECTIONS, max(FEWEST_CONNECTIONS, (soft - RESERVED_DESCRIPTORS) // 2)
+    )
