@@ -6,6 +6,7 @@ Only what is used is judged: a broken model that no pool names is vibe's busines
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -20,6 +21,9 @@ from muxcore.plugins.catalogue import Catalogue
 
 NOT_SPOKEN = "an API style that no backend speaks"
 GENERIC = "generic"
+ENDPOINTS = ("/chat/completions", "/messages", "/responses", "/completions")
+"""What a backend adds to an `api_base` by itself."""
+
 GENERIC_STYLES = frozenset({"openai", "reasoning"})
 """The API styles of vibe which the generic backend speaks."""
 
@@ -146,6 +150,15 @@ def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Prob
         # Not shown: whatever is wrong with it, it may hold a password.
         example = "https://host/v1"
         yield member.problem("api_base", f"an address that {fault}, expected {example}")
+    elif provider.api_base.rstrip("/").endswith(ENDPOINTS):
+        base = provider.api_base.rstrip("/")
+        for endpoint in ENDPOINTS:
+            base = base.removesuffix(endpoint)
+        yield member.problem(
+            "api_base",
+            f"{shown(provider.api_base)}, expected the address before the endpoint; write"
+            f" {shown(base)}",
+        )
     elif _exposes_key(provider):
         yield member.problem(
             "api_base",
@@ -158,6 +171,19 @@ def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Prob
             "not the name of an environment variable, expected one such as MISTRAL_API_KEY;"
             " the key itself does not belong in this file",
         )
+
+
+def doubt_address(member: ResolvedModel) -> Iterator[Problem]:
+    """Warn of an address without a path: nearly all servers of this API have one."""
+    base = member.provider.api_base
+    if addresses.fault_of(base) or member.dialect != GENERIC:
+        return
+    if not urlsplit(base).path.strip("/"):
+        text = (
+            f"{shown(base)} has no path, so calls go to {base.rstrip('/')}/chat/completions;"
+            f" most servers need {shown(base.rstrip('/') + '/v1')}"
+        )
+        yield member.problem("api_base", text)
 
 
 def judge_capabilities(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:

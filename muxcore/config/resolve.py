@@ -16,6 +16,7 @@ from muxcore.config.lines import KeyPath
 from muxcore.config.models import (
     ResolvedModel,
     capabilities_of,
+    doubt_address,
     judge_capabilities,
     judge_provider,
     leave_out_unspoken,
@@ -72,6 +73,7 @@ def resolve(
     members = leave_out_unspoken(members, catalogue, findings)
     for member in members:
         findings.problems.extend(judge_provider(member, catalogue))
+        findings.warnings.extend(doubt_address(member))
         findings.problems.extend(judge_capabilities(member, catalogue))
     found = _keys(members, keys.places(environment, document.directory), findings)
 
@@ -105,7 +107,8 @@ def _strategy(
 ) -> Strategy | None:
     if name not in catalogue.strategies:
         known = list(dict.fromkeys([SINGLE, *catalogue.strategies]))
-        text = f"{shown(name)}, expected a mode: {listed(known)}{nearest(name, known)}"
+        hint = nearest(name, known) or "; a mode of another package needs that installed"
+        text = f"{shown(name)}, expected a mode: {listed(known)}{hint}"
         findings.problems.append(
             Problem((*SECTION, "mode"), "; ".join([text, *catalogue.problems]))
         )

@@ -58,6 +58,7 @@ def select_models(
     findings: Findings,
 ) -> Selection:
     """Read the section, and choose the models that the config uses."""
+    _warn_of_misspelled(data, findings)
     table = _table(data, findings)
     enabled = _enabled(table, findings)
     is_on = phases.is_on(enabled, phase)
@@ -69,6 +70,9 @@ def select_models(
     _warn_of_phase(written, phase, findings)
     pool = _pool(settings, definitions, found)
     findings.add(found, strict=is_strict)
+    if settings.pool and enabled is None and not is_on:
+        text = 'no "enabled", so the pool is not used; add the line enabled = true'
+        findings.warnings.append(Problem(SECTION, text))
 
     active = active_model(data, variables)
     reference = PoolRef(PoolEntry(active.alias), active.path, active.path, active.origin)
@@ -83,6 +87,12 @@ def select_models(
             findings.problems.extend(quiet.problems)
         case Use.ALONE | Use.POOL:
             used = _used(pool, reference, definitions, settings, findings)
+            if not settings.pool and settings.mode != SINGLE and phase is phases.PRESENT:
+                # In later phases, a new config is one without a pool.
+                text = (
+                    "no pool: active_model is used alone; add [[multiplexer.pool]] tables"
+                )
+                findings.warnings.append(Problem(SECTION, text))
     return Selection(
         settings=settings,
         is_on=is_on,
@@ -100,10 +110,27 @@ def _table(data: Mapping[str, Any], findings: Findings) -> Mapping[str, Any]:
     return {}
 
 
+def _warn_of_misspelled(data: Mapping[str, Any], findings: Findings) -> None:
+    """Warn of tables that look like the section: vibe ignores what it does not know."""
+    for name, value in data.items():
+        if name == "multiplexer" or not isinstance(value, Mapping | list):
+            continue
+        if name == "pool":
+            text = "has no effect here, expected [[multiplexer.pool]]"
+        elif hint := nearest(name, ["multiplexer"]):
+            text = f"has no effect{hint}"
+        else:
+            continue
+        findings.warnings.append(Problem((name,), text))
+
+
 def _enabled(table: Mapping[str, Any], findings: Findings) -> bool | None:
+    """Read `enabled`. One that is invalid counts as true, so that all mistakes come at once."""
     only = {name: value for name, value in table.items() if name == "enabled"}
     structured = structure(MultiplexerConfig, only, SECTION)
     findings.problems.extend(structured.problems)
+    if structured.problems:
+        return True
     return None if structured.record is None else structured.record.enabled
 
 
@@ -128,6 +155,10 @@ def _pool(
     entries: list[PoolRef] = []
     for index, raw in enumerate(settings.pool):
         path = (*_POOL, index)
+        if isinstance(raw, str):
+            text = f"{shown(raw)}, expected a table; write {{ model = {shown(raw)} }}"
+            findings.problems.append(Problem(path, text))
+            continue
         structured = structure(PoolEntry, raw, path, closed=True)
         findings.problems.extend(structured.problems)
         if structured.record is not None:
@@ -226,7 +257,18 @@ def _known(
     if definitions.model(alias) is not None:
         return written
     known = list(definitions.models or VIBES_MODELS)
-    hint = nearest(alias, [*definitions.models, *VIBES_MODELS])
+    hint = _named_so(alias, definitions) or nearest(
+        alias, [*definitions.models, *VIBES_MODELS]
+    )
     text = f"{shown(alias)}, an unknown model alias, expected {listed(known)}{hint}"
     findings.problems.append(Problem(written.alias_path, text, written.where))
     return None
+
+
+def _named_so(name: str, definitions: Definitions) -> str:
+    """Return a hint if this is the wire name of a model, not its alias."""
+    for alias, defined in definitions.models.items():
+        table = defined.table if isinstance(defined.table, Mapping) else {}
+        if table.get("name") == name:
+            return f"; that is the name of {shown(alias)}, write its alias"
+    return ""

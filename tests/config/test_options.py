@@ -570,6 +570,26 @@ def test_a_read_timeout_of_the_section_overrides_vibes(load: Load) -> None:
     assert seconds(load(file).timeouts["model-p"].read) == 5
 
 
+def test_an_address_without_a_path_is_doubted(load: Load) -> None:
+    (warning,) = load(with_provider(api_base="https://p.example.com/")).warnings
+    assert warning == (
+        'config: providers[0].api_base: "https://p.example.com/" has no path, so calls go to'
+        ' https://p.example.com/chat/completions; most servers need "https://p.example.com/v1"'
+    )
+    anthropic = with_provider(api_base="https://p.example.com", api_style="anthropic")
+    assert load(anthropic).warnings == ()
+
+
+def test_an_address_with_its_endpoint_is_refused(problems: Problems) -> None:
+    base = "https://p.example.com/v1/chat/completions"
+    assert problems(with_provider(api_base=base)) == [
+        (
+            f'config: providers[0].api_base: "{base}", expected the address before the'
+            ' endpoint; write "https://p.example.com/v1"'
+        )
+    ]
+
+
 def test_an_api_style_with_a_backend_of_its_name(load: Load) -> None:
     assert load(with_provider(api_style="anthropic")).endpoints[0].dialect == "anthropic"
 

@@ -50,7 +50,10 @@ def test_the_pool_keeps_its_order(load: Load) -> None:
 
 
 def test_an_empty_pool_is_the_active_model(load: Load) -> None:
-    assert aliases(load(pool('mode = "load_balance"'))) == ["a"]
+    config = load(pool('mode = "load_balance"'))
+    assert aliases(config) == ["a"]
+    (warning,) = config.warnings
+    assert "no pool: active_model is used alone; add [[multiplexer.pool]] tables" in warning
 
 
 def test_without_enabled_the_active_model_is_alone(load: Load) -> None:
@@ -63,7 +66,10 @@ def test_without_enabled_the_active_model_is_alone(load: Load) -> None:
     assert config.policy.direct
     assert config.mode == "single"
     assert config.strategy_name == "failover"
-    assert config.warnings == ()
+    (warning,) = config.warnings
+    assert warning.endswith(
+        'multiplexer: no "enabled", so the pool is not used; add the line enabled = true'
+    )
 
 
 def test_a_broken_pool_that_is_off_is_a_warning(load: Load) -> None:
@@ -343,8 +349,8 @@ def test_broken_plugins_are_named_where_they_are_missed(problems: Problems) -> N
     text = pool('mode = "failover"', 'model = "a"')
     assert problems(text, catalogue=broken) == [
         (
-            'config.toml:14: multiplexer.mode: "failover", expected a mode: single; the plugin x'
-            " (y) cannot be used: ImportError: z"
+            'config.toml:14: multiplexer.mode: "failover", expected a mode: single; a mode of'
+            " another package needs that installed; the plugin x (y) cannot be used: ImportError: z"
         ),
         (
             'config.toml:16: providers.llamacpp.backend (vibe\'s default): "generic", expected a'
@@ -374,3 +380,54 @@ def test_a_config_is_shown_without_its_keys(load: Load) -> None:
     config = load("")
     assert config.keys["mistral-medium-3.5"].reveal() == "key-of-mistral"
     assert "key-of-mistral" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        (
+            "[multplexer]\nenabled = true",
+            'multplexer: has no effect; did you mean "multiplexer"?',
+        ),
+        (
+            '[[pool]]\nmodel = "a"',
+            "pool: has no effect here, expected [[multiplexer.pool]]",
+        ),
+    ],
+)
+def test_a_table_that_looks_like_the_section_is_a_warning(
+    load: Load, written: str, hint: str
+) -> None:
+    (warning,) = load(MODELS + written).warnings
+    assert warning.endswith(hint)
+
+
+def test_other_tables_of_vibe_are_left_alone(load: Load) -> None:
+    assert load(MODELS + "[tools]\nx = 1\n[mcp_servers]\n").warnings == ()
+
+
+def test_a_wire_name_where_the_alias_is_expected(problems: Problems) -> None:
+    text = """
+        [[models]]
+        name = "model-7"
+        provider = "llamacpp"
+        alias = "seven"
+        [multiplexer]
+        enabled = true
+        mode = "failover"
+        pool = [{model = "model-7"}]
+    """
+    (problem,) = problems(text)
+    assert problem.endswith('; that is the name of "seven", write its alias')
+
+
+def test_an_alias_where_a_table_is_expected(problems: Problems) -> None:
+    assert [p.partition(": ")[2] for p in problems(pool('pool = ["a"]'))] == [
+        'multiplexer.pool[0]: "a", expected a table; write { model = "a" }'
+    ]
+
+
+def test_all_mistakes_come_beside_an_invalid_enabled(problems: Problems) -> None:
+    text = MODELS + '[multiplexer]\nenabled = "yes"\npool = [{model = "x"}]\n'
+    found = [p.split(": ")[1] for p in problems(text)]
+    assert found == ["multiplexer.enabled", "multiplexer.pool[0].model"]

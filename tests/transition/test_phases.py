@@ -51,6 +51,7 @@ AND_SINGLE = NO_EFFECT + ' and write mode = "single"'
 
 Expected = tuple[tuple[bool, str], str]
 
+NOT_USED = 'no "enabled", so the pool is not used; add the line enabled = true'
 TABLE: Mapping[str, tuple[str, dict[Phase, Expected]]] = {
     "no section": (
         "",
@@ -64,8 +65,8 @@ TABLE: Mapping[str, tuple[str, dict[Phase, Expected]]] = {
     "enabled absent": (
         SECTION + FAILOVER + POOL,
         {
-            OPT_IN: (DIRECT, ""),
-            SOFT: (DIRECT, ""),
+            OPT_IN: (DIRECT, f"multiplexer: {NOT_USED}"),
+            SOFT: (DIRECT, f"multiplexer: {NOT_USED}"),
             HARD: (BOTH, ""),
             LEGACY: (BOTH, ""),
         },
