@@ -209,11 +209,8 @@ def _off(config: Config, file: Path, environment: Mapping[str, str]) -> list[str
         # The user switched it off, and needs no advice.
         return [title]
     where = printable(str(document.section_file))
-    to_do = (
-        f"to switch it on, change [multiplexer] in {where} to"
-        if off.has_section
-        else f"to switch it on, run `vibe-mux init`, or add to {where}"
-    )
+    command = "" if off.has_section else "run `vibe-mux init`, or "
+    to_do = f"to switch it on, {command}{off.action} {where}"
     return [title, f"{to_do}\n\n{off.lines.strip()}\n"]
 
 

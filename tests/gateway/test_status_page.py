@@ -62,8 +62,8 @@ def test_the_lines_are_valid_with_one_model(models: Any) -> None:
 def test_an_existing_section_is_changed() -> None:
     section = {"enabled": False, "pool": [{"model": "a"}]}
     off = SwitchOnHint.of("a", None, {"multiplexer": section})
-    assert off.lines == "[multiplexer]\nenabled = true\n"
-    assert "change `[multiplexer]` in your config to" in str(off)
+    assert off.lines == "enabled = true\n"
+    assert "set in `[multiplexer]` of your config\n" in str(off)
     bare = SwitchOnHint.of("a", None, {"multiplexer": {"enabled": False}})
     assert bare.has_section
     assert "[[multiplexer.pool]]" in bare.lines

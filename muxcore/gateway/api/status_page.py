@@ -13,12 +13,15 @@ from muxcore.config.definitions import Definitions
 from muxcore.core.status import Status
 from muxcore.core.text import printable
 
+SWITCH = "enabled = true\n"
+
 
 @frozen
 class SwitchOnHint:
     """How to switch the multiplexer on: the lines to write, and where.
 
-    `has_section`: the file has a `[multiplexer]` section already.
+    `has_section`: the file has a `[multiplexer]` section already. With a pool in it, only one
+    line is missing.
     """
 
     active_model: str
@@ -31,17 +34,20 @@ class SwitchOnHint:
         section = data.get("multiplexer")
         has_pool = isinstance(section, Mapping) and bool(section.get("pool"))
         others = [alias for alias in Definitions.of(data).models if alias != active_model]
-        lines = _switch() if has_pool else _pool(active_model, others)
+        lines = SWITCH if has_pool else _pool(active_model, others)
         return cls(active_model, file, lines, isinstance(section, Mapping))
+
+    @property
+    def action(self) -> str:
+        """What to do with the lines; the file's name follows."""
+        if self.lines == SWITCH:
+            return "set in [multiplexer] of"
+        # TOML knows a section once.
+        return "change [multiplexer] to these lines in" if self.has_section else "add to"
 
     def __str__(self) -> str:
         where = "your config" if self.file is None else f"`{printable(str(self.file))}`"
-        # TOML knows a section once.
-        how = (
-            f"change `[multiplexer]` in {where} to"
-            if self.has_section
-            else f"add to {where}"
-        )
+        how = f"{self.action.replace('[multiplexer]', '`[multiplexer]`')} {where}"
         return (
             f"**The multiplexer is off:** `{printable(self.active_model)}` alone is called, as"
             f" without it.\n\nTo switch it on, {how}\n\n```toml\n{self.lines}```\n"
@@ -63,12 +69,8 @@ def status_json(status: Status, off: SwitchOnHint | None) -> dict[str, Any]:
     return written if off is None else {**written, "to_switch_on": off.lines}
 
 
-def _switch() -> str:
-    return "[multiplexer]\nenabled = true\n"
-
-
 def _pool(active_model: str, others: list[str]) -> str:
-    lines = [_switch(), 'mode = "failover"\n', _entry(active_model)]
+    lines = [f'[multiplexer]\n{SWITCH}mode = "failover"\n', _entry(active_model)]
     # A comment where no other model is known, so that the lines are right as they stand.
     lines += [_entry(alias) + "is_fallback = true\n" for alias in others] or [
         "\n# and one more [[multiplexer.pool]] for each further model\n"
