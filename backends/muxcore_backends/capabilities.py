@@ -24,6 +24,7 @@ SYSTEM_FIRST = "system_first"
 USER_NOT_AFTER_TOOL = "user_not_after_tool"
 USER_LAST = "user_last"
 NINE_CHARACTER_IDS = "nine_character_ids"
+SINGLE_CALLS = "single_calls"
 PLAIN_CONTENT = "plain_content"
 KNOWN_MEMBERS = "known_members"
 DEVELOPER_ROLE = "developer_role"
@@ -41,6 +42,7 @@ OPENAI_COMPATIBLE: Mapping[str, str] = {
     USER_NOT_AFTER_TOOL: "an answer must stand between a tool's result and the user",
     USER_LAST: "the user or a tool speaks last, never the model",
     NINE_CHARACTER_IDS: "ids of calls are nine letters and digits",
+    SINGLE_CALLS: "an answer in the history has one call, never several in parallel",
     PLAIN_CONTENT: "content is a text, not a list of text parts",
     KNOWN_MEMBERS: "members that OpenAI's API does not know are refused",
     DEVELOPER_ROLE: "the role `developer` is known",
@@ -76,8 +78,13 @@ def _hint(*names: str, host: str = "", provider: str = "", model: str = "") -> H
 _OPENAIS = (KNOWN_MEMBERS, REFUSES_REASONING, DEVELOPER_ROLE)
 _CLOSED = (KNOWN_MEMBERS, REFUSES_REASONING)
 _OF_MISTRAL = (NINE_CHARACTER_IDS, USER_NOT_AFTER_TOOL, USER_LAST)
-_TEMPLATE = (STRICT_ALTERNATION, SYSTEM_FIRST, PLAIN_CONTENT)
-_MISTRAL_MODELS = r"(?:mi[sn]i?stral|mixtral|pixtral|codestral|devstral|magistral)"
+_TEMPLATE = (STRICT_ALTERNATION, SYSTEM_FIRST, PLAIN_CONTENT, NINE_CHARACTER_IDS)
+"""What a chat template may demand. The name that a server gives its model says nothing of the
+template, and every one of llama.cpp's 71 takes ids of nine characters."""
+_MISTRAL_MODELS = r"[sx]tral"
+"""All of their names end so: Mistral, Mixtral, Codestral, Voxtral, and what comes next."""
+_LLAMA_3 = r"llama[-_]?3"
+_TEMPLATED = r"llama\.?cpp|vllm|lm-?studio|sglang|ollama"
 
 HINTS: tuple[Hint, ...] = (
     _hint(*_OPENAIS, host="openai.com"),
@@ -93,14 +100,16 @@ HINTS: tuple[Hint, ...] = (
     _hint(NEEDS_REASONING, host="kimi.com"),
     _hint(NEEDS_REASONING, model=r"deepseek-(?:reasoner|v[3-9]|r1)|kimi-k|kimi-for"),
     _hint(*_TEMPLATE, host="private"),
-    _hint(*_TEMPLATE, provider=r"llama\.?cpp|vllm|lm-?studio|sglang|ollama"),
-    _hint(NINE_CHARACTER_IDS, USER_NOT_AFTER_TOOL, host="private", model=_MISTRAL_MODELS),
+    _hint(*_TEMPLATE, provider=_TEMPLATED),
+    _hint(USER_NOT_AFTER_TOOL, host="private", model=_MISTRAL_MODELS),
+    _hint(USER_NOT_AFTER_TOOL, provider=_TEMPLATED, model=_MISTRAL_MODELS),
+    _hint(SINGLE_CALLS, host="private", model=_LLAMA_3),
+    _hint(SINGLE_CALLS, provider=_TEMPLATED, model=_LLAMA_3),
     _hint(CUTS_PROMPTS, host="11434"),
     _hint(CUTS_PROMPTS, provider="ollama"),
 )
 
 
-@lru_cache(maxsize=256)
 @lru_cache(maxsize=256)
 def of(endpoint: Endpoint) -> frozenset[str]:
     """Return what an OpenAI-compatible endpoint has: what is set, and what is guessed."""

@@ -25,6 +25,7 @@ from muxcore_backends.capabilities import (
     PLAIN_CONTENT,
     REFUSES_REASONING,
     SIGNED_CALLS,
+    SINGLE_CALLS,
     STRICT_ALTERNATION,
     SYSTEM_FIRST,
     USAGE_UNASKED,
@@ -35,7 +36,7 @@ from muxcore_backends.failures import bad_reply, classify, failed_answer
 from muxcore_backends.history import contents, members, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.ids import LENIENT, NINE, UP_TO_40, ids
-from muxcore_backends.history.pairs import PAIRS
+from muxcore_backends.history.pairs import PAIRS, SPLIT
 from muxcore_backends.history.steps import Messages, Rewrite, rewritten
 from muxcore_backends.shapes import (
     REASONING,
@@ -195,13 +196,14 @@ def _steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     known = KNOWN_MEMBERS in has
     nine = NINE_CHARACTER_IDS in has
     form = NINE if nine else LENIENT if alternates else UP_TO_40
-    # Who is closed and wants Mistral's ids is Mistral.
-    names = members.MISTRAL if nine else members.OPENAI
+    # A closed API that demands such ids, and has no chat template, is Mistral's.
+    names = members.MISTRAL if nine and not alternates else members.OPENAI
     signed = SIGNED_CALLS in has
     conditional: tuple[tuple[bool, Rewrite], ...] = (
         (True, PAIRS),
         (True, CALLS),
         (True, ids(form)),
+        (SINGLE_CALLS in has, SPLIT),
         (DEVELOPER_ROLE not in has, roles.SYSTEM),
         (SYSTEM_FIRST in has, roles.EARLY_SYSTEM),
         (True, reasoning.GATHERED),

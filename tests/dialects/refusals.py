@@ -474,6 +474,12 @@ def template(*, nine: bool, sees: bool) -> Judge:
     return judged(check)
 
 
+def single(body: Body) -> None:
+    """The template of Llama 3.1, 3.2 and 3.3."""
+    if any(len(message.get("tool_calls") or ()) > 1 for message in body["messages"]):
+        raise _jinja("This model only supports single tool-calls at once!")
+
+
 def _llama_message(message: Body, *, sees: bool) -> None:
     content, calls = message.get("content"), message.get("tool_calls")
     if not content and content != "" and not calls:

@@ -246,6 +246,16 @@ DIALECTS: tuple[Dialect, ...] = (
         takes_thoughts=True,
     ),
     Dialect(
+        "llama.cpp Llama 3",
+        Generic(),
+        endpoint("l3", "Llama-3.1-8B-Instruct", "http://127.0.0.1:8081/v1"),
+        refusals.both(
+            refusals.judged(refusals.single), refusals.template(nine=True, sees=False)
+        ),
+        _prefixed("", 32),
+        takes_thoughts=True,
+    ),
+    Dialect(
         "ollama",
         Generic(),
         endpoint("ol", "qwen3", "http://127.0.0.1:11434/v1", sees=True, thinking="medium"),

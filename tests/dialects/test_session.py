@@ -97,8 +97,9 @@ def test_another_model_at_every_call(*, streams: bool) -> None:
         lab(think) as found,
         Multiplexer.from_config(found.config(), env={"LAB_KEY": KEY}) as mux,
     ):
-        # Steps of 5 through 14 models: each call is another's, and no order repeats soon.
-        names = (slug(DIALECTS[(n * 5 + n // 14) % 14]) for n in itertools.count())
+        # Steps of 4 through 15 models: each call is another's, and no order repeats soon.
+        size = len(DIALECTS)
+        names = (slug(DIALECTS[(n * 4 + n // size) % size]) for n in itertools.count())
 
         def ask(history: list[Any]) -> Reply:
             name = next(names)

@@ -472,6 +472,19 @@ CASES: list[Case] = [
         [calling(call("1"), call("2"))],
         [calling({**call("1"), "extra_content": members.PLACEHOLDER}, call("2"))],
     ),
+    (
+        "calls in parallel",
+        pairs.SPLIT,
+        [calling(call("1"), call("2")), result("2"), result("1"), USER],
+        [
+            calling(call("1")),
+            result("1"),
+            {"role": "assistant", "content": "", "tool_calls": [call("2")]},
+            result("2"),
+            USER,
+        ],
+    ),
+    ("one call", pairs.SPLIT, [calling(call("1")), result("1")], None),
     ("no signature", members.UNSIGNED, [USER, calling(call())], None),
     (
         "signatures",
@@ -516,16 +529,14 @@ def test_a_history_that_needs_nothing_is_not_copied(dialect: Dialect) -> None:
     assert told == ()
 
 
-RETURNED = [
-    BY_NAME[n] for n in ("mistral-reasoning", "mistral", "groq", "deepseek", "vllm")
-]
-RETURNED += [BY_NAME[n] for n in ("ollama", "claude-thinking", "claude", "claude-adaptive")]
+RETURNED = [BY_NAME[n] for n in ("mistral-reasoning", "mistral", "groq", "deepseek")]
+RETURNED += [BY_NAME[n] for n in ("claude-thinking", "claude", "claude-adaptive")]
 
 
 @pytest.mark.parametrize("dialect", RETURNED, ids=lambda dialect: dialect.name)
 def test_what_a_server_minted_it_gets_back_untouched(dialect: Dialect) -> None:
     answer = dialect.answer(Said("a", "h", (("look", '{"n": "1"}'),)), 1)
-    if dialect.name in {"mistral-reasoning", "vllm"}:
+    if dialect.name == "mistral-reasoning":
         # Only under another name.
         del answer["reasoning_content"]
     history = [USER, answer, result(answer["tool_calls"][0]["id"])]
@@ -541,7 +552,7 @@ def of(base: str = "https://api.example/v1", **more: Any) -> frozenset[str]:
     )
 
 
-TEMPLATE = {"strict_alternation", "system_first", "plain_content"}
+TEMPLATE = {"strict_alternation", "system_first", "plain_content", "nine_character_ids"}
 CLOSED = {"known_members", "refuses_reasoning"}
 
 GUESSED: list[tuple[str, dict[str, Any], set[str]]] = [
@@ -574,14 +585,39 @@ GUESSED: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "http://127.0.0.1:8080/v1",
         {"model": "Devstral-Small-2-24B"},
-        {*TEMPLATE, "nine_character_ids", "user_not_after_tool"},
+        {*TEMPLATE, "user_not_after_tool"},
     ),
+    *(
+        ("http://127.0.0.1:8080/v1", {"model": model}, {*TEMPLATE, "user_not_after_tool"})
+        for model in (
+            "mistral-small",
+            "mistral-nemo",
+            "Mistral-7B-Instruct",
+            "Ministral-8B",
+        )
+    ),
+    (
+        "https://openrouter.ai/api/v1",
+        {"model": "mistralai/mistral-small"},
+        {"nine_character_ids", "user_not_after_tool", "user_last"},
+    ),
+    (
+        "https://llm.example/v1",
+        {"provider": "llama.cpp", "model": "Meta-Llama-3.1-8B-Instruct"},
+        {*TEMPLATE, "single_calls"},
+    ),
+    (
+        "http://127.0.0.1:11434/v1",
+        {"model": "llama3.2"},
+        {*TEMPLATE, "single_calls", "cuts_prompts"},
+    ),
+    ("http://127.0.0.1:8080/v1", {"model": "Llama-4-Scout"}, TEMPLATE),
     ("http://127.0.0.1:11434/v1", {}, {*TEMPLATE, "cuts_prompts"}),
     ("https://llm.example/v1", {"provider": "ollama"}, {*TEMPLATE, "cuts_prompts"}),
     (
         "http://127.0.0.1:8080/v1",
         {"said": ["-strict_alternation", "needs_reasoning", "-user_last"]},
-        {"system_first", "plain_content", "needs_reasoning"},
+        {"system_first", "plain_content", "nine_character_ids", "needs_reasoning"},
     ),
 ]
 

@@ -27,11 +27,13 @@ from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
 
-from muxcore.assembling import Assembler
-from muxcore.chat import Reply
+from muxcore import jsontext
+from muxcore.assembling import MOST_TOKENS, Assembler
+from muxcore.chat import Chunk, Reply
 from muxcore.core.outcomes import Fault, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse, ServerEvent
+from muxcore.shell.call.wrapping import LastFinish, failure_of
 from muxcore.shell.http.events import EventParser, EventTooLongError
 from muxcore_backends import hints
 from muxcore_backends.generic import Generic
@@ -80,6 +82,8 @@ def check_stream(data: bytes, dice: random.Random) -> None:
     endpoint, backend = dice.choice(ENDPOINTS), dice.choice(BACKENDS)
     decoder, assembler = backend.stream(endpoint), Assembler()
     finished = False
+    finish = LastFinish()
+    passed: list[Chunk] = []
     try:
         for event in whole:
             for chunk in decoder.feed(event):
@@ -87,6 +91,12 @@ def check_stream(data: bytes, dice: random.Random) -> None:
                 demand(chunk.commits in {True, False}, "a chunk that cannot say")
                 finished = finished or bool(chunk.finish_reason)
                 assembler.add(chunk)
+                passed += finish.pass_on(chunk)
+        passed += finish.end()
+        ended = [c.raw["choices"][0]["index"] for c in passed if c.finish_reason]
+        demand(bool(ended) == finished, "a finish reason is lost")
+        alone = all(ended.count(index) == 1 for index in ended)
+        demand(alone, "two finish reasons for one choice")
     except BadReplyError as error:
         _check_failure(error.failure)
     demand(not decoder.done or finished or not endpoint.wire.emits_finish_reason, "done?")
@@ -98,7 +108,7 @@ def _events(data: bytes, cuts: Sequence[int]) -> list[ServerEvent]:
     for cut in (*cuts, len(data)):
         events += parser.feed(data[before:cut])
         before = cut
-    return events
+    return [*events, *parser.end()]
 
 
 def check_reply(data: bytes, dice: random.Random) -> None:
@@ -116,10 +126,14 @@ def _check_reply(reply: Reply) -> None:
     demand(isinstance(reply.text, str), "a reply whose text is none")
     usage = reply.usage
     for count in (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens):
-        demand(type(count) is int and count >= 0, f"a usage of {count!r}")
+        known = type(count) is int and 0 <= count <= MOST_TOKENS
+        demand(count is None or known, f"a usage of {count!r}")
     for call in reply.tool_calls:
         demand(isinstance(call["function"]["arguments"], str), "arguments that are no text")
-    json.dumps(reply.message)
+    identities = [call["id"] for call in reply.tool_calls]
+    demand(len(set(identities)) == len(identities), "two calls under one id")
+    jsontext.encode(reply.message)
+    failure_of(reply)
 
 
 def check_failure(data: bytes, dice: random.Random) -> None:
@@ -146,7 +160,8 @@ def check_headers(data: bytes, dice: random.Random) -> None:
     """Headers that may say how long to wait."""
     headers = _headers(data, dice)
     now = NOW if dice.random() < 0.9 else None
-    _check_hint(hints.hint(headers, data, now))
+    words = data.decode("utf-8", "replace")
+    _check_hint(hints.hint(headers, data, now, words))
     _check_hint(hints.retry_after(headers, now))
 
 
@@ -225,6 +240,10 @@ WORDS = (
         b'"finish_reason"',
         b'"usage"',
         b'"prompt_tokens"',
+        b'"x_groq"',
+        b'"function_call"',
+        b'"native_finish_reason"',
+        b'"resets_at"',
         b'"error"',
         b'"message"',
         b'"code"',
@@ -257,6 +276,7 @@ WORDS = (
         b"credit balance",
         b"limit 10, requested 20",
         b"model 'x' not found",
+        b"please wait 300 seconds",
     ),
     *(
         b"<html><title>",

@@ -65,6 +65,8 @@ BACKEND_TESTS = (
     "tests/backends/test_complaints.py",
     "tests/backends/test_hint_bounds.py",
     "tests/backends/test_wordings.py",
+    "tests/backends/test_upstreams.py",
+    "tests/backends/test_tool_calls.py",
     "tests/backends/test_hints.py",
     "tests/backends/test_failures.py",
     "tests/backends/test_failure_examples.py",
@@ -80,6 +82,8 @@ OWN_TESTS = {
     "text": "tests/core/test_status.py",
     "phases": "tests/transition/test_phases.py",
     "failures": "tests/backends/test_failures.py",
+    "words": "tests/backends/test_wordings.py",
+    "toolcalls": "tests/backends/test_tool_calls.py",
     "complaints": "tests/backends/test_failures.py",
 }
 """What notices most changes of a module comes first."""
@@ -87,7 +91,7 @@ CORE = (
     *("records", "outcomes", "selection", "updating", "protocol", "migration", "status"),
     *("text", "phases"),
 )
-CLASSIFICATION = ("failures", "hints", "complaints")
+CLASSIFICATION = ("failures", "words", "hints", "complaints", "toolcalls")
 PATHS = {
     **{f"muxcore.core.{name}": f"muxcore/core/{name}.py" for name in CORE},
     **{

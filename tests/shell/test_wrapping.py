@@ -300,6 +300,11 @@ ENDS: list[tuple[str, list[Chunk], list[Chunk]]] = [
         [chunk("a"), chunk("b"), TOLD, chunk("c", "stop")],
     ),
     (
+        "none after the last content",
+        [chunk("a"), chunk("b", "stop"), TOLD, chunk("c")],
+        [chunk("a"), chunk("b"), chunk("c"), chunk("", "stop"), TOLD],
+    ),
+    (
         "two at the end",
         [chunk("a"), chunk("", "tool_calls"), chunk("", "stop")],
         [chunk("a"), chunk("", "stop")],

@@ -6,6 +6,7 @@ stands between, and when its beginning was cut off.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -50,6 +51,31 @@ def _are_paired(messages: Messages) -> bool:
         elif message.get("tool_calls"):
             waiting = [call.get("id") for call in calls_of(message)]
     return not waiting
+
+
+def _split(messages: Messages) -> Messages:
+    """Make an answer with several calls several answers, each with its result.
+
+    The results stand right after their calls by now, one for each.
+    """
+    if all(len(calls_of(message)) < SEVERAL for message in messages):
+        return messages
+    out: list[Message] = []
+    rest = iter(messages)
+    for message in rest:
+        calls = calls_of(message)
+        if len(calls) < SEVERAL:
+            out.append(message)
+            continue
+        results = {r.get("tool_call_id"): r for r in itertools.islice(rest, len(calls))}
+        for call in calls:
+            out += [{**message, "tool_calls": [call]}, results[call.get("id")]]
+            message = {"role": "assistant", "content": ""}  # noqa: PLW2901 - said once
+    return out
+
+
+SEVERAL = 2
+SPLIT = Rewrite("parallel calls put one after the other", _split)
 
 
 def calls_of(message: Message) -> Sequence[Message]:

@@ -77,11 +77,13 @@ class LastFinish:
     Some servers send one with every chunk, or two at the end. Clients stop at the first.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_taken")
 
     def __init__(self) -> None:
         self._held: list[Chunk] = []
         """The chunk with a finish reason, and what has followed it without content."""
+        self._taken: dict[object, Chunk] = {}
+        """By choice: the end that was taken from a held chunk when content followed it."""
 
     def pass_on(self, chunk: Chunk) -> Iterable[Chunk]:
         """Return what may be passed on, now that `chunk` has come."""
@@ -90,6 +92,8 @@ class LastFinish:
             return (chunk,)
         goes_on = finishes or chunk.commits
         passed = self._reopened(_index(chunk)) if goes_on else []
+        if finishes:
+            self._taken.pop(_index(chunk), None)
         if finishes or not goes_on:
             self._held.append(chunk)
         else:
@@ -98,10 +102,11 @@ class LastFinish:
 
     def end(self) -> Iterable[Chunk]:
         """Return what was held back: nothing more will come."""
-        held, self._held = self._held, []
+        held, self._held = [*self._taken.values(), *self._held], []
+        self._taken.clear()
         return held
 
-    def _reopened(self, index: int) -> list[Chunk]:
+    def _reopened(self, index: object) -> list[Chunk]:
         """Return the content of held chunks of a choice that goes on, without its end."""
         passed: list[Chunk] = []
         still_held: list[Chunk] = []
@@ -110,14 +115,17 @@ class LastFinish:
                 still_held.append(chunk)
                 continue
             first, *others = chunk.raw["choices"]
-            choices = [{**first, "finish_reason": None}, *others]
-            reopened = Chunk({**chunk.raw, "choices": choices})
-            if reopened.commits or reopened.raw.get("usage"):
-                passed.append(reopened)
+            reopened = {**first, "finish_reason": None}
+            content = Chunk({**chunk.raw, "choices": [reopened, *others]})
+            if content.commits or chunk.raw.get("usage"):
+                passed.append(content)
+            self._taken[index] = Chunk({**chunk.raw, "choices": [{**first, "delta": {}}]})
+            self._taken[index].raw.pop("usage", None)
         self._held = still_held
         return passed
 
 
-def _index(chunk: Chunk) -> int:
+def _index(chunk: Chunk) -> object:
     choices = chunk.raw.get("choices") or [{}]
-    return choices[0].get("index") or 0
+    index = choices[0].get("index")
+    return index if isinstance(index, int | str) else 0
