@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import strategies as st
 
 from muxcore.core.outcomes import (
@@ -105,48 +105,31 @@ def describe_endpoint(endpoint: Endpoint) -> str:
     return f"{endpoint.alias} ({', '.join(facts)})" if facts else endpoint.alias
 
 
-def _endpoint(facts: tuple[int, int | None, bool, int | None, float, float]) -> Endpoint:
-    weight, cap, is_fallback, window, input_price, output_price = facts
-    return Endpoint(
-        "",
-        "model",
-        "provider",
-        weight,
-        cap,
-        is_fallback,
-        window,
-        input_price,
-        output_price,
-    )
-
-
 def _with_aliases(pool: list[Endpoint]) -> tuple[Endpoint, ...]:
-    # The first is a primary, as every config demands.
     return tuple(
-        Endpoint(
-            alias,
-            alias.upper(),
-            "provider",
-            one.weight,
-            one.max_concurrent,
-            one.is_fallback and place > 0,
-            one.context_window,
-            one.input_price,
-            one.output_price,
+        evolve(
+            one,
+            alias=alias,
+            model=alias.upper(),
+            # The first is a primary, as every config demands.
+            is_fallback=one.is_fallback and place > 0,
         )
         for place, (alias, one) in enumerate(zip(ALIASES, pool, strict=False))
     )
 
 
 POOLS = st.lists(
-    st.tuples(
-        st.sampled_from((1, 2, 3, 7, 100)),
-        st.sampled_from((None, None, 1, 2)),
-        st.sampled_from((False, False, True)),
-        st.sampled_from((None, None, 8_000, 128_000)),
-        st.sampled_from((0.0, 0.4, 2.0)),
-        st.sampled_from((0.0, 2.0, 10.0)),
-    ).map(_endpoint),
+    st.builds(
+        Endpoint,
+        alias=st.just(ALIASES[0]),
+        provider=st.just("provider"),
+        weight=st.sampled_from((1, 2, 3, 7, 100)),
+        max_concurrent=st.sampled_from((None, None, 1, 2)),
+        is_fallback=st.sampled_from((False, False, True)),
+        context_window=st.sampled_from((None, None, 8_000, 128_000)),
+        input_price=st.sampled_from((0.0, 0.4, 2.0)),
+        output_price=st.sampled_from((0.0, 2.0, 10.0)),
+    ),
     min_size=1,
     max_size=MOST_MODELS,
 ).map(_with_aliases)
