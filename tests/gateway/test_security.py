@@ -19,6 +19,7 @@ from muxcore.gateway.http.connection import ClientTimeouts
 from muxcore.gateway.http.wire import LARGEST_HEAD
 from tests.gateway.conftest import (
     CHAT,
+    PING,
     TOKEN,
     Served,
     chat,
@@ -69,7 +70,11 @@ def test_every_answer_to_an_attack_is_an_error_that_ends_the_connection(
             + b"0\r\n\r\n"
             + smuggled,
         ),
-        "chunked": (411, head(gateway, Transfer_Encoding="chunked") + b"0\r\n\r\n" + smuggled),
+        "chunks that lie": (
+            400,
+            head(gateway, Transfer_Encoding="chunked") + b"1\r\nab\r\n0\r\n\r\n" + smuggled,
+        ),
+        "chunks, compressed": (501, head(gateway, Transfer_Encoding="gzip, chunked") + b"0\r\n\r\n" + smuggled),
         "te hidden": (400, head(gateway).replace(b"\r\n\r\n", b"\r\nTransfer-Encoding : chunked\r\n\r\n") + smuggled),
         "a folded field": (400, head(gateway).replace(b"Host:", b"X: a\r\n b\r\nHost:")),
         "bare line feeds": (400, head(gateway).replace(b"\r\nHost", b"\nHost")),
@@ -316,3 +321,20 @@ def test_a_system_without_any_thread_is_an_error(
     monkeypatch.undo()
     other.start()
     other.stop()
+
+
+def test_a_body_in_chunks_is_answered_and_the_connection_kept(serve: Serve) -> None:
+    """Clients of .NET and Chromium send their bodies like this."""
+    served = serve()
+    body = json.dumps({"model": "mux", "messages": PING}).encode()
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(2):
+            pieces = (body[at : at + 20] for at in range(0, len(body), 20))
+            answer = session.post(
+                served.gateway.url + CHAT, data=pieces, headers=headers, timeout=PATIENCE
+            )
+            assert answer.status_code == 200
+    assert len(served.large.requests) == 2
+    assert served.large.requests[0].body["messages"] == PING

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from muxcore.gateway.http.wire import (
     LARGEST_HEAD,
+    ChunkedBody,
     Head,
     RefusedError,
     parse_head,
@@ -90,8 +91,8 @@ def test_repeated_fields_are_joined() -> None:
         (b"POST / HTTP/1.1\r\nContent-Length: 1e3", 400),
         (b"POST / HTTP/1.1\r\nContent-Length:", 400),
         (b"POST / HTTP/1.1\r\nContent-Length: 9999999999999", 400),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked", 411),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: identity", 411),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: identity", 501),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked", 501),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3", 400),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: a\r\nTransfer-Encoding: b", 400),
         (b"POST / HTTP/1.1\r\nTransfer_Encoding : chunked", 400),
@@ -100,6 +101,65 @@ def test_repeated_fields_are_joined() -> None:
 def test_a_malformed_head_is_refused(data: bytes, status: int) -> None:
     with pytest.raises(RefusedError) as caught:
         parse_head(data)
+    assert caught.value.response.status == status
+
+
+def chunked(body: bytes, sizes: list[int], extra: bytes = b"") -> bytes:
+    data, at = b"", 0
+    for size in sizes:
+        piece = body[at : at + size]
+        at += size
+        if piece:
+            data += b"%x%s\r\n%s\r\n" % (len(piece), extra, piece)
+    if at < len(body):
+        data += b"%X\r\n%s\r\n" % (len(body) - at, body[at:])
+    return data + b"0\r\n\r\n"
+
+
+def test_a_body_in_chunks_has_no_length() -> None:
+    assert parse_head(b"POST / HTTP/1.1\r\nTransfer-Encoding: Chunked").length is None
+
+
+@given(
+    st.binary(max_size=300),
+    st.lists(st.integers(1, 40), max_size=9),
+    st.sampled_from([b"", b";a=b", b" ; x"]),
+    st.integers(1, 50),
+    st.binary(max_size=20),
+)
+def test_a_body_in_chunks_is_read_however_its_bytes_arrive(
+    body: bytes, sizes: list[int], extra: bytes, step: int, rest: bytes
+) -> None:
+    reader = ChunkedBody(300)
+    data = chunked(body, sizes, extra) + rest
+    for at in range(0, len(data), step):
+        if reader.feed(data[at : at + step]):
+            assert reader.body == body
+            assert rest.startswith(reader.rest)
+            return
+    pytest.fail("the body never ended")
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"x\r\n", 400),
+        (b"-1\r\n", 400),
+        (b"0x1\r\na\r\n", 400),
+        (b"1_0\r\n", 400),
+        (b"\r\n", 400),
+        (b"1\na\r\n", 400),
+        (b"1\r\nab\r\n", 400),
+        (b"2\r\na\r\n0\r\n", 400),
+        (b"1" * 5000, 400),
+        (b"0\r\n" + b"X: y\r\n" * 9000, 400),
+        (b"b\r\n", 413),
+        (b"6\r\nabcdef\r\n5\r\n", 413),
+    ],
+)
+def test_malformed_chunks_are_refused(data: bytes, status: int) -> None:
+    with pytest.raises(RefusedError) as caught:
+        ChunkedBody(10).feed(data)
     assert caught.value.response.status == status
 
 

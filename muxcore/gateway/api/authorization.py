@@ -76,7 +76,7 @@ def _is_authorized(offered: str, token: str) -> bool:
 def _body_refusal(head: Head) -> ErrorResponse | None:
     if head.method == "GET":
         error = ErrorResponse(HTTPStatus.BAD_REQUEST, "A GET has no body.")
-        return error if head.length else None
+        return None if head.length == 0 else error
     if head.method != "POST":
         return ErrorResponse(
             HTTPStatus.METHOD_NOT_ALLOWED,
@@ -88,7 +88,7 @@ def _body_refusal(head: Head) -> ErrorResponse | None:
         return ErrorResponse(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {JSON_TYPE}."
         )
-    if head.length > LARGEST_BODY:
+    if head.length is not None and head.length > LARGEST_BODY:
         return ErrorResponse(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"The body is longer than {LARGEST_BODY} bytes.",

@@ -20,6 +20,7 @@ from muxcore.errors import MultiplexerError
 from muxcore.gateway.api import completions
 from muxcore.gateway.api.authorization import (
     JSON_TYPE,
+    LARGEST_BODY,
     OPEN_PATHS,
     check_request,
     hosts_for,
@@ -91,9 +92,9 @@ def handle_request(connection: Connection, context: Context) -> bool:
         check_request(request, hosts_for(address, context.port), context.token)
         connection.is_authorised |= request.path not in OPEN_PATHS
         route = _route(request)
-        if request.length and "expect" in request.fields:
+        if request.length != 0 and "expect" in request.fields:
             connection.send(CONTINUE)
-        body = connection.read_body(request.length)
+        body = connection.read_body(request.length, LARGEST_BODY)
     except RefusedError as error:
         # Nobody knows where its body ends, so the connection cannot be used again.
         _send_error(_Response(connection, keeps_alive=False), error.response)

@@ -8,7 +8,13 @@ from http import HTTPStatus
 
 from attrs import frozen
 
-from muxcore.gateway.http.wire import END_OF_HEAD, LARGEST_HEAD, ErrorResponse, RefusedError
+from muxcore.gateway.http.wire import (
+    END_OF_HEAD,
+    LARGEST_HEAD,
+    ChunkedBody,
+    ErrorResponse,
+    RefusedError,
+)
 from muxcore.shell import clock
 
 PIECE = 256 * 1024
@@ -79,8 +85,11 @@ class Connection:
         self._buffer = self._buffer[end + len(END_OF_HEAD) :]
         return head
 
-    def read_body(self, length: int) -> bytes:
+    def read_body(self, length: int | None, largest: int) -> bytes:
+        """Read a body of this length; None is a body in chunks, of `largest` bytes at most."""
         until = clock.elapsed() + self._timeouts.body
+        if length is None:
+            return self._read_chunks(until, largest)
         pieces = [self._buffer[:length]]
         self._buffer = self._buffer[length:]
         missing = length - len(pieces[0])
@@ -88,6 +97,14 @@ class Connection:
             pieces.append(self._receive(until, missing))
             missing -= len(pieces[-1])
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _read_chunks(self, until: float, largest: int) -> bytes:
+        chunked = ChunkedBody(largest)
+        is_whole = chunked.feed(self._buffer)
+        while not is_whole:
+            is_whole = chunked.feed(self._receive(until))
+        self._buffer = chunked.rest
+        return chunked.body
 
     def send(self, data: bytes) -> None:
         self.sock.settimeout(self._timeouts.send)
