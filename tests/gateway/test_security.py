@@ -289,7 +289,7 @@ def test_a_connection_is_closed_soon_unless_a_request_has_the_token(serve: Serve
         assert read_all(silent) == b""
         assert b"200 OK" in read_all(stranger)
         read_until(owner, b"Statistics")
-        assert len(served.gateway._connections) == 1
+        wait_until(lambda: len(served.gateway._connections) == 1)
     assert ClientTimeouts().fresh == 10.0
 
 
