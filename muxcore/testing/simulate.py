@@ -26,7 +26,7 @@ from attrs import frozen
 
 from muxcore.shell import clock
 from muxcore.testing.simulation.comparison import Comparison, compared
-from muxcore.testing.simulation.reports import is_kept, told_sessions, told_storms
+from muxcore.testing.simulation.reports import describe_sessions, describe_storms, is_kept
 from muxcore.testing.simulation.sessions import session_results, storms
 from muxcore.testing.simulation.shrinking import shrunk
 from muxcore.testing.simulation.timeline import BrokenWorldError
@@ -199,8 +199,8 @@ def _sessions(asked: argparse.Namespace) -> int:
         work = [range(s, min(s + BATCH, seeds.stop)) for s in seeds[::BATCH]]
         results = list(chain.from_iterable(mapped(session_results, work)))
     stormy = storms()
-    _say(told_sessions(results))
-    _say(told_storms(stormy))
+    _say(describe_sessions(results))
+    _say(describe_storms(stormy))
     _say(f"{clock.elapsed() - began:.0f} s")
     return 0 if is_kept(results) and all(one.is_within for one in stormy) else 1
 

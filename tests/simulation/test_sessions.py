@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muxcore.core.outcomes import Fault, Limit
-from muxcore.testing.simulation.reports import is_kept, told_sessions, told_storms
+from muxcore.testing.simulation.reports import describe_sessions, describe_storms, is_kept
 from muxcore.testing.simulation.sessions import (
     Retries,
     Storm,
@@ -20,7 +20,7 @@ from muxcore.testing.simulation.worlds import SECOND
 
 def test_sessions_finish_through_the_pool_and_in_time() -> None:
     results = session_results(range(25))
-    assert is_kept(results), told_sessions(results)
+    assert is_kept(results), describe_sessions(results)
     # Else there would be nothing to prove.
     assert any(one.finished is None for result in results for one in result.bare)
 
@@ -63,6 +63,6 @@ def test_no_provider_sees_more_than_twice_what_bare_vibe_would_send(
     callers: int, models: int, kind: Fault | Limit, hint: int | None
 ) -> None:
     came: Storm = storm(callers, models, kind, hint)
-    assert came.is_within, told_storms([came])
+    assert came.is_within, describe_storms([came])
     # A first try is never refused.
     assert min(came.each) >= 1

@@ -1,4 +1,4 @@
-"""Giving a call up from another thread, wherever it stands."""
+"""Cancelling a call from another thread, wherever it stands."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from muxcore.shell.pool.waiter import Waiter
 
 
 class Cancellation:
-    """Give one to a call, and `cancel` it from any thread, at any time, any number of times.
+    """Pass one to a call, and `cancel` it from any thread, at any time, any number of times.
 
-    The call then gives its slot back (`Cancelled`: nobody's availability changes) and raises
-    `MultiplexerError("cancelled")`.
+    The call then gives its slot back (`Cancelled`: no model's availability changes) and raises
+    `CallCancelledError`.
     """
 
     def __init__(self) -> None:
@@ -38,14 +38,14 @@ class Cancellation:
             pool.cancel(waiter)
 
     def watch_over(self, pool: Pool, waiter: Waiter) -> None:
-        """Begin with a call."""
+        """Begin to watch over a call."""
         with self._lock:
-            # The last call's attempt is not this one's.
+            # An earlier call may have left its attempt here.
             self._pool, self._waiter, self._scope = pool, waiter, None
             waiter.cancelled = self._cancelled
 
     def watch_attempt(self, scope: CancelScope) -> None:
-        """Go on with an attempt of it."""
+        """Watch over this attempt of the call."""
         with self._lock:
             self._scope = scope
             cancelled = self._cancelled

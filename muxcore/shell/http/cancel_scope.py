@@ -1,9 +1,9 @@
-"""Ending a call from outside: its time is over, or the multiplexer is closed.
+"""Cancelling an attempt from outside: its time is over, or the multiplexer is closed.
 
-A timeout given to `requests` bounds each silence, not a drip, so the total is held here: one
-thread sleeps until the earliest limit of all attempts under way and shuts that socket down,
-which ends a silent read at once. A cut inside the headers, or in a body without a length,
-looks like a clean end to the reader, so a `Cut` remembers that it was made, and why.
+A timeout given to `requests` limits each silence, not a slow drip, so the total is kept here:
+one thread sleeps until the earliest limit of all attempts under way and shuts that socket
+down, which ends a silent read at once. In the headers, or in a body without a length, that
+looks like a clean end to the reader, so a `CancelScope` remembers its reason.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ StopReason: TypeAlias = CancelReason | TimeLimit
 
 
 class CancelScope:
-    """The one attempt that may be cut: its limits, its socket, and whether it was.
+    """One attempt that may be cancelled: its limits, its socket, and the reason if it was.
 
-    Limits are on `clock.elapsed`'s scale. `reused` tells whether its connection had served
-    before, so that the server may have closed it meanwhile.
+    Limits are on `clock.elapsed`'s scale. `reused` is true if its connection was used before,
+    so that the server may have closed it meanwhile.
     """
 
     __slots__ = ("_lock", "_sock", "attempt_limit", "call_limit", "reason", "reused")
@@ -45,7 +45,7 @@ class CancelScope:
         self.reason: StopReason | None = None
         self.reused = False
         self._sock: socket.socket | None = None
-        # One that its holder may take again: the garbage collector may end a stream inside.
+        # Reentrant: the garbage collector may end a stream while this is held.
         self._lock = threading.RLock()
 
     @property
@@ -53,14 +53,14 @@ class CancelScope:
         return min(self.attempt_limit, self.call_limit)
 
     def attach(self, sock: socket.socket | None) -> None:
-        """Take the socket that this attempt reads from; shut it if the cut came before it."""
+        """Take the socket that this attempt reads from; shut it down if already cancelled."""
         with self._lock:
             self._sock = sock
             if self.reason is not None:
                 _shut(sock)
 
     def detach(self) -> None:
-        """Forget the socket: it is no longer this attempt's, and may serve another."""
+        """Forget the socket: another attempt may use it from now on."""
         with self._lock:
             self._sock = None
 
@@ -83,7 +83,7 @@ class CancelScope:
         self.reason = CancelReason.FORKED
 
     def timeout(self, longest: float) -> float:
-        """Return for how long one more step may take, `longest` at the most."""
+        """Return how many seconds one more step may take, at most `longest`."""
         return max(0.001, min(longest, self.limit - clock.elapsed()))
 
 
@@ -104,8 +104,8 @@ class Deadlines:
         self._scopes: set[CancelScope] = set()
         self._parker = Parker()
         self._wakes_at = math.inf
-        """When the thread looks again by itself; infinite while it is awake, so that
-        whoever adds something it may not have seen rings."""
+        """When the thread looks again by itself. Infinite while it is awake, so that a thread
+        which adds a scope that it may not have seen unparks it."""
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -130,7 +130,7 @@ class Deadlines:
         self._parker.unpark()
 
     def close(self) -> None:
-        """Cut all that is under way and end the thread."""
+        """Cancel everything under way and end the thread."""
         self.retire()
         for scope in tuple(self._scopes):
             scope.cancel(CancelReason.CLOSED)
@@ -163,8 +163,8 @@ class Deadlines:
             self._thread.start()
 
     def _run(self) -> None:
-        # An interrupt of a start may look as if there had been none: then there are two for a
-        # time, and the newer one stays.
+        # An interrupted start may look as if there had been none: then there are two threads
+        # for a time, and the newer one stays.
         while not self._closed and self._thread is threading.current_thread():
             self._wakes_at = math.inf
             moment = clock.elapsed()
@@ -179,5 +179,5 @@ class Deadlines:
                     scope.cancel(CancelReason.CALL_TIME if over else TimeLimit.ATTEMPT)
             self._wakes_at = earliest
             self._parker.park(max(0.0, earliest - clock.elapsed()))
-        # It wakes one, and that may have been the wrong one.
+        # A permit wakes one thread, which may have been the wrong one.
         self._parker.unpark()

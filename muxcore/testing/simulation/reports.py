@@ -1,4 +1,4 @@
-"""The figures of many sessions and storms, as text."""
+"""Describe the figures of many sessions and storms as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATEST = 30 * SECOND
 moments of its own, and bare vibe at others. This is vibe's own longest pause."""
 
 
-def told_sessions(results: Sequence[SessionResult]) -> str:
+def describe_sessions(results: Sequence[SessionResult]) -> str:
     count = len(results)
     done = sum(r.pool.finished is not None for r in results)
     lines = [
@@ -55,7 +55,7 @@ def told_sessions(results: Sequence[SessionResult]) -> str:
 
 
 def is_kept(results: Sequence[SessionResult]) -> bool:
-    """Whether what is promised of sessions was kept."""
+    """Whether the sessions kept what is promised."""
     done = sum(result.pool.finished is not None for result in results)
     in_time = all(
         result.late - result.pool.lost <= (LATEST if result.blackout else LATER)
@@ -64,7 +64,7 @@ def is_kept(results: Sequence[SessionResult]) -> bool:
     return done >= LEAST_FINISHED * len(results) and in_time
 
 
-def told_storms(storms: Sequence[Storm]) -> str:
+def describe_storms(storms: Sequence[Storm]) -> str:
     lines = ["all models down, requests in five minutes: what each provider sees, and bare"]
     for one in storms:
         hint = "" if one.hint is None else f", Retry-After {one.hint // SECOND}"

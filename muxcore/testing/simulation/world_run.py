@@ -293,7 +293,7 @@ class Simulation:
     # -- Attempts -------------------------------------------------------------------------------
 
     def _attempt(self, calling: CallThread, slot: Slot) -> None:
-        """Let the model answer in its manner, unless time is up before."""
+        """Let the model answer in its manner, unless the time is over before."""
         calling.attempt, calling.began = slot, self.clock.moment
         self.requests[slot.endpoint.alias] += 1
         manner = self._models[slot.endpoint.alias].manner(self.clock.moment)
@@ -410,7 +410,7 @@ class Simulation:
                 demand(isinstance(last, Succeeded), 1, "served without an answer")
             case CallRejected():
                 refused = [tried.outcome for tried in ending.trail]
-                demand(ending.refusal in refused, 1, "refused by nobody")
+                demand(ending.refusal in refused, 1, "the refusal is none of its attempts'")
                 calling.retry_at = ending.retry_at
             case CallExhausted(exhausted=Exhausted(reason=WaitReason.DEADLINE)):
                 deadline = cast("datetime", caller.asked.deadline)
