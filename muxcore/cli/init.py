@@ -144,9 +144,12 @@ def _set_up(
 
 def _read(file: Path) -> Document:
     """Read a file that need not exist."""
-    if not file.exists():
+    try:
+        return document_of(file, file.read_bytes())
+    except FileNotFoundError:
         return Document(str(file), {})
-    return document_of(file, file.read_bytes())
+    except OSError as error:
+        raise files.SetupError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _is_on(section: str) -> bool:

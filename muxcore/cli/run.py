@@ -18,7 +18,7 @@ from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses, keys
-from muxcore.config.read import FILE_NAME, read, vibe_home
+from muxcore.config.read import config_path, read, vibe_home
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.gateway import runtime_dir
@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> int:
     if program is None:
         return _failed(f"{printable(command[0])}: not found", NOT_FOUND)
     command = [program, *command[1:]]
-    own = vibe_home(environment) / FILE_NAME
-    file = own if options.config is None else Path(options.config).expanduser().resolve()
+    # A link is not followed: `multiplexer.toml` stands beside it.
+    file = config_path(options.config, environment).absolute()
     try:
         config = configuration.load(options.config and file, env=environment)
     except ConfigError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muxcore.cli.main import FAILED, WELL
-from muxcore.config.read import FILE_NAME, vibe_home
+from muxcore.config.read import config_path
 from muxcore.core.text import printable, printable_lines
 from muxcore.gateway.client import NotReachableError, ask, ask_json
 from muxcore.gateway.discovery import Server, all_published, find
@@ -23,11 +23,7 @@ STATUS = "/status?format=json"
 
 
 def run(options: argparse.Namespace) -> int:
-    config = (
-        vibe_home(os.environ) / FILE_NAME
-        if options.config is None
-        else Path(options.config).expanduser()
-    )
+    config = config_path(options.config, os.environ)
     server = find(config, os.environ)
     if server is None:
         print(f"vibe-mux: {_not_found(config)}", file=sys.stderr)

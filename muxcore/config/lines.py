@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -34,7 +35,9 @@ def lines_of(text: str) -> Mapping[KeyPath, int]:
     A table or list that stands in several places has the line of the first.
     """
     scan = _Scan(text)
-    scan.document()
+    # Deep nesting costs the lines of what follows it, not the report.
+    with suppress(RecursionError):
+        scan.document()
     lines, line, seen = {}, 1, 0
     for path, offset in sorted(scan.offsets.items(), key=lambda item: item[1]):
         line += text.count("\n", seen, offset)

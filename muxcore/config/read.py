@@ -100,9 +100,7 @@ def config_path(
     source: str | os.PathLike[str] | None, environment: Mapping[str, str]
 ) -> Path:
     """Return the path of a config, by default of vibe's own."""
-    return (
-        vibe_home(environment) / FILE_NAME if source is None else Path(source).expanduser()
-    )
+    return vibe_home(environment) / FILE_NAME if source is None else _expanded(source)
 
 
 def document_of(file: Path, content: bytes) -> Document:
@@ -116,7 +114,8 @@ def document_of(file: Path, content: bytes) -> Document:
         raise ConfigError([problem]) from None
     try:
         return Document(str(file), tomli.loads(text), file, file.parent, text)
-    except tomli.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Besides syntax errors: numbers that are too long, and tables that nest too deeply.
         raise _syntax_error(file, text, str(error)) from None
 
 
@@ -164,9 +163,14 @@ def _misplaced(section: Document) -> tuple[str, ...]:
 def vibe_home(environment: Mapping[str, str]) -> Path:
     """Return the directory of vibe's own files: `$VIBE_HOME`, else `~/.vibe`."""
     if home := environment.get("VIBE_HOME"):
-        return Path(home).expanduser()
+        return _expanded(home)
     user = environment.get("USERPROFILE" if os.name == "nt" else "HOME")
-    return (Path(user) if user else Path.home()) / ".vibe"
+    return _expanded(user or "~") / ".vibe"
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    # Unlike `Path.expanduser`, this leaves the name of an unknown user as it is.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def _syntax_error(file: Path, text: str, message: str) -> ConfigError:
@@ -182,10 +186,10 @@ def _syntax_error(file: Path, text: str, message: str) -> ConfigError:
 
 def _unreadable(file: Path, error: OSError) -> str:
     # Windows reports a directory as a lack of permission.
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112 - `Path.is_dir` raises where it may not look
         name = file / FILE_NAME
         return f"{file}: a directory, expected a TOML file; did you mean {name}?"
-    if file.is_symlink() and isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and file.is_symlink():
         target = os.path.realpath(file)
         return f"{file}: a link to {target}, which does not exist; expected a TOML file"
     return f"{file}: cannot be read: {error.strerror or type(error).__name__}"

@@ -121,7 +121,7 @@ def _publish_until_closed(
 
 def _file(config: Path, environment: Mapping[str, str]) -> Path:
     # One file may have several paths, and on some systems several spellings.
-    path = os.path.normcase(config.expanduser().resolve())
+    path = os.path.normcase(os.path.realpath(config))
     digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=12)
     return directory(environment) / f"{digest.hexdigest()}.json"
 

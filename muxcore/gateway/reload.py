@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from muxcore import config as configuration
 from muxcore.config import Config
 from muxcore.config.keys import DOTENV
-from muxcore.config.read import FILE_NAME, SECTION_FILE_NAME, read, vibe_home
+from muxcore.config.read import SECTION_FILE_NAME, config_path, read
 from muxcore.core.status import Status
 from muxcore.errors import ConfigError
 from muxcore.gateway import faults
@@ -87,10 +87,8 @@ class ReloadingPool:
         self._notices: tuple[str, ...] = ()
         self.file: Path | None = None
         """The path of the config, whether or not the file exists yet; None for other sources."""
-        if source is None:
-            self.file = vibe_home(self._environment) / FILE_NAME
-        elif isinstance(source, str | os.PathLike):
-            self.file = Path(source).expanduser()
+        if source is None or isinstance(source, str | os.PathLike):
+            self.file = config_path(source, self._environment)
         self._files = (
             ()
             if self.file is None

@@ -153,6 +153,32 @@ def test_a_syntax_error_shows_its_place_and_no_text_in_quotes(tmp_path: Path) ->
     assert "1234567890" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "a." * 5000 + "b = 1"]
+)
+def test_text_that_no_parser_takes_is_a_mistake_like_any_other(
+    tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    assert problem_of(file).startswith(f"{file}:1: not valid TOML: ")
+
+
+def test_deep_nesting_does_not_hide_other_mistakes(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("a = " + "[" * 390 + "]" * 390 + '\nactive_model = "x"\n')
+    assert "an unknown model alias" in problem_of(file)
+
+
+@pytest.mark.parametrize("place", ["~nobody-of-this-name/vibe", "loop"])
+def test_a_place_that_cannot_be_is_an_error_not_a_traceback(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ConfigError, match=r"cannot be read|does not exist"):
+        load(str(tmp_path / place) if place == "loop" else place)
+
+
 def test_a_link_to_nothing_is_not_a_missing_file(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.symlink_to(tmp_path / "gone.toml")
