@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from muxcore.config import Config
+from muxcore.config.problems import listed
 from muxcore.core.records import Sticky
 from muxcore.plugins.catalogue import holding
+from muxcore_backends.generic import Generic
 
 Load = Callable[..., Config]
 Problems = Callable[..., list[str]]
@@ -457,11 +459,8 @@ def test_a_capability_that_the_backend_does_not_know(problems: Problems) -> None
     file = with_model(capabilities=["user_last", "-strict_alternations"])
     text = (
         'config: models[2].capabilities[1]: "-strict_alternations", an unknown capability of'
-        ' backend "generic", expected cuts_prompts, developer_role, known_members,'
-        " needs_reasoning, nine_character_ids, plain_content, refuses_reasoning,"
-        " signed_calls, strict_alternation, system_first, usage_unasked, user_last or"
-        ' user_not_after_tool, or one of these with a "-" before it; did you mean'
-        ' "strict_alternation"?'
+        f' backend "generic", expected {listed(sorted(Generic.capabilities))}, or one of these'
+        ' with a "-" before it; did you mean "strict_alternation"?'
     )
     assert problems(file, catalogue=holding) == [text]
 
