@@ -118,8 +118,8 @@ def of(endpoint: Endpoint) -> frozenset[str]:
     for hint in HINTS:
         if (
             (not hint.host or hint.host in where)
-            and (not hint.provider or _says(hint.provider, endpoint.provider))
-            and (not hint.model or _says(hint.model, endpoint.model))
+            and (not hint.provider or _matches(hint.provider, endpoint.provider))
+            and (not hint.model or _matches(hint.model, endpoint.model))
         ):
             found |= hint.capabilities
     # A closed server refuses what its models would like elsewhere.
@@ -159,7 +159,7 @@ def settled(guessed: Iterable[str], said: Iterable[str]) -> frozenset[str]:
     return frozenset((set(guessed) - unset) | stated)
 
 
-def _says(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool:
     return re.search(pattern, name.lower()) is not None
 
 

@@ -72,7 +72,7 @@ def _own_id(said: str | None, taken: set[str], completion: object, position: int
 
 
 @define(eq=False)
-class _Call:
+class _AssembledCall:
     """A call under way: its index for the caller, the server's id and name, the arguments."""
 
     position: int
@@ -114,9 +114,9 @@ class FragmentJoint:
     __slots__ = ("_by_id", "_by_index", "_calls", "_ids")
 
     def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
+        self._calls: list[_AssembledCall] = []
+        self._by_index: dict[int, _AssembledCall] = {}
+        self._by_id: dict[str, _AssembledCall] = {}
         """The latest call that has the server's id."""
         self._ids: set[str] = set()
 
@@ -141,7 +141,7 @@ class FragmentJoint:
                 name, call = name or call.name, None
         begins = call is None or _is_another(call, said, name)
         if call is None or begins:
-            call = _Call(len(self._calls), said, "")
+            call = _AssembledCall(len(self._calls), said, "")
             self._calls.append(call)
         if type(index) is int:
             self._by_index[index] = call
@@ -158,7 +158,7 @@ class FragmentJoint:
         call.name = call.name or name
         return fragment
 
-    def _known(self, index: object, said: str) -> _Call | None:
+    def _known(self, index: object, said: str) -> _AssembledCall | None:
         """Return the call that a fragment is of, unless it begins another one."""
         if type(index) is not int:
             return self._by_id.get(said) or (self._calls[-1] if self._calls else None)
@@ -168,7 +168,7 @@ class FragmentJoint:
         return self._by_id.get(said, call)
 
 
-def _is_another(call: _Call, said: str, name: str) -> bool:
+def _is_another(call: _AssembledCall, said: str, name: str) -> bool:
     """Whether a fragment with this id and name begins another call than this one."""
     if name and call.name and name != call.name:
         return True

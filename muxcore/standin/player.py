@@ -15,7 +15,7 @@ from muxcore.http_framing import LAST_CHUNK, chunk
 from muxcore.standin import render
 from muxcore.standin.connection import ClientConnection, ClientGoneError, StoppedError
 from muxcore.standin.model import Visit
-from muxcore.standin.render import JSON_TYPE, STREAM_TYPE, Body
+from muxcore.standin.render import JSON_TYPE, STREAM_TYPE, RenderedBody
 from muxcore.standin.script import (
     Answer,
     Behaviour,
@@ -78,10 +78,10 @@ class ScriptedResponse:
     frame: Callable[[bytes], bytes] = bytes
     last_frame: bytes = b""
 
-    def body(self, answer: Answer) -> Body:
+    def body(self, answer: Answer) -> RenderedBody:
         return render.body(answer, self.visit.model.label, self.visit.received)
 
-    def unfinished(self, answer: Answer, *, says_done: bool) -> Body:
+    def unfinished(self, answer: Answer, *, says_done: bool) -> RenderedBody:
         label, received = self.visit.model.label, self.visit.received
         return render.unfinished(answer, label, received, says_done=says_done)
 
@@ -110,7 +110,7 @@ class ScriptedResponse:
         own = {name.lower(): value for name, value in headers.items()}
         return http_framing.head(status, fields | own).removesuffix(b"\r\n")
 
-    def open(self, body: Body) -> None:
+    def open(self, body: RenderedBody) -> None:
         head = self.head(body.content_type, body.length)
         self.connection.send(head + b"\r\n" + self.frame(body.opening))
 
@@ -194,7 +194,7 @@ def _play(behaviour: Behaviour, response: ScriptedResponse) -> None:  # noqa: C9
             assert_never(never)
 
 
-def _play_body(response: ScriptedResponse, body: Body, delay: timedelta) -> None:
+def _play_body(response: ScriptedResponse, body: RenderedBody, delay: timedelta) -> None:
     if body.length is not None and not delay:
         head = response.head(body.content_type, body.length)
         response.end(b"".join([head, b"\r\n", *body.contents, body.closing]))
@@ -204,7 +204,7 @@ def _play_body(response: ScriptedResponse, body: Body, delay: timedelta) -> None
     response.end(body.closing)
 
 
-def _begin(response: ScriptedResponse, answer: Answer, after: int) -> Body:
+def _begin(response: ScriptedResponse, answer: Answer, after: int) -> RenderedBody:
     body = response.body(answer)
     response.open(body)
     response.send_apart(body.contents[:after], answer.delay)

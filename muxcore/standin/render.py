@@ -19,7 +19,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 @frozen
-class Body:
+class RenderedBody:
     """The parts of an answer, between which it can be delayed or broken off."""
 
     content_type: str
@@ -35,12 +35,14 @@ class Body:
         return sum(map(len, self.contents)) + len(self.closing)
 
 
-def body(answer: Answer, label: str, received: Received) -> Body:
+def body(answer: Answer, label: str, received: Received) -> RenderedBody:
     render_body = _streamed if received.streams else _whole
     return render_body(answer, label, received, finish_reason(answer))
 
 
-def unfinished(answer: Answer, label: str, received: Received, *, says_done: bool) -> Body:
+def unfinished(
+    answer: Answer, label: str, received: Received, *, says_done: bool
+) -> RenderedBody:
     """Render an answer without a finish reason."""
     if not received.streams:
         return _whole(answer, label, received, None)
@@ -67,7 +69,9 @@ def _text(answer: Answer, label: str) -> str | None:
     return answer.text
 
 
-def _whole(answer: Answer, label: str, received: Received, finish: str | None) -> Body:
+def _whole(
+    answer: Answer, label: str, received: Received, finish: str | None
+) -> RenderedBody:
     message: Json = {"role": "assistant", "content": _text(answer, label)}
     if answer.reasoning:
         message[answer.reasoning_field] = answer.reasoning
@@ -87,10 +91,12 @@ def _whole(answer: Answer, label: str, received: Received, finish: str | None) -
     )
     # One more part, so that an answer of a single piece can be cut before its end, too.
     *contents, closing = _split(data, answer.pieces + 1)
-    return Body(JSON_TYPE, b"", tuple(contents), closing)
+    return RenderedBody(JSON_TYPE, b"", tuple(contents), closing)
 
 
-def _streamed(answer: Answer, label: str, received: Received, finish: str | None) -> Body:
+def _streamed(
+    answer: Answer, label: str, received: Received, finish: str | None
+) -> RenderedBody:
     frame: Json = {
         "id": _identifier(label, received),
         "object": "chat.completion.chunk",
@@ -103,7 +109,7 @@ def _streamed(answer: Answer, label: str, received: Received, finish: str | None
         return event({**frame, "choices": [choice]})
 
     usage = event({**frame, "choices": [], "usage": _usage(answer, label, received)})
-    return Body(
+    return RenderedBody(
         STREAM_TYPE,
         chunk({"role": "assistant", "content": ""}),
         tuple(map(chunk, _deltas(answer, label))),

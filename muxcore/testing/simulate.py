@@ -100,20 +100,20 @@ def _many(asked: argparse.Namespace) -> int:
             digest.update("".join(batch.digests).encode())
             broken += batch.broken
     seconds = clock.elapsed() - began
-    _say(
+    _print(
         f"{asked.worlds:,} worlds, {totals['calls']:,} calls, {totals['attempts']:,} attempts,"
         f" {totals['steps']:,} steps: {len(broken)} broken"
     )
-    _say(
+    _print(
         f"{totals['compared']:,} pools compared with each of their models alone: served"
         f" {served['pool']:,} calls, the best model of each alone {served['best']:,};"
         f" {served['missed']:,} that a model alone happened to serve were missed"
     )
-    _say(f"{seconds:.0f} s, {totals['calls'] / seconds:,.0f} calls/s")
-    _say(", ".join(f"{how}: {number:,}" for how, number in endings.most_common()))
-    _say(f"hash of all that happened: {digest.hexdigest()}")
+    _print(f"{seconds:.0f} s, {totals['calls'] / seconds:,.0f} calls/s")
+    _print(", ".join(f"{how}: {number:,}" for how, number in endings.most_common()))
+    _print(f"hash of all that happened: {digest.hexdigest()}")
     for seed, text in broken[:10]:
-        _say(f"seed {seed}: {text}")
+        _print(f"seed {seed}: {text}")
     for seed, text in broken:
         if not text.startswith("rule 11"):
             # What happened in a comparison is told by `--seed`, if it is asked for.
@@ -164,32 +164,32 @@ def _one(seed: int, calls: int) -> int:
     world = world_of(seed, calls)
     smallest = shrunk(world)
     if smallest is not None:
-        _say(f"\nseed {seed}, the shortest that was found: {smallest.error}")
-        _tell_of(smallest.world)
-        _say("\n".join(smallest.error.trace))
+        _print(f"\nseed {seed}, the shortest that was found: {smallest.error}")
+        _print_world(smallest.world)
+        _print("\n".join(smallest.error.trace))
         return 1
-    _tell_of(world)
+    _print_world(world)
     done = run(world, keep=True)
-    _say("\n".join(done.trace))
-    _say(f"hash of all that happened: {done.digest}")
+    _print("\n".join(done.trace))
+    _print(f"hash of all that happened: {done.digest}")
     comparison: Comparison = compared(seed)
-    _say(str(comparison))
+    _print(str(comparison))
     return 1 if comparison.worse else 0
 
 
-def _tell_of(world: World) -> None:
-    _say(f"mode {world.mode}, {world.policy}")
+def _print_world(world: World) -> None:
+    _print(f"mode {world.mode}, {world.policy}")
     for model in world.models:
         end = model.endpoint
-        _say(
+        _print(
             f"{end.alias}: weight {end.weight}, max_concurrent {end.max_concurrent},"
             f" fallback {end.is_fallback}, window {end.context_window}, {end.dialect};"
             f" {model.usual}"
         )
         for period in model.periods:
-            _say(f"    {period}")
+            _print(f"    {period}")
     for one in chain(world.arrivals, world.happenings):
-        _say(f"  {one}")
+        _print(f"  {one}")
 
 
 def _sessions(asked: argparse.Namespace) -> int:
@@ -199,9 +199,9 @@ def _sessions(asked: argparse.Namespace) -> int:
         work = [range(s, min(s + BATCH, seeds.stop)) for s in seeds[::BATCH]]
         results = list(chain.from_iterable(mapped(session_results, work)))
     stormy = storms()
-    _say(describe_sessions(results))
-    _say(describe_storms(stormy))
-    _say(f"{clock.elapsed() - began:.0f} s")
+    _print(describe_sessions(results))
+    _print(describe_storms(stormy))
+    _print(f"{clock.elapsed() - began:.0f} s")
     return 0 if is_kept(results) and all(one.is_within for one in stormy) else 1
 
 
@@ -215,7 +215,7 @@ def _mapping(processes: int) -> Iterator[Any]:
         yield pool.map
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -12,12 +12,16 @@ import pytest
 from tests.house.code import (
     ROOT,
     files,
+    lines_of_logic,
     module_of,
     packages,
     parsed,
 )
 
+MOST_LINES = 400
 MOST_MODULES = 12
+VERBS_OF_SPEECH = {"tell", "tells", "told", "say", "says", "said", "speak", "spoken"}
+"""They do not say what a function does: it describes, reports, raises or returns."""
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 EXPLAINED = ("muxcore.core", "muxcore.shell", "muxcore.gateway")
@@ -27,10 +31,24 @@ def names(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
+@pytest.mark.parametrize("file", files(), ids=module_of)
+def test_a_file_holds_at_most_400_lines_of_logic(file: Path) -> None:
+    assert lines_of_logic(file) <= MOST_LINES
+
+
 @pytest.mark.parametrize(("package", "folder"), packages().items(), ids=packages())
 def test_a_package_holds_at_most_twelve_modules(package: str, folder: Path) -> None:
     modules = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
     assert len(modules) <= MOST_MODULES, sorted(modules)
+
+
+def test_no_two_classes_bear_one_name() -> None:
+    found: dict[str, list[Path]] = defaultdict(list)
+    for file in files():
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(file)
+    assert {name: names(at) for name, at in found.items() if len(at) > 1} == {}
 
 
 def test_no_two_modules_of_a_room_bear_one_name() -> None:
@@ -40,6 +58,16 @@ def test_no_two_modules_of_a_room_bear_one_name() -> None:
             *room, name = module_of(file).split(".")
             found[(*room[:2], name)].append(file)
     assert [names(at) for at in found.values() if len(at) > 1] == []
+
+
+def test_no_function_is_named_by_a_verb_of_speech() -> None:
+    assert [
+        f"{module_of(file)}.{node.name}"
+        for file in files()
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.FunctionDef)
+        if VERBS_OF_SPEECH.intersection(node.name.split("_"))
+    ] == []
 
 
 def test_a_call_has_one_text_and_one_caller() -> None:

@@ -124,11 +124,11 @@ def conversation(messages: Messages) -> Conversation:
             case "system":
                 continue
             case "assistant":
-                _say(turns, "assistant", _answer(message))
+                _append(turns, "assistant", _answer(message))
             case "tool":
-                _say(turns, "user", [_result(message)])
+                _append(turns, "user", [_result(message)])
             case _:
-                _say(turns, "user", list(_blocks(message.get("content"))))
+                _append(turns, "user", list(_blocks(message.get("content"))))
     if turns and turns[0]["role"] == "assistant":
         turns.insert(0, {"role": "user", "content": _texts(phrases.EARLIER)})
     if not turns or turns[-1]["role"] == "assistant":
@@ -138,7 +138,7 @@ def conversation(messages: Messages) -> Conversation:
     return Conversation(system, turns)
 
 
-def _say(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
+def _append(turns: list[dict[str, Any]], role: str, blocks: list[Block]) -> None:
     if not blocks:
         return
     if turns and turns[-1]["role"] == role:
