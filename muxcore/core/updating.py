@@ -383,13 +383,15 @@ def _pinned(
     pins: tuple[Pin, ...], conversation: str, outcome: Succeeded, now: datetime
 ) -> tuple[Pin, ...]:
     """Pin the conversation to the model which has just served it."""
-    others: list[Pin] = []
+    former = pins[-1] if pins else None
+    if former is not None and former.conversation == conversation:
+        others = pins[:-1]
+    else:
+        former = next((pin for pin in pins if pin.conversation == conversation), None)
+        others = tuple(pin for pin in pins if pin is not former)
     refusers = outcome.refusers
-    for pin in pins:
-        if pin.conversation != conversation:
-            others.append(pin)
-        elif not outcome.new_turn and pin.refusers:
-            refusers = tuple(dict.fromkeys((*pin.refusers, *refusers)))
+    if former is not None and former.refusers and not outcome.new_turn:
+        refusers = tuple(dict.fromkeys((*former.refusers, *refusers)))
     # A model which has served after all is no longer passed over.
     if outcome.alias in refusers:
         refusers = tuple(alias for alias in refusers if alias != outcome.alias)

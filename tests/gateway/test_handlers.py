@@ -14,6 +14,7 @@ from attrs import evolve
 
 from muxcore.chat import Usage
 from muxcore.config import Config
+from muxcore.gateway.api.routing import SESSION_FIELDS
 from muxcore.gateway.faults.spec import parse_drill
 from muxcore.standin import (
     Answer,
@@ -387,32 +388,48 @@ def test_for_a_run_each_model_uses_its_own_settings(serve: Serve) -> None:
     assert {name: of_client[name] for name in settings} == settings
 
 
-def test_the_affinity_is_the_session(serve: Serve) -> None:
-    # Both are primaries: without a session, the load is spread.
+KEYS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    **{name: ({name: "s"}, {}) for name in SESSION_FIELDS},
+    "prompt_cache_key": ({}, {"prompt_cache_key": "s"}),
+    "none": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_turn_stays_on_one_model_for_every_client(serve: Serve, key: str) -> None:
+    """Six steps of one turn, whatever the client names its session with."""
+    fields, more = KEYS[key]
     served = serve(
         source=lambda made, _: {
             **made,
             "multiplexer": {
                 "enabled": True,
                 "mode": "load_balance",
-                "sticky": "session",
                 "pool": [{"model": "large"}, {"model": "small"}],
             },
         },
     )
 
-    def answered(session: str) -> set[str]:
-        headers = {"x-affinity": session}
-        body = {"model": "mux", "messages": PING}
-        url = served.gateway.url + CHAT
-        return {
-            served.session.post(url, json=body, headers=headers).headers["x-mux-model"]
-            for _ in range(4)
-        }
+    def turn(words: str) -> set[str]:
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        messages: list[dict[str, Any]] = [{"role": "user", "content": words}]
+        models = set()
+        for _ in range(6):
+            body = {"model": "mux", "messages": messages, **more}
+            answer = served.session.post(
+                served.gateway.url + CHAT, json=body, headers=fields
+            )
+            models.add(answer.headers["x-mux-model"])
+            messages = [
+                *messages,
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c", "content": "ok"},
+            ]
+        return models
 
-    assert len(answered("")) == 2
-    assert len(answered("one")) == 1
-    assert len(answered("y" * 20_000)) == 1
+    turns = [turn(f"Task {number}.") for number in range(4)]
+    assert all(len(models) == 1 for models in turns)
+    assert set().union(*turns) == {"large", "small"}, "sub-agents of one session spread"
 
 
 def test_models_are_listed(serve: Serve) -> None:

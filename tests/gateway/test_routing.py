@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxcore.gateway.api.routing import (
+    SESSION_FIELDS,
     WAITS_ITSELF,
     Resource,
     Route,
     base_path,
     patience_for,
     route_of,
+    session_of,
 )
 
 
@@ -79,3 +81,16 @@ def test_an_agent_that_waits_by_itself_is_held_briefly(
     label: str, user_agent: str, patience: object
 ) -> None:
     assert patience_for(Route(Resource.CHAT, label), user_agent) == patience
+
+
+@pytest.mark.parametrize("name", SESSION_FIELDS)
+def test_each_agents_header_names_its_session(name: str) -> None:
+    assert session_of({name: "s", "user-agent": "agent"}) == "s"
+    assert session_of({name: ""}) is None
+    assert session_of({name: "s" * 999}) == "s" * 256
+
+
+def test_of_several_headers_the_first_known_one_counts() -> None:
+    assert session_of({"session_id": "b", "x-affinity": "a"}) == "a"
+    assert session_of({"x-affinity": "", "session-id": "b"}) == "b"
+    assert session_of({}) is None

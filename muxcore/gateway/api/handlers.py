@@ -28,7 +28,7 @@ from muxcore.gateway.api.authorization import (
 from muxcore.gateway.api.completions import POOL, CompletionRequest, Frame
 from muxcore.gateway.api.errors import error_body, error_response_of, unknown_model
 from muxcore.gateway.api.receipts import Ledger, ServedCall, with_failed, with_served
-from muxcore.gateway.api.routing import Resource, Route, patience_for, route_of
+from muxcore.gateway.api.routing import Resource, Route, patience_for, route_of, session_of
 from muxcore.gateway.api.skill import asks_for_status
 from muxcore.gateway.api.status_page import status_json, status_text
 from muxcore.gateway.http.connection import ClientLeftError, Connection
@@ -59,7 +59,6 @@ MEMBERS_OWN = frozenset({"reasoning_effort", "temperature", "top_p"})
 """Settings that a vibe takes from the entry of its active model. They are dropped: the model
 that serves has an entry of its own, and may reject the settings of another."""
 
-LONGEST_SESSION = 256
 LONGEST_NONCE = 64
 NO_FIELDS: Mapping[str, str] = {}
 
@@ -315,7 +314,7 @@ class _Call:
         multiplexer = self.context.pool.multiplexer
         only = self._single_alias()
         cancellation = Cancellation()
-        session = self.request.fields.get("x-affinity", "")[:LONGEST_SESSION] or None
+        session = session_of(self.request.fields)
         user_agent = self.request.fields.get("user-agent", "")
         patience = patience_for(self.route, user_agent)
         options = CallOptions(session, None, only, cancellation, patience)

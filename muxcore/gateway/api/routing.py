@@ -9,6 +9,7 @@ its models may share one.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from urllib.parse import quote, unquote
@@ -37,6 +38,18 @@ _CANNOT_WAIT = re.compile(r"Mistral-Vibe/[12]\.")
 """These try three times within two seconds, then end the turn. Later ones send no such
 User-Agent to a provider that is not Mistral's."""
 
+SESSION_FIELDS = (
+    "x-affinity",
+    "session_id",
+    "session-id",
+    "x-session-id",
+    "x-session-affinity",
+    "x-claude-code-session-id",
+)
+"""Header fields in which agents name their session: vibe, Codex, opencode, Claude Code and
+others. The first that is there counts."""
+LONGEST_SESSION = 256
+
 METHODS = {Resource.CHAT: "POST"}
 """All others are read with GET."""
 
@@ -58,6 +71,12 @@ class Route:
     @property
     def method(self) -> str:
         return METHODS.get(self.resource, "GET")
+
+
+def session_of(fields: Mapping[str, str]) -> str | None:
+    """Return the session that a client names in its header, None if it names none."""
+    names = (fields.get(name, "")[:LONGEST_SESSION] for name in SESSION_FIELDS)
+    return next(filter(None, names), None)
 
 
 def patience_for(route: Route, user_agent: str) -> timedelta | None:

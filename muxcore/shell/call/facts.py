@@ -8,21 +8,49 @@ from collections.abc import Mapping
 from muxcore import shell
 from muxcore.chat import Chat, Message, Messages
 
+USERS = frozenset({"user"})
+SYSTEMS = frozenset({"system", "developer"})
 BYTES_PER_TOKEN = 4
 """A rule of thumb for English and code; an estimate only ever skips what is far too small."""
 
 
-def conversation_of(session: str | None, messages: Messages) -> str | None:
-    """Name the conversation: the session, and a hash of its first user message.
+def conversation_of(session: str | None, chat: Chat) -> str | None:
+    """Name the conversation, so that the calls of one turn stay on one model.
 
-    Sub-agents share their parent's session but begin with their own words.
+    With a session, or a `prompt_cache_key` in its place, the name is that and a hash of the
+    first user message: sub-agents share their parent's session but begin with their own words.
+    Without either, it is a hash of the opening: the system prompt, the names of the tools, and
+    the first user message. None for a chat without messages.
     """
-    if session is None:
+    if not chat.messages:
         return None
-    first = next((m.get("content") for m in messages if m.get("role") == "user"), None)
-    words = first if isinstance(first, str) else json.dumps(first, default=str)
-    digest = shell.blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8)
-    return f"{session}/{digest.hexdigest()}"
+    first_words = _content_of(chat.messages, USERS)
+    session = session or _cache_key(chat)
+    if session is not None:
+        return f"{session}/{_digest(first_words)}"
+    tools = [_tool_name(tool) for tool in chat.tools or ()]
+    return _digest(json.dumps([_content_of(chat.messages, SYSTEMS), tools, first_words]))
+
+
+def _cache_key(chat: Chat) -> str | None:
+    key = chat.extra.get("prompt_cache_key")
+    return key if isinstance(key, str) and key else None
+
+
+def _content_of(messages: Messages, roles: frozenset[str]) -> str:
+    """Return the content of the first message in one of these roles, as text."""
+    found = next((m.get("content") for m in messages if m.get("role") in roles), None)
+    return found if isinstance(found, str) else json.dumps(found, default=str)
+
+
+def _tool_name(tool: Mapping[str, object]) -> str:
+    function = tool.get("function")
+    return str(function.get("name") if isinstance(function, Mapping) else tool.get("name"))
+
+
+def _digest(text: str) -> str:
+    digest = shell.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    return digest.hexdigest()
 
 
 def begins_turn(messages: Messages) -> bool:

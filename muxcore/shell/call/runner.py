@@ -142,7 +142,7 @@ class CallRun:
         self._limit = clock.elapsed() + seconds
         return Call(
             only=options.model,
-            conversation=conversation_of(options.session, chat.messages),
+            conversation=conversation_of(options.session, chat),
             new_turn=begins_turn(chat.messages),
             prompt_tokens=estimated_tokens(chat) if self._measures_prompt() else None,
             deadline=clock.now() + timedelta(seconds=seconds),
