@@ -22,6 +22,7 @@ class Assembler:
 
     __slots__ = (
         "_calls",
+        "_choice",
         "_finish_reason",
         "_first",
         "_lists",
@@ -32,6 +33,8 @@ class Assembler:
 
     def __init__(self) -> None:
         self._first: Json = {}
+        self._choice: object = None
+        """The index of the choice that the first chunk is of."""
         self._texts: dict[str, list[str]] = {name: [] for name in JOINED}
         self._calls: dict[int, tuple[Json, list[str]]] = {}
         """By index: a call without its arguments, and the pieces of these."""
@@ -44,9 +47,12 @@ class Assembler:
         raw = chunk.raw
         choices = raw.get("choices")
         if choices:
-            if not self._first:
-                self._first = raw
             choice = choices[0]
+            if not self._first:
+                self._first, self._choice = raw, choice.get("index")
+            elif choice.get("index") != self._choice:
+                # Another of several answers, which are not to be mixed.
+                return
             delta = choice.get("delta")
             if delta:
                 for name, value in delta.items():
@@ -153,6 +159,8 @@ def move_usage(raw: Json) -> None:
         return
     choices = raw.get("choices")
     owners = list(choices[:1]) if isinstance(choices, list) else []
+    if owners and isinstance(owners[0], dict):
+        owners += [owners[0].get(name) for name in ("delta", "message")]
     owners += [value for name, value in raw.items() if name.startswith("x_")]
     for owner in owners:
         if isinstance(owner, dict) and isinstance(owner.get("usage"), dict):

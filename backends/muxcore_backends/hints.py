@@ -89,7 +89,11 @@ def retry_after(headers: Mapping[str, str], now: datetime | None) -> timedelta |
     value = headers.get("retry-after")
     if value is None:
         return None
-    return _sane(plain_number(value), timedelta(seconds=1)) or _until(http_date(value), now)
+    return (
+        _sane(plain_number(value), timedelta(seconds=1))
+        or _duration(value)
+        or _until(http_date(value), now)
+    )
 
 
 def _in_body(body: bytes, now: datetime | None) -> timedelta | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from muxcore import jsontext
@@ -11,6 +12,7 @@ from muxcore.core.records import Wire
 from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore_backends.failures import bad_reply, failed_answer
 from muxcore_backends.shapes import (
+    REASONING,
     FailedAnswerError,
     MalformedError,
     finish_reason_of,
@@ -21,6 +23,8 @@ from muxcore_backends.toolcalls import FragmentJoint
 DONE = "[DONE]"
 CHUNK = "chat.completion.chunk"
 OK = 200
+FIRST_HALF = re.compile("[\ud800-\udbff]")
+HEARTBEAT = re.compile(r"ping|heart|alive|progress|process|queue|wait")
 FLAT_ERROR_MEMBERS = frozenset({"message", "detail", "msg", "errors"})
 
 
@@ -37,6 +41,8 @@ class GenericDecoder:
         "_emits_finish_reason",
         "_ended",
         "_finished",
+        "_halves",
+        "_has_deltas",
         "_joint",
         "_reasoning_field",
     )
@@ -47,7 +53,10 @@ class GenericDecoder:
         self._joint = FragmentJoint()
         self._begun = False
         self._finished = False
+        self._has_deltas = False
         self._ended = False
+        self._halves: dict[str, str] = {}
+        """By member: half a character, whose other half is in the next chunk."""
 
     @property
     def done(self) -> bool:
@@ -78,6 +87,8 @@ class GenericDecoder:
             self._normalise(raw, choices)
         except MalformedError as error:
             raise _bad(data, f"a chunk is malformed: {error}") from None
+        if self._halves or "\\u" in data:
+            self._join_halves(choices[0]["delta"])
         if raw["choices"][0]["finish_reason"] or "usage" in choices[0]:
             move_usage(raw)
         complete_head(raw)
@@ -95,8 +106,13 @@ class GenericDecoder:
         if "index" not in choice:
             choice["index"] = 0
         delta = choice.get("delta")
+        if delta is None and isinstance(choice.get("message"), dict):
+            # A whole answer in one event; where deltas have come, it repeats them.
+            message = choice.pop("message")
+            delta = choice["delta"] = {} if self._has_deltas else message
         if delta.__class__ is dict:
             normalise(delta, self._reasoning_field)
+            self._has_deltas = True
             calls = delta.get("tool_calls")
             if calls:
                 delta["tool_calls"] = self._joint.put(calls, raw.get("id"))
@@ -115,6 +131,22 @@ class GenericDecoder:
         except FailedAnswerError as error:
             raise failed_answer(error) from None
         self._finished = True
+
+    def _join_halves(self, delta: Json) -> None:
+        """Put characters together that were cut in two; replace halves that stay alone."""
+        for name in ("content", REASONING):
+            text = delta.get(name)
+            if not text:
+                continue
+            text = self._halves.pop(name, "") + text
+            if FIRST_HALF.match(text[-1]):
+                self._halves[name] = text[-1]
+                text = text[:-1]
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                text = jsontext.whole_characters(text)
+            delta[name] = text
 
     def _feed_unusual(self, event: ServerEvent) -> tuple[Chunk, ...]:
         """Take an event that is no JSON as it stands."""
@@ -143,7 +175,10 @@ class GenericDecoder:
             raw["choices"] = []
             complete_head(raw)
             return (Chunk(raw),)
-        named = "error" in (raw.get("object"), raw.get("type"))
+        names = [raw.get(name) for name in ("object", "type", "status", "event")]
+        if any(isinstance(name, str) and HEARTBEAT.search(name.lower()) for name in names):
+            return ()
+        named = "error" in names
         if named or (event.event == "message" and not FLAT_ERROR_MEMBERS.isdisjoint(raw)):
             raise _bad(event.data, "the stream sent an error without words")
         return ()

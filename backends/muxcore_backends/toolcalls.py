@@ -97,7 +97,7 @@ class _AssembledCall:
     def is_repeated(self, said: str, name: str, arguments: str) -> bool:
         """Whether the server sends the whole call again, at its end for example."""
         is_same = said == self.said if said else not name
-        return is_same and arguments == "".join(self.pieces)
+        return is_same and name in {"", self.name} and arguments == "".join(self.pieces)
 
 
 class FragmentJoint:

@@ -125,13 +125,14 @@ NO_SUCH_MODEL = Words(
     r"(?:invalid|unknown)_model\b|\binvalid model(?::| name| id)|unknown model\b|no such model",
     r"is not a valid model|model not exist|requested model is not supported",
     rf"\bmodel {_NAME} (?:does not exist|(?:was |is )?not found)",
-    rf"\bmodel {_NAME} (?:has been|is|was) (?:decommission|deprecat|retired|discontinued)",
+    rf"\bmodel {_NAME} (?:has been|is|was) (?:decommission|deprecat|retired|discontinued"
+    r"|shut ?down|no longer (?:supported|available))",
 )
 """With status 400: the config is wrong, so the model is left alone for longer each time."""
 
 KEY_REFUSED = Words(
     r"api[_ ]key (?:is )?(?:not valid|invalid|expired)|api_key_(?:invalid|expired)",
-    r"(?:incorrect|invalid)[_ ]api[_ ]key|location is not supported|unsupported_country",
+    r"(?:incorrect|invalid)[_ ](?:x-)?api[_ -]key|authentication_error|location is not supported|unsupported_country",
     # LiteLLM's proxy without a database, for any key but its own.
     r"no_db_connection",
 )

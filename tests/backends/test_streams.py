@@ -394,3 +394,84 @@ def test_anything_is_chunks_or_a_bad_reply(events: list[Any]) -> None:
             assembler.add(chunk)
     assert isinstance(assembler.reply().text, str)
     assert not stream.done
+
+
+HALVES = [
+    (["a\ud83d", "\ude00b"], "a\U0001f600b"),
+    (["a\ud83d", "", "\ude00b"], "a\U0001f600b"),
+    (["\ude00b", "c"], "\ufffdbc"),
+    (["a\ud83d", "b"], "a\ufffdb"),
+    (["a", "\ud83d"], "a"),
+]
+
+
+@pytest.mark.parametrize(("pieces", "text"), HALVES)
+@pytest.mark.parametrize("name", ["content", "reasoning_content"])
+def test_a_character_cut_in_two_is_put_together(
+    pieces: list[str], text: str, name: str
+) -> None:
+    chunks, _ = fed([delta(**{name: piece}) for piece in pieces] + [STOP])
+    assert "".join(raw["choices"][0]["delta"].get(name, "") for raw in chunks) == text
+
+
+def test_a_whole_message_in_one_event_is_the_answer() -> None:
+    message = {
+        "role": "assistant",
+        "content": "Hello",
+        "tool_calls": [first(0, "a", "ls", "{}")],
+    }
+    end = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    assert assembled([end]).text == "Hello"
+    assert [call["id"] for call in assembled([end]).tool_calls] == ["a"]
+    # Where it repeats what has come in pieces, it adds nothing.
+    assert assembled([delta(content="Hel"), delta(content="lo"), end]).text == "Hello"
+
+
+def test_answers_beside_the_first_are_not_mixed_into_it() -> None:
+    def choice(index: int, text: str) -> Any:
+        return {"choices": [{"index": index, "delta": {"content": text}}]}
+
+    assert assembled([choice(0, "a"), choice(1, "x"), choice(0, "b"), STOP]).text == "ab"
+
+
+PLACES = [
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {}}]},
+    {"choices": [{"index": 0, "delta": {"usage": {}}, "finish_reason": "stop"}]},
+    {**STOP, "x_groq": {"id": "r", "usage": {}}},
+    {"choices": [], "x_vendor": {"usage": {}}},
+    {"choices": [{"index": 0, "delta": {}}], "usage": {}},
+]
+COUNTS = [
+    {"prompt_tokens": 70, "completion_tokens": 30, "cached_tokens": 20},
+    {"prompt_tokens": 70.0, "completion_tokens": 30.0, "total_tokens": 100.0},
+    {"input_tokens": 70, "output_tokens": 30},
+    {"prompt_tokens": 70, "total_tokens": 100},
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("counts", COUNTS)
+def test_usage_is_read_wherever_it_stands(place: Any, counts: Any) -> None:
+    text = json.dumps(place).replace('"usage": {}', f'"usage": {json.dumps(counts)}')
+    usage = assembled([delta(content="x"), json.loads(text), STOP]).usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (70, 30)
+
+
+@pytest.mark.parametrize("junk", [-1, 10**13, 1.5, True, "70", None, [], 1e300])
+def test_a_count_that_is_none_is_unknown(junk: Any) -> None:
+    """It is not 0: prices and shares would be wrong."""
+    usage = {"prompt_tokens": junk, "completion_tokens": 3}
+    chunks, _ = fed([{"choices": [], "usage": usage}])
+    assert chunks[0]["usage"] == {"completion_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "heartbeat",
+    [
+        {"type": "heartbeat"},
+        {"status": "processing", "message": "position 3"},
+        "keep-alive",
+    ],
+)
+def test_heartbeats_say_nothing(heartbeat: Any) -> None:
+    assert fed([heartbeat])[0] == []
