@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
-from muxcore.setup.probes import Check, Report, probe_all
+from muxcore.setup.probes import LONGEST, Check, Report, probe_all
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,9 +29,9 @@ def run(options: argparse.Namespace) -> int:
         return FAILED
     progress = _Progress(config)
     try:
-        reports = probe_all(config, None, progress.step)
+        reports = probe_all(config, None, progress)
     finally:
-        progress.end()
+        progress.clear()
     well = all(report.is_well for report in reports)
     if options.json:
         print(json.dumps(_as_json(config, reports, well=well), indent=2))
@@ -42,28 +43,37 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """Counts the calls on a terminal; shows nothing in a pipe."""
+    """Shows on a terminal which models are being probed; shows nothing in a pipe."""
 
     def __init__(self, config: Config) -> None:
-        self._models = len(config.endpoints)
+        self._running = [endpoint.alias for endpoint in config.endpoints]
         self._calls = 0
         self._lock = threading.Lock()
         self._shows = sys.stderr.isatty()
         self._show()
 
-    def step(self) -> None:
+    def called(self) -> None:
         with self._lock:
             self._calls += 1
             self._show()
 
-    def end(self) -> None:
+    def ended(self, alias: str) -> None:
+        with self._lock:
+            self._running.remove(alias)
+            self._show()
+
+    def clear(self) -> None:
         if self._shows:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def _show(self) -> None:
-        if self._shows:
-            text = f"\rprobing {self._models} models: {self._calls} calls made"
-            print(text, end="", file=sys.stderr, flush=True)
+        if not (self._shows and self._running):
+            return
+        names = printable(", ".join(self._running))
+        text = f"probing {names}: {self._calls} calls made, each may take {LONGEST:.0f} s"
+        # One line, which the next one overwrites.
+        text = text[: shutil.get_terminal_size().columns - 1]
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def table(reports: Sequence[Report]) -> str:

@@ -85,6 +85,10 @@ def run(options: argparse.Namespace) -> int:
     except EOFError:
         print("\nNothing more was written.", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        # The cursor stands behind a question.
+        print(file=sys.stderr)
+        raise
     return code
 
 
@@ -199,7 +203,8 @@ def _problems(
     document: Document, file: Path, section: str, environment: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Load the config as it would be, and print its warnings."""
-    beside = document_of(file, section.encode())
+    # Without its text: no file has these lines yet.
+    beside = evolve(document_of(file, section.encode()), text="")
     try:
         config = resolve(with_section(document, beside), environment)
     except ConfigError as error:

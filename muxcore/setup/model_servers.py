@@ -1,4 +1,4 @@
-"""Asking the model servers on this machine for their models, all at once."""
+"""Asking model servers for their models."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from muxcore.config.addresses import is_loopback
+
 PATIENCE = (0.3, 0.7)
 """Seconds to connect, and to respond."""
 
 T = TypeVar("T")
 
 
-def models_at(api_base: str) -> Any:
-    """Return the server's response to `GET /models`; None if there is none."""
+def models_at(api_base: str, patience: tuple[float, float] = PATIENCE) -> Any:
+    """Return the server's response to `GET /models`, without a key; None if there is none."""
     import requests  # noqa: PLC0415 - slow to import
 
     with requests.Session() as session:
         # Loopback never goes through a proxy.
-        session.trust_env = False
+        session.trust_env = not is_loopback(api_base)
         try:
-            return session.get(f"{api_base.rstrip('/')}/models", timeout=PATIENCE)
+            return session.get(f"{api_base.rstrip('/')}/models", timeout=patience)
         except (requests.RequestException, OSError, ValueError):
             return None
 

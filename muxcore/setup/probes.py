@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
-from typing import Any, TypeAlias
+from http import HTTPStatus
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 import requests
 from attrs import evolve, field, frozen
@@ -23,6 +25,7 @@ from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Endpoint
 from muxcore.core.text import printable
 from muxcore.errors import CallError
+from muxcore.setup.model_servers import models_at
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.factory import parts_of
 from muxcore.shell.http.cancel_scope import CancelScope
@@ -31,6 +34,9 @@ from muxcore.shell.http.fast_path import Response
 
 LONGEST = 90.0
 """Seconds for one call: a local server may have to load the model first."""
+
+PATIENCE = (5.0, 10.0)
+"""Seconds to connect to a server, and for its list of models."""
 
 PAUSES = (2.0, 5.0)
 """Seconds before a retry after a rate limit: some accounts allow one call a second."""
@@ -59,8 +65,17 @@ _LIMIT_HEADER = re.compile(
 )
 
 Pause: TypeAlias = Callable[[float], object]
-Progress: TypeAlias = Callable[[], None]
 Look: TypeAlias = Callable[[Mapping[str, str]], None]
+
+
+class Progress(Protocol):
+    """What watches the probes, from several threads."""
+
+    def called(self) -> None:
+        """Note that one call has ended, of any model."""
+
+    def ended(self, alias: str) -> None:
+        """Note that the probe of one model has ended."""
 
 
 class Check(StrEnum):
@@ -101,14 +116,23 @@ def probe_all(
     progress: Progress,
     pause: Pause | None = None,
 ) -> tuple[Report, ...]:
-    """Probe every model of the pool, in parallel. `progress` is called after each call."""
-    pause = pause or threading.Event().wait
-    with ThreadPoolExecutor(len(config.endpoints)) as threads:
-        running = [
-            threads.submit(_Probe(config, endpoint, environment, progress, pause).run)
-            for endpoint in config.endpoints
-        ]
-        return tuple(probe.result() for probe in running)
+    """Probe every model of the pool, in parallel."""
+    interrupted = threading.Event()
+    pause = pause or interrupted.wait
+    probes = [
+        _Probe(config, endpoint, environment, progress, pause)
+        for endpoint in config.endpoints
+    ]
+    with ThreadPoolExecutor(len(probes)) as threads:
+        running = [threads.submit(probe.run) for probe in probes]
+        try:
+            return tuple(report.result() for report in running)
+        except BaseException:
+            # The executor waits for its threads: end their calls, so that one Ctrl-C is enough.
+            interrupted.set()
+            for probe in probes:
+                probe.close()
+            raise
 
 
 class _FoundError(Exception):
@@ -143,7 +167,17 @@ class _Probe:
         parts = parts_of(alone, environment, wrapping)
         self._multiplexer = Multiplexer(parts)
 
+    def close(self) -> None:
+        """End a call that is under way, from another thread."""
+        self._multiplexer.close()
+
     def run(self) -> Report:
+        try:
+            return self._run()
+        finally:
+            self._progress.ended(self._endpoint.alias)
+
+    def _run(self) -> Report:
         results = dict.fromkeys(Check, ProbeResult.UNTRIED)
         if not self._endpoint.wire.key_variable:
             results[Check.KEY] = ProbeResult.NOT_NEEDED
@@ -218,7 +252,7 @@ class _Probe:
                 if pause is None:
                     raise self._judged(check, error) from None
             finally:
-                self._progress()
+                self._progress.called()
             self._pause(pause)
 
     def _judged(self, check: Check, error: CallError) -> _FoundError:
@@ -233,9 +267,7 @@ class _Probe:
                 advice += f" and set {variable}" if variable else " and name its variable"
                 return self._found(Check.KEY, text, advice)
             case Fault.NOT_FOUND:
-                name, base = self._endpoint.model, self._endpoint.wire.api_base
-                advice = f'correct name = "{name}" of this model; {base}/models lists them'
-                return self._found(Check.NAME, text, advice)
+                return self._found(Check.NAME, text, self._advice_on_name())
             case Fault.UNPAID | Limit.QUOTA | Limit.BUDGET:
                 return self._found(
                     check, text, f"look at your plan with {provider}", ProbeResult.LIMITED
@@ -245,6 +277,18 @@ class _Probe:
                 return self._found(check, text, advice, ProbeResult.LIMITED)
             case _:
                 return self._found(check, text, self._advice(check))
+
+    def _advice_on_name(self) -> str:
+        """Return advice on a 404: no such model, or no such address."""
+        name, base = self._endpoint.model, self._endpoint.wire.api_base
+        listed = models_at(base, PATIENCE)
+        if listed is None or listed.status_code != HTTPStatus.NOT_FOUND:
+            return f'correct name = "{name}" of this model; {base}/models lists them'
+        if urlsplit(base).path.strip("/"):
+            return (
+                f'correct api_base = "{base}" of its provider: nothing is at {base}/models'
+            )
+        return f'write api_base = "{base}/v1" for its provider: nothing is at {base}/models'
 
     def _advice(self, check: Check) -> str:
         base = self._endpoint.wire.api_base

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,17 @@ from muxcore.standin import (
     rate_limited,
     refusal,
 )
+from tests.waiting import PATIENCE
 
 KEY = "key-of-the-lab-0123"
 CALL = Answer("", tool_calls=(ToolCall("look_up", '{"word": "pong"}'),))
 Captured = pytest.CaptureFixture[str]
+
+
+class Unwatched:
+    def called(self) -> None: ...
+
+    def ended(self, alias: str) -> None: ...
 
 
 def capable(received: Received) -> Behaviour:
@@ -80,7 +89,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 
 def probe(file: Path) -> dict[str, Report]:
-    reports = probe_all(load_config(file), None, lambda: None, lambda seconds: None)
+    reports = probe_all(load_config(file), None, Unwatched(), lambda seconds: None)
     return {report.endpoint.alias: report for report in reports}
 
 
@@ -302,13 +311,61 @@ def test_a_config_that_cannot_be_used(
     assert not json.loads(capsys.readouterr().out)["ok"]
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("", 'write api_base = "{url}/v1" for its provider: nothing is at {url}/models'),
+        (
+            "/api",
+            (
+                'correct api_base = "{url}/api" of its provider: nothing is at'
+                " {url}/api/models"
+            ),
+        ),
+    ],
+)
+def test_a_404_of_a_wrong_address_has_advice_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, advice: str
+) -> None:
+    monkeypatch.setenv("LAB_KEY", KEY)
+    with StandInServer([Model("a-model", capable)]) as server:
+        url = server.url.removesuffix("/v1")
+        report = probe(write(tmp_path, url + path, "a"))["a"]
+    assert report.faults[0].endswith(advice.format(url=url))
+
+
+def test_one_interrupt_ends_it_while_a_model_hangs(
+    lab: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = threading.Event()
+    released = threading.Event()
+
+    def hang(received: Received) -> Behaviour:
+        reached.set()
+        released.wait(PATIENCE)
+        return Answer("late")
+
+    config = load_config(lab(a=hang))
+
+    def interrupt(future: object, timeout: float | None = None) -> None:
+        assert reached.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "result", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        probe_all(config, None, Unwatched())
+    # The model was still hanging when it returned.
+    assert not released.is_set()
+    released.set()
+
+
 def test_progress_is_shown_on_a_terminal(
     lab: Callable[..., Path], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main(["doctor", "--config", str(lab(a=capable))]) == 0
     err = capsys.readouterr().err
-    assert "\rprobing 1 models: 4 calls made" in err
+    assert "\x1b[Kprobing a: 3 calls made, each may take 90 s" in err
     assert err.endswith("\r\x1b[K")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -223,6 +224,8 @@ def test_nothing_is_written_that_would_not_work(
     assert user.files() == ["config.toml"]
     err = capsys.readouterr().err
     assert problem in err
+    # There is no file yet that has these lines.
+    assert not re.search(r"multiplexer\.toml:\d", err)
     assert err.endswith("Nothing was written.\n")
 
 
