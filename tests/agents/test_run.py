@@ -413,6 +413,7 @@ RECEIPT: dict[str, Any] = {
     "calls": {"large": 11, "small": 3},
     "failed_calls": 0,
     "interruptions_avoided": 3,
+    "refuted": {},
     "waiting_saved_ms": 100_400,
     "tokens_in": 1000,
     "cached_share": 0.914,
