@@ -8,6 +8,7 @@ import sys
 
 from muxcore.chat import AttemptReport, Reply
 from muxcore.cli.main import FAILED, WELL
+from muxcore.config.definitions import known_as
 from muxcore.core.text import printable, printable_lines
 from muxcore.errors import StreamInterruptedError
 from muxcore.shell.call.multiplexer import Multiplexer
@@ -17,12 +18,14 @@ def run(options: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     messages = [{"role": "user", "content": prompt}]
     with Multiplexer.from_config(options.config) as multiplexer:
+        aliases = [c.endpoint.alias for c in multiplexer.state.candidates]
+        model = options.model and known_as(options.model, aliases)
         if options.json:
-            reply = multiplexer.complete(messages, model=options.model)
+            reply = multiplexer.complete(messages, model=model)
             print(json.dumps(_as_json(reply), indent=2))
             return WELL
         try:
-            with multiplexer.stream(messages, model=options.model) as stream:
+            with multiplexer.stream(messages, model=model) as stream:
                 for chunk in stream:
                     print(printable_lines(chunk.text), end="", flush=True)
                 reply = stream.reply

@@ -24,10 +24,12 @@ from muxcore.errors import ConfigError
 from muxcore.gateway import runtime_dir
 from muxcore.gateway.api import skill
 from muxcore.gateway.api.status_page import SwitchOnHint
-from muxcore.gateway.faults.spec import parse_drill
+from muxcore.gateway.faults.spec import Drill, parse_drill
 from muxcore.gateway.runtime_dir import temporary_directory
 from muxcore.setup import shims
-from muxcore.vibe.environment import Access, settings
+from muxcore.vibe.environment import Access, past_the_pool, settings
+from muxcore.vibe.release import release_of
+from muxcore.vibe.startup import Arguments, Startup, read_startup
 
 NOT_FOUND, NOT_RUNNABLE = 127, 126
 """The statuses that shells report."""
@@ -35,24 +37,40 @@ NOT_FOUND, NOT_RUNNABLE = 127, 126
 MOST_LINES = 15
 SKILLS = "vibe-mux-skills-"
 
-ALONE = frozenset({"-p", "--prompt", "-h", "--help", "-v", "--version"})
+ABOUT_ITSELF = frozenset({"-h", "--help", "-v", "-V", "--version"})
+"""With one of these as its first argument, a program calls no model."""
+
+ALONE = frozenset({"-p", "--prompt", "--prompt-file"})
 """With these, vibe is not interactive and does not clear the screen."""
 
 
 def run(options: argparse.Namespace) -> int:
-    command = list(options.program)
-    if command[:1] == ["--"]:
-        command = command[1:]
-    command = command or ["vibe"]
+    name, *arguments = _command(options.program)
     try:
         drills = [parse_drill(text) for text in options.drills]
     except ValueError as error:
         return _failed(f"--break: {error}", WRONG_USAGE)
     environment = dict(os.environ)
-    program = _found(command[0], environment)
+    program = _found(name, environment)
     if program is None:
-        return _failed(f"{printable(command[0])}: not found", NOT_FOUND)
-    command = [program, *command[1:]]
+        return _failed(f"{printable(name)}: not found", NOT_FOUND)
+    command = [program, *arguments]
+    if not ABOUT_ITSELF.isdisjoint(arguments[:1]):
+        return _started(command, environment)
+    return _run(command, options, drills, environment)
+
+
+def _command(program: Sequence[str]) -> Sequence[str]:
+    command = program[1:] if program[:1] == ["--"] else program
+    return command or ["vibe"]
+
+
+def _run(
+    command: Sequence[str],
+    options: argparse.Namespace,
+    drills: Sequence[Drill],
+    environment: Mapping[str, str],
+) -> int:
     # A link is not followed: `multiplexer.toml` stands beside it.
     file = config_path(options.config, environment).absolute()
     try:
@@ -95,11 +113,11 @@ def _through_pool(
         ) as lease,
     ):
         access = Access(lease.url, lease.server.token, label)
-        own = _own_data(environment)
-        variables = keys.variables(environment, vibe_home(environment))
-        made = settings(own, config, access, folder, variables)
+        startup = _startup(command, environment)
+        made = settings(startup, config, access, folder, release_of(Path(command[0])))
         if not options.quiet:
-            _report(_welcome(config, options.drills))
+            past = past_the_pool(startup, config)
+            _report(_welcome(config, options.drills, past))
         # A shim that is called inside vibe must not start a second `run`.
         passed = {shims.OFF_VARIABLE: "1", **made}
         code = _started(command, {**environment, **passed})
@@ -127,12 +145,16 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> int:
         return _failed(f"{printable(command[0])}: {reason}", NOT_RUNNABLE)
 
 
-def _own_data(environment: Mapping[str, str]) -> Mapping[str, Any]:
-    """Read vibe's own file, which need not be that of the pool; vibe judges it."""
+def _startup(command: Sequence[str], environment: Mapping[str, str]) -> Startup:
+    """Read what vibe starts with: its own file need not be that of the pool."""
+    home = vibe_home(environment)
     try:
-        return read(None, environment).data
+        own = read(None, environment).data
     except ConfigError:
-        return {}
+        # Vibe judges it.
+        own = {}
+    variables = keys.variables(environment, home)
+    return read_startup(own, home, Path.cwd(), Arguments.of(command), variables)
 
 
 @contextmanager
@@ -178,8 +200,8 @@ def _let_read(command: Sequence[str], options: argparse.Namespace) -> None:
     sys.stdin.readline()
 
 
-def _welcome(config: Config, drills: Sequence[str]) -> list[str]:
-    """Describe the pool, and where a prompt may go."""
+def _welcome(config: Config, drills: Sequence[str], past: Sequence[str]) -> list[str]:
+    """Describe the pool, where a prompt may go, and what goes past the pool."""
     here, away = [], dict[str, list[str]]()
     for endpoint in config.endpoints:
         if addresses.is_loopback(endpoint.wire.api_base):
@@ -193,7 +215,7 @@ def _welcome(config: Config, drills: Sequence[str]) -> list[str]:
         places.append(f"on this machine: {', '.join(here)}")
     else:
         places.append("no model is on this machine")
-    lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings]
+    lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings, *past]
     return [
         printable(line) for line in (*lines, *(f"fire drill: {drill}" for drill in drills))
     ]

@@ -6,7 +6,7 @@ table can be found by its name. What vibe adds by itself is the data below.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -68,6 +68,18 @@ VIBES_MODELS: Mapping[str, Mapping[str, Any]] = {
 
 RENAMED: Mapping[str, str] = {"devstral-2": DEFAULT_MODEL}
 """Aliases that vibe rewrites in its file as it starts, and their new names. It leaves the pool as it is."""
+
+
+def names_of(alias: str) -> tuple[str, ...]:
+    """Return the alias, and its other name if vibe renames it or has renamed it."""
+    others = [name for pair in RENAMED.items() if alias in pair for name in pair]
+    return tuple(dict.fromkeys([alias, *others]))
+
+
+def known_as(alias: str, aliases: Collection[str]) -> str:
+    """Return which of these is meant by an alias that vibe may have renamed; else itself."""
+    return next((name for name in names_of(alias) if name in aliases), alias)
+
 
 # The options that name a table; the first one with a value counts.
 _NAMED_BY = {"models": ("alias", "name"), "providers": ("name",)}
@@ -165,6 +177,18 @@ def api_timeout_ms(data: Mapping[str, Any]) -> int | None:
     if seconds == DEFAULT_API_TIMEOUT or not 0 < seconds < LONGEST_API_TIMEOUT:
         return None
     return max(1, round(seconds * 1000))
+
+
+def tables_by_name(data: Mapping[str, Any], section: str) -> dict[str, Mapping[str, Any]]:
+    """Return the tables of `models` or `providers` as they were written, without defaults."""
+    tables = data.get(section)
+    if not isinstance(tables, Mapping | list | tuple):
+        return {}
+    found: dict[str, Mapping[str, Any]] = {}
+    for _, _, name, table in _named(section, tables):
+        if isinstance(table, Mapping):
+            found.setdefault(name, table)
+    return found
 
 
 def _own(own: Mapping[str, Mapping[str, Any]], name: str) -> Definition | None:

@@ -1,15 +1,19 @@
 """The environment that sends an unmodified vibe through the gateway. Pure.
 
-None of the user's files change. Vibe takes any setting from the environment as JSON, so all of
-its models are passed with every field, and only their provider is replaced: the active model
-becomes the pool, each further member of the pool that model alone. The aliases are the user's,
-so a session can continue without the pool.
+None of the user's files change. Vibe takes any setting from the environment as JSON, so its
+models are passed with another provider: the active model becomes the pool, each further member
+of the pool that model alone. The aliases are the user's, so a session can continue without the
+pool.
+
+A vibe that merges models by alias gets what changes, and no more: all else comes from the
+files, so a project's own settings count, and nothing is passed that a later vibe may refuse.
+Earlier and unknown ones get all models with every field.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,25 +26,29 @@ from muxcore.config.definitions import (
     VIBES_PROVIDERS,
     Definition,
     Definitions,
-    active_model,
+    names_of,
+    tables_by_name,
 )
+from muxcore.config.problems import Problem, shown
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
+from muxcore.vibe.release import Release
+from muxcore.vibe.startup import Startup
+from muxcore.vibe.windows import (
+    THRESHOLD,
+    USUAL_THRESHOLD,
+    WINDOW,
+    accepted,
+    narrowed,
+    usual_threshold,
+)
 
 Raw: TypeAlias = dict[str, Any]
 
 SKILL_PATHS = "VIBE_SKILL_PATHS"
 PROVIDER = "vibe-mux"
 NO_PROXY = ("NO_PROXY", "no_proxy")
-THRESHOLD = "auto_compact_threshold"
-WINDOW = "max_context_length"
-
-LARGEST_THRESHOLD = 200_000
-"""Vibe's default number of tokens at which it compacts a conversation."""
-
-SHARE_OF_WINDOW = 0.8
-"""The share of a known context window at which vibe 3 compacts a conversation."""
 
 
 @frozen
@@ -53,82 +61,226 @@ class Access:
 
 
 def settings(
-    data: Mapping[str, Any],
-    config: Config,
-    access: Access,
-    skills: Path | None,
-    environment: Mapping[str, str],
+    startup: Startup, config: Config, access: Access, skills: Path | None, release: Release
 ) -> dict[str, str]:
     """Return the variables that send vibe to the gateway.
 
-    `data` is vibe's own config as it was read; `config` is the config of the pool, maybe from
-    another file. `skills` is the directory that holds the `/mux` skill, if there is one.
+    `config` is the config of the pool, maybe from another file than vibe's own. `skills` is
+    the directory that holds the `/mux` skill, if there is one.
     """
-    definitions = Definitions.of(data)
-    models = _models(definitions)
-    active = active_model(data, environment).name
-    providers = _shadowing(models, definitions, config, active)
-    window = _smallest_window(config)
-    pooled = [alias for alias, provider in providers.items() if provider == PROVIDER]
-    narrowed = [alias for alias in pooled if _is_narrower(window, models[alias], data)]
-    if window is not None and narrowed:
-        # Vibe 1 has one threshold for all models; in later ones, a model's own comes first.
-        for model in models.values():
-            model.setdefault(THRESHOLD, _threshold(model, data))
-        for alias in narrowed:
-            models[alias] |= {WINDOW: window, THRESHOLD: _within(window)}
-    for alias, provider in providers.items():
-        models[alias]["provider"] = provider
-    made: dict[str, object] = {
-        "VIBE_MODELS": list(models.values()),
-        "VIBE_PROVIDERS": [
-            *_providers(definitions, providers),
-            *_own_providers(providers, access),
-        ],
-    }
+    data, variables = startup.data, startup.variables
+    providers = redirected(startup, config)
+    models = _models(Definitions.of(data), providers)
+    changes = _changes(models, providers, config, data, release)
+    own = list(_own_providers(providers, access))
+    made: dict[str, object] = {}
     if skills is not None:
-        made[SKILL_PATHS] = [*_skill_paths(data, environment), str(skills)]
-    if window is not None and narrowed:
-        made["VIBE_AUTO_COMPACT_THRESHOLD"] = _within(window)
+        # Lists are joined with those of the files by whatever merges models, too.
+        listed = {} if release.merges_models else data
+        made[SKILL_PATHS] = [*_skill_paths(listed, variables), str(skills)]
+    if release.merges_models:
+        made["VIBE_MODELS"] = [
+            {name: models[alias].get(name) for name in ("alias", "name", "provider")}
+            | changed
+            for alias, changed in changes.items()
+            if not _is_renamed(alias, models)
+        ]
+        made["VIBE_PROVIDERS"] = own
+        # Else an experiment may choose another model for a user who has chosen none.
+        first = startup.active_aliases()[0]
+        chosen = RENAMED[first] if _is_renamed(first, models) else first
+        made["VIBE_ROUTED_DEFAULT_MODEL"] = chosen
+    else:
+        whole = [table | changes.get(alias, {}) for alias, table in models.items()]
+        made["VIBE_MODELS"] = (
+            list(map(accepted, whole)) if release.checks_thresholds else whole
+        )
+        made["VIBE_PROVIDERS"] = [*_providers(Definitions.of(data), providers), *own]
+    if limit := _common_threshold(changes, providers, data, release):
+        made["VIBE_AUTO_COMPACT_THRESHOLD"] = limit
     if isinstance(compaction := data.get("compaction_model"), Mapping):
         # Vibe rejects a compaction model with another provider than the active model's.
         made["VIBE_COMPACTION_MODEL"] = {**compaction, "provider": PROVIDER}
+    if vision := _vision_model(models, data, startup.active_aliases()[0]):
+        provider = providers.get(vision["alias"], vision["provider"])
+        made["VIBE_VISION_MODEL"] = {**accepted(vision), "provider": provider}
     return {
-        **{name: json.dumps(value, default=str) for name, value in made.items()},
+        **{
+            name: value if isinstance(value, str) else json.dumps(value, default=str)
+            for name, value in made.items()
+        },
         TOKEN_VARIABLE: access.token,
-        **dict.fromkeys(NO_PROXY, _unproxied(environment)),
+        **dict.fromkeys(NO_PROXY, _unproxied(variables)),
     }
 
 
-def _shadowing(
-    models: dict[str, Raw], definitions: Definitions, config: Config, active: str
-) -> dict[str, str]:
-    """Return the provider of each alias that goes to the server: the active model is the pool.
+def redirected(startup: Startup, config: Config) -> dict[str, str]:
+    """Return the provider of each alias that goes to the gateway.
 
-    A vibe renames some aliases in its file as it starts, and without an active model it uses
-    one of these; so the other name is the pool, too, where the file has none of that name.
-    What vibe has by itself is added to `models`.
+    What vibe asks at its start is the pool; a pool of the active model alone stands for no
+    other. A vibe renames some aliases in its file as it starts, so the other name is the pool,
+    too, where the file has none of that name.
     """
-    names = [active]
-    for old, new in RENAMED.items():
-        others = _others(active, old, new)
-        names += [name for name in others if name not in definitions.models]
-    for name in names:
-        if name in VIBES_MODELS:
-            models.setdefault(name, dict(VIBES_MODELS[name]))
+    known = Definitions.of(startup.data)
     members = [endpoint.alias for endpoint in config.endpoints]
-    providers = {alias: f"{PROVIDER}-{alias}" for alias in members if alias in models}
-    return providers | {name: PROVIDER for name in names if name in models}
+    offered = known.models or VIBES_MODELS
+    active = startup.active_aliases()
+    if members == [config.active_model]:
+        active = [alias for alias in active if alias in {startup.own_active, *members}]
+    return {
+        name: provider
+        for provider, aliases in (
+            *((f"{PROVIDER}-{alias}", [alias]) for alias in members if alias in offered),
+            (PROVIDER, active),
+        )
+        for alias in aliases
+        for name in names_of(alias)
+        if known.model(name) and (name == alias or name not in known.models)
+    }
 
 
-def _others(name: str, old: str, new: str) -> Sequence[str]:
-    return {old: (new,), new: (old,)}.get(name, ())
+def past_the_pool(startup: Startup, config: Config) -> list[str]:
+    """Describe what vibe would ask without the pool, each with the place that says so."""
+    providers = redirected(startup, config)
+    found: list[str] = []
+    for document, alias in startup.of_folder():
+        if providers.get(alias) != PROVIDER:
+            problem = _passed(f"this folder asks {shown(alias)}", alias, providers)
+            found += document.located([problem])
+    for agent in startup.used_agents():
+        alias = startup.alias_of(agent)
+        defines = _provider_of(agent.profile.data, alias)
+        if defines is None and providers.get(alias) == PROVIDER:
+            continue
+        problem = _passed(
+            f"agent {shown(agent.name)} asks {shown(alias)}",
+            alias,
+            {} if defines else providers,
+        )
+        found += agent.profile.located([problem])
+    return found
 
 
-def _models(definitions: Definitions) -> dict[str, Raw]:
-    """Return the tables of vibe's models by alias: those of the file, else vibe's own."""
-    written = _tables(definitions.models)
-    return written or {alias: dict(table) for alias, table in VIBES_MODELS.items()}
+def _passed(what: str, alias: str, providers: Mapping[str, str]) -> Problem:
+    how = (
+        "alone: the pool does not stand in for it"
+        if alias in providers
+        else "past the pool, which it is not in"
+    )
+    return Problem(("active_model",), f"{what} {how}")
+
+
+def _models(definitions: Definitions, providers: Mapping[str, str]) -> dict[str, Raw]:
+    """Return the tables of vibe's models by alias: those of the file, else vibe's own.
+
+    Redirected ones that vibe has by itself are added. One that vibe renames keeps its limits.
+    """
+    models = _tables(definitions.models) or {
+        alias: dict(table) for alias, table in VIBES_MODELS.items()
+    }
+    for alias in providers:
+        limits = {
+            option: value
+            for name in names_of(alias)
+            for option, value in models.get(name, {}).items()
+            if option in {WINDOW, THRESHOLD}
+        }
+        models.setdefault(alias, {**VIBES_MODELS.get(alias, {}), **limits})
+    return models
+
+
+def _changes(
+    models: Mapping[str, Raw],
+    providers: Mapping[str, str],
+    config: Config,
+    data: Mapping[str, Any],
+    release: Release,
+) -> dict[str, Raw]:
+    """Return what is passed of each model in place of the user's own settings."""
+    window = _smallest_window(config)
+    changes: dict[str, Raw] = {}
+    for alias, model in models.items():
+        is_pool = providers.get(alias) == PROVIDER
+        changed: Raw = dict(
+            narrowed(
+                model,
+                window if is_pool else None,
+                model.get(THRESHOLD, data.get(THRESHOLD)),
+                checked=release.checks_thresholds,
+            )
+        )
+        if alias in providers:
+            changed["provider"] = providers[alias]
+        if changed:
+            changes[alias] = changed
+    if not release.merges_models and any(WINDOW in changed for changed in changes.values()):
+        # Vibes before 2.26 know no windows, and have one threshold for all models but those
+        # with their own.
+        for alias, model in models.items():
+            changed = changes.setdefault(alias, {})
+            if THRESHOLD not in changed and _is_unset(model.get(THRESHOLD)):
+                own = changed.get(WINDOW, model.get(WINDOW))
+                changed[THRESHOLD] = usual_threshold(own) if own else _default(data)
+    return changes
+
+
+def _common_threshold(
+    changes: Mapping[str, Raw],
+    providers: Mapping[str, str],
+    data: Mapping[str, Any],
+    release: Release,
+) -> int | None:
+    """Return the threshold for all models, where vibe has no other or refuses the user's."""
+    is_refused = release.checks_thresholds and data.get(THRESHOLD) == 0
+    if release.merges_models and not is_refused:
+        return None
+    limits = [
+        changes[alias][THRESHOLD]
+        for alias, provider in providers.items()
+        if provider == PROVIDER and THRESHOLD in changes[alias]
+    ]
+    return min(limits, default=None)
+
+
+def _provider_of(data: Mapping[str, Any], alias: str) -> object:
+    """Return the provider that a profile gives to a model: it lies over the environment."""
+    return tables_by_name(data, "models").get(alias, {}).get("provider")
+
+
+def _is_unset(threshold: object) -> bool:
+    return not isinstance(threshold, int) or threshold < 0
+
+
+def _default(data: Mapping[str, Any]) -> int:
+    return USUAL_THRESHOLD if _is_unset(data.get(THRESHOLD)) else int(data[THRESHOLD])
+
+
+def _is_renamed(alias: str, models: Mapping[str, Raw]) -> bool:
+    """Whether a vibe that merges models renames this one in its file as it starts."""
+    new = RENAMED.get(alias)
+    return (
+        new is not None
+        and alias in models
+        and models[alias].get("name") == VIBES_MODELS[new]["name"]
+    )
+
+
+def _vision_model(
+    models: Mapping[str, Raw], data: Mapping[str, Any], active: str
+) -> Raw | None:
+    """Return the model that vibe has images described by, if it chooses one by itself.
+
+    It takes the first of the active model's provider, which the pool's is not.
+    """
+    own = models.get(active, {})
+    if own.get("supports_images") or isinstance(data.get("vision_model"), Mapping):
+        return None
+    able = (
+        model
+        for model in models.values()
+        if model.get("supports_images") and model.get("provider") == own.get("provider")
+    )
+    return next(able, None)
 
 
 def _providers(definitions: Definitions, ours: Mapping[str, str]) -> list[Raw]:
@@ -161,24 +313,6 @@ def _smallest_window(config: Config) -> int | None:
     """Return the smallest known context window of the primaries, None if none is known."""
     windows = [e.context_window for e in config.endpoints if not e.is_fallback]
     return min((window for window in windows if window is not None), default=None)
-
-
-def _is_narrower(window: int | None, model: Raw, data: Mapping[str, Any]) -> bool:
-    """Whether vibe could let a conversation with this model grow beyond that window."""
-    return window is not None and _within(window) < _threshold(model, data)
-
-
-def _threshold(model: Raw, data: Mapping[str, Any]) -> int:
-    """Return the number of tokens at which vibe compacts a conversation with this model."""
-    window = model.get(WINDOW)
-    own = SHARE_OF_WINDOW * window if isinstance(window, int) else LARGEST_THRESHOLD
-    named = model.get(THRESHOLD, data.get(THRESHOLD))
-    # 0 means never.
-    return named if isinstance(named, int) and named >= 0 else int(own)
-
-
-def _within(window: int) -> int:
-    return int(SHARE_OF_WINDOW * window)
 
 
 def _skill_paths(data: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:

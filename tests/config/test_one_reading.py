@@ -15,6 +15,8 @@ from muxcore.config.read import Document
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.setup.proposal import candidates
 from muxcore.vibe.environment import Access, settings
+from muxcore.vibe.release import Release
+from muxcore.vibe.startup import Arguments, read_startup
 
 ENVIRONMENT = {"MISTRAL_API_KEY": "k"}
 TWO = {"a": "model-a", "b": "model-b"}
@@ -126,7 +128,9 @@ def test_every_form_of_models_has_one_meaning_everywhere(
     assert {c.alias for c in proposed if c.is_ready} == {*expected, "local"}
 
     access = Access("http://127.0.0.1:4000", "token", "label")
-    made = settings(data, checked, access, Path("skills"), ENVIRONMENT)
+    nowhere = Path("/no/such/folder")
+    startup = read_startup(data, nowhere, nowhere, Arguments(), ENVIRONMENT)
+    made = settings(startup, checked, access, Path("skills"), Release())
     handed = {model["alias"]: model["name"] for model in json.loads(made["VIBE_MODELS"])}
     own = {} if "models" in data else {a: str(m["name"]) for a, m in VIBES_MODELS.items()}
     assert handed == own | expected

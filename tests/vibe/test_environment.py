@@ -10,10 +10,14 @@ import pytest
 
 from muxcore import config as configuration
 from muxcore.config.definitions import active_model
-from muxcore.vibe.environment import Access, settings
+from muxcore.vibe.environment import Access, past_the_pool, settings
+from muxcore.vibe.release import Release
+from muxcore.vibe.startup import Arguments, read_startup
 
 ACCESS = Access("http://127.0.0.1:4000", "a-token", "run1")
 SKILLS = Path("skills")
+NOWHERE = Path("/no/such/folder")
+OLD, MERGING, NEWEST, UNKNOWN = map(Release, ((2, 18, 4), (3, 0, 2), (3, 0, 3), None))
 KEYS = {"MISTRAL_API_KEY": "unused"}
 LAB = {"name": "lab", "api_base": "http://127.0.0.1:1/v1", "extra_headers": {"X-Team": "a"}}
 
@@ -34,11 +38,15 @@ def model(alias: str, **more: Any) -> dict[str, Any]:
 
 
 def variables(
-    mine: dict[str, Any], env: dict[str, str] | None = None, pool: Any = None
+    mine: dict[str, Any],
+    env: dict[str, str] | None = None,
+    pool: Any = None,
+    release: Release = OLD,
 ) -> dict[str, Any]:
     environment = {**KEYS, **(env or {})}
     config = configuration.load(pool or mine, env=environment)
-    made = settings(mine, config, ACCESS, SKILLS, environment)
+    startup = read_startup(mine, NOWHERE, NOWHERE, Arguments(), environment)
+    made = settings(startup, config, ACCESS, SKILLS, release)
     found: dict[str, Any] = {
         name: json.loads(value) if value.startswith(("[", "{")) else value
         for name, value in made.items()
@@ -119,11 +127,11 @@ def test_the_window_of_the_pool_is_the_smallest_of_its_primaries() -> None:
     large = made["VIBE_MODELS"]["large"]
     assert (large["max_context_length"], large["auto_compact_threshold"]) == (
         32_000,
-        25_600,
+        24_000,
     )
     # Vibe 1 has one limit for all; the others' own go before it.
-    assert made["VIBE_AUTO_COMPACT_THRESHOLD"] == "25600"
-    assert made["VIBE_MODELS"]["small"]["auto_compact_threshold"] == 25_600
+    assert made["VIBE_AUTO_COMPACT_THRESHOLD"] == "24000"
+    assert made["VIBE_MODELS"]["small"]["auto_compact_threshold"] == 24_000
     assert made["VIBE_MODELS"]["outside"]["auto_compact_threshold"] == 200_000
 
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, quote
 from attrs import frozen
 
 from muxcore.chat import Json, Reply
+from muxcore.config.definitions import known_as
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.api import completions
 from muxcore.gateway.api.authorization import (
@@ -377,10 +378,11 @@ class _Call:
         if self.route.pooled:
             return None
         name = self.completion.model if self.route.only is None else self.route.only
-        name = self.context.names.get(name, name)
+        aliases = _aliases(self.context)
+        name = known_as(self.context.names.get(name, name), aliases)
         if name == POOL:
             return None
-        if name not in _aliases(self.context):
+        if name not in aliases:
             raise RefusedError(unknown_model(name, _known(self.context)))
         return name
 

@@ -15,6 +15,7 @@ from typing import Any, assert_never
 import requests
 import urllib3
 
+from muxcore.config.definitions import names_of
 from muxcore.gateway.faults.spec import Drill, FaultSpec
 from muxcore.shell.call.member import Wrapping
 from muxcore.shell.http.cancel_scope import CancelScope
@@ -31,12 +32,15 @@ OPENING = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"
 
 
 def wrappings(drills: Sequence[Drill]) -> dict[str, Wrapping]:
-    """Return the wrapping of the sender of each endpoint that has a drill, by alias."""
-    aliases = dict.fromkeys(drill.alias for drill in drills)
-    return {
-        alias: partial(_FaultySender, drills=[d for d in drills if d.alias == alias])
-        for alias in aliases
-    }
+    """Return the wrapping of the sender of each endpoint that has a drill, by alias.
+
+    A vibe may rename the alias in the config as it starts, so its other name has the drill, too.
+    """
+    of_alias: dict[str, list[Drill]] = {}
+    for drill in drills:
+        for name in names_of(drill.alias):
+            of_alias.setdefault(name, []).append(drill)
+    return {alias: partial(_FaultySender, drills=own) for alias, own in of_alias.items()}
 
 
 class _FaultySender:

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from attrs import field, frozen
 
+from muxcore.config.definitions import known_as
 from muxcore.errors import ConfigError
 
 
@@ -52,7 +53,7 @@ class Drill:
         return f"Fire drill: {self.alias} has the fault {self.fault} at {when}."
 
     def expect_known(self, aliases: Collection[str]) -> None:
-        if self.alias not in aliases:
+        if known_as(self.alias, aliases) not in aliases:
             known = ", ".join(sorted(aliases))
             text = (
                 f"--break names {self.alias!r}, which is not in the pool (known: {known})"
