@@ -222,3 +222,221 @@ def test_the_active_model_is_the_one_that_vibe_uses(
     written: dict[str, Any], env: dict[str, str], active: str
 ) -> None:
     assert active_model(written, env).name == active
+
+
+# --- vibes that merge models ---------------------------------------------------------------
+
+
+def test_a_vibe_that_merges_models_gets_their_names_and_providers_alone() -> None:
+    mine = data(LARGE, model("small"), model("outside"), pool=[{"model": "large"}])
+    made = variables(mine, release=NEWEST)
+    assert made["VIBE_MODELS"] == {
+        "large": {"alias": "large", "name": "large-model", "provider": "vibe-mux"}
+    }
+    assert list(made["VIBE_PROVIDERS"]) == ["vibe-mux"]
+    # Else an experiment may choose another model.
+    assert made["VIBE_ROUTED_DEFAULT_MODEL"] == "large"
+    assert made["VIBE_SKILL_PATHS"] == ["skills"]
+
+
+def test_the_present_name_of_a_renamed_alias_is_passed_alone() -> None:
+    old = {"name": "mistral-vibe-cli-latest", "provider": "mistral", "alias": "devstral-2"}
+    made = variables(data(old, model("small")), release=NEWEST)
+    assert list(made["VIBE_MODELS"]) == ["small", "mistral-medium-3.5"]
+    assert made["VIBE_ROUTED_DEFAULT_MODEL"] == "mistral-medium-3.5"
+
+
+@pytest.mark.parametrize("release", [NEWEST, UNKNOWN, Release((4, 0))])
+@pytest.mark.parametrize(
+    "window", [1, 8_000, 13_334, 32_000, 119_999, 120_000, 262_144, 10**6]
+)
+@pytest.mark.parametrize("threshold", [None, -1, 0, 1, 9_999, 200_000, 10**9])
+@pytest.mark.parametrize("place", ["primary", "fallback", "outside", "for all"])
+def test_no_window_and_no_threshold_keeps_vibe_from_starting(
+    release: Release, window: int, threshold: int | None, place: str
+) -> None:
+    limits = {"max_context_length": window, "auto_compact_threshold": threshold}
+    own = {name: value for name, value in limits.items() if value is not None}
+    places = ["large", "primary", "fallback", "outside"]
+    models = [model(alias, **(own if alias == place else {})) for alias in places]
+    for_all = {"auto_compact_threshold": threshold} if place == "for all" else {}
+    pool = [
+        {"model": "large"},
+        {"model": "primary"},
+        {"model": "fallback", "is_fallback": True},
+    ]
+    mine = data(*models, pool=pool, **{k: v for k, v in for_all.items() if v is not None})
+    made = variables(mine, release=release)
+    common = int(
+        made.get("VIBE_AUTO_COMPACT_THRESHOLD", mine.get("auto_compact_threshold", -1))
+    )
+    assert common != 0
+    for written in models:
+        # As vibe merges them; it drops its own old marker -1 from files.
+        passed = made["VIBE_MODELS"].get(written["alias"], {})
+        assert passed.get("auto_compact_threshold", 1) > 0
+        merged = {**written, **passed} if release.merges_models else passed
+        size = merged.get("max_context_length", 262_144)
+        at = merged.get("auto_compact_threshold", -1)
+        at = common if at == -1 else at
+        assert size >= 13_334
+        lowest = max(min(50_000, size // 2), 10_000)
+        assert at == -1 or lowest <= at <= size - min(24_000, -(-size // 4))
+
+
+def test_an_earlier_vibe_that_merges_keeps_compaction_off() -> None:
+    mine = data(
+        model("large", auto_compact_threshold=0), model("b", max_context_length=32_000)
+    )
+    assert (
+        "auto_compact_threshold"
+        not in variables(mine, release=MERGING)["VIBE_MODELS"]["large"]
+    )
+
+
+def test_images_are_described_by_the_model_that_vibe_would_choose() -> None:
+    seeing = model("seeing", supports_images=True)
+    mine = data(model("large"), model("small"), seeing, pool=[{"model": "large"}])
+    made = variables(mine, release=NEWEST)
+    assert made["VIBE_VISION_MODEL"] == seeing
+    pooled = variables(data(model("large"), seeing), release=NEWEST)
+    assert pooled["VIBE_VISION_MODEL"] == {**seeing, "provider": "vibe-mux-seeing"}
+    assert "VIBE_VISION_MODEL" not in variables(data(LARGE, seeing), release=NEWEST)
+    chosen = data(model("large"), seeing, vision_model=seeing)
+    assert "VIBE_VISION_MODEL" not in variables(chosen, release=NEWEST)
+
+
+# --- what vibe asks at its start ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "pooled"),
+    [
+        ({"active_model": "gone"}, "mistral-medium-3.5"),
+        ({"allowed_models": ["small*"]}, "small"),
+        ({"allowed_models": ["re:OUTSIDE-.*"]}, "outside"),
+        ({"allowed_models": ["nothing"]}, "large"),
+    ],
+)
+def test_what_vibe_falls_back_to_is_the_pool(more: dict[str, Any], pooled: str) -> None:
+    pool = [{"model": "large"}, {"model": "small"}]
+    mine = data(LARGE, model("small"), model("outside"), pool=pool) | more
+    made = variables(mine, release=NEWEST)["VIBE_MODELS"]
+    assert made[pooled]["provider"] == "vibe-mux"
+
+
+def test_models_of_a_variable_lie_over_those_of_the_file() -> None:
+    env = {"VIBE_MODELS": json.dumps([model("other")]), "VIBE_ACTIVE_MODEL": "other"}
+    made = variables(data(LARGE), env, release=NEWEST)
+    assert made["VIBE_MODELS"]["other"]["provider"] == "vibe-mux"
+
+
+class Folder:
+    """A vibe's home and a project, with files written as users do."""
+
+    def __init__(self, root: Path) -> None:
+        self.home, self.project = root / "home", root / "project"
+        (self.project / ".vibe").mkdir(parents=True)
+        self.home.mkdir()
+
+    def write(self, file: str, text: str) -> None:
+        place = self.home.parent / file
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text)
+
+    def trust(self, decision: str = "trusted") -> None:
+        self.write(
+            "home/trusted_folders.toml", f'{decision} = ["{self.project.as_posix()}"]\n'
+        )
+
+    def past(self, *command: str, pool: Any = None) -> tuple[dict[str, str], list[str]]:
+        """Return the providers passed to vibe, and the lines on what goes past the pool."""
+        mine = data(LARGE, model("small"), model("outside"), pool=pool or TWO)
+        config = configuration.load(mine, env=KEYS)
+        arguments = Arguments.of(["vibe", *command])
+        startup = read_startup(mine, self.home, self.project, arguments, KEYS)
+        made = json.loads(settings(startup, config, ACCESS, SKILLS, NEWEST)["VIBE_MODELS"])
+        lines = [
+            line.replace(f"{self.home.parent}/", "")
+            for line in past_the_pool(startup, config)
+        ]
+        return {each["alias"]: each["provider"] for each in made}, lines
+
+
+TWO = [{"model": "large"}, {"model": "small"}]
+POOL, SMALL_ALONE = "vibe-mux", "vibe-mux-small"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path.resolve())
+
+
+def test_the_active_model_of_a_trusted_project_is_the_pool(folder: Folder) -> None:
+    folder.write("project/.vibe/config.toml", 'active_model = "outside"\n')
+    folder.trust()
+    assert folder.past() == (
+        {"large": "vibe-mux-large", "small": SMALL_ALONE, "outside": POOL},
+        [],
+    )
+
+
+def test_until_the_user_decides_on_trust_either_model_is_the_pool(folder: Folder) -> None:
+    folder.write("project/.vibe/config.toml", 'active_model = "small"\n')
+    assert folder.past()[0] == {"large": POOL, "small": POOL}
+    assert folder.past("--trust")[0] == {"large": "vibe-mux-large", "small": POOL}
+
+
+def test_a_project_that_is_not_trusted_changes_nothing(folder: Folder) -> None:
+    folder.write("project/.vibe/config.toml", 'active_model = "small"\n')
+    folder.trust("untrusted")
+    assert folder.past() == ({"large": POOL, "small": SMALL_ALONE}, [])
+
+
+def test_a_pool_of_the_active_model_alone_stands_for_no_other(folder: Folder) -> None:
+    folder.write("project/.vibe/config.toml", '\nactive_model = "outside"\n')
+    folder.trust()
+    _, lines = folder.past(pool=[{"model": "large"}])
+    assert lines == [
+        (
+            'project/.vibe/config.toml:2: active_model: this folder asks "outside" past the pool,'
+            " which it is not in"
+        )
+    ]
+
+
+def test_the_model_of_the_agent_that_vibe_starts_with_is_the_pool(folder: Folder) -> None:
+    folder.write("home/agents/reviewer.toml", 'active_model = "outside"\n')
+    providers, lines = folder.past("--agent", "reviewer")
+    assert (providers["outside"], lines) == (POOL, [])
+
+
+def test_agents_with_another_model_are_announced_with_their_lines(folder: Folder) -> None:
+    folder.write(
+        "home/agents/cheap.toml", 'display_name = "Cheap"\nactive_model = "small"\n'
+    )
+    folder.write("home/agents/far.toml", 'active_model = "outside"\n')
+    folder.write("home/agents/usual.toml", 'active_model = "large"\n')
+    _, lines = folder.past()
+    assert lines == [
+        (
+            'home/agents/cheap.toml:2: active_model: agent "cheap" asks "small" alone: the pool does'
+            " not stand in for it"
+        ),
+        (
+            'home/agents/far.toml:1: active_model: agent "far" asks "outside" past the pool, which it'
+            " is not in"
+        ),
+    ]
+
+
+def test_a_provider_in_the_profile_of_an_agent_lies_over_the_pool(folder: Folder) -> None:
+    text = 'active_model = "large"\n[models.large]\nprovider = "lab"\n'
+    folder.write("home/agents/own.toml", text)
+    _, lines = folder.past("--agent=own")
+    assert lines == [
+        (
+            'home/agents/own.toml:1: active_model: agent "own" asks "large" past the pool, which it'
+            " is not in"
+        )
+    ]
