@@ -1,8 +1,8 @@
 """What a model or its server can and cannot take: named, guessed, and set in the config.
 
 `capabilities = ["needs_reasoning", "-strict_alternation"]` on a `[[models]]` or
-`[[providers]]` entry sets one and unsets another. What is neither set nor unset is guessed
-from the host, the port, the provider's name and the model's.
+`[[providers]]` entry sets one and unsets another. The rest is guessed from the host, the port,
+the provider's name and the model's name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OPENAI_COMPATIBLE: Mapping[str, str] = {
     KNOWN_MEMBERS: "members that OpenAI's API does not know are refused",
     DEVELOPER_ROLE: "the role `developer` is known",
     SIGNED_CALLS: "calls carry a signature in `extra_content`, as Google's do",
-    USAGE_UNASKED: "a stream tells its usage, and must not be asked to",
+    USAGE_UNASKED: "a stream reports its usage unasked, and refuses `stream_options`",
     CUTS_PROMPTS: "the front of a prompt that is too long is dropped in silence",
 }
 MISTRALS: Mapping[str, str] = {
@@ -61,12 +61,12 @@ ANTHROPICS: Mapping[str, str] = {
 
 @frozen
 class Hint:
-    """What is known of those whose host, provider or model looks like this."""
+    """The capabilities of endpoints whose host, provider and model match."""
 
     capabilities: frozenset[str]
     host: str = ""
-    """The end of a host's name, dot by dot. A host on a network of one's own is called
-    "private", and by the number of its port too."""
+    """The end of a host name, label by label. A host on a private network matches "private",
+    and the number of its port."""
     provider: str = ""
     model: str = ""
 
@@ -112,7 +112,7 @@ HINTS: tuple[Hint, ...] = (
 
 @lru_cache(maxsize=256)
 def of(endpoint: Endpoint) -> frozenset[str]:
-    """Return what an OpenAI-compatible endpoint has: what is set, and what is guessed."""
+    """Return the capabilities of an OpenAI-compatible endpoint, set and guessed."""
     where = _where(endpoint.wire.api_base)
     found: set[str] = set()
     for hint in HINTS:
@@ -122,17 +122,17 @@ def of(endpoint: Endpoint) -> frozenset[str]:
             and (not hint.model or _matches(hint.model, endpoint.model))
         ):
             found |= hint.capabilities
-    # A closed server refuses what its models would like elsewhere.
+    # A hosted API may refuse what the same model needs elsewhere.
     if REFUSES_REASONING in found:
         found.discard(NEEDS_REASONING)
     return settled(found, endpoint.wire.capabilities)
 
 
 def of_claude(endpoint: Endpoint) -> frozenset[str]:
-    """Return what one of Anthropic's models has, guessed from the version in its name."""
+    """Return the capabilities of an Anthropic model, guessed from the version in its name."""
     version = claude_version(endpoint.model)
     found = set()
-    # A name without a version is of a new one.
+    # A name without a version belongs to a new model.
     if "claude" in endpoint.model.lower() and not UNKNOWN < version < ADAPTIVE_SINCE:
         found.add(ADAPTIVE_THINKING)
     if UNKNOWN < version < FIXED_SINCE:
@@ -153,7 +153,7 @@ def claude_version(model: str) -> tuple[int, int]:
 
 
 def settled(guessed: Iterable[str], said: Iterable[str]) -> frozenset[str]:
-    """Let what the config says go before what is guessed."""
+    """Apply what the config sets and unsets to what is guessed."""
     unset = {name[1:] for name in said if name.startswith("-")}
     stated = {name for name in said if not name.startswith("-")}
     return frozenset((set(guessed) - unset) | stated)
@@ -164,7 +164,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def _where(api_base: str) -> frozenset[str]:
-    """Return the names by which hints may call a host."""
+    """Return the names that match a host in `Hint.host`."""
     parts = urlsplit(api_base)
     host = parts.hostname or ""
     if not _is_private(host):
@@ -174,7 +174,7 @@ def _where(api_base: str) -> frozenset[str]:
 
 
 def _is_private(host: str) -> bool:
-    """Whether somebody runs this server for themselves: then a chat template is likely."""
+    """Whether the server is on a private network: then it likely has a chat template."""
     try:
         return ipaddress.ip_address(host).is_private
     except ValueError:

@@ -1,7 +1,7 @@
-"""What an error's body says, whichever of the many forms it has.
+"""Read the error in a body: its message, names, status and window.
 
-Flat or nested, a string, a list (Gemini), `detail` with a place (pydantic), `errors`,
-another server's error quoted as text (OpenRouter), an HTML page, plain text, or nothing.
+The body may be flat or nested, a string, a list (Gemini), `detail` with a place (pydantic),
+`errors`, another server's error quoted as text (OpenRouter), an HTML page, plain text, or empty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from muxcore.core.text import one_line
 
 LONGEST_MESSAGE = 300
 LONGEST_READ = 4000
-"""Characters of one text that are looked at: what matters stands in the first lines."""
+"""Characters of one text that are read: the first lines hold what matters."""
 LONGEST_NAME = 100
 LARGEST_WINDOW = 10**9
 DEEPEST = 8
@@ -31,7 +31,7 @@ SAID_IN = (
     "status_msg",
     "title",
 )
-"""Members whose text is said to people."""
+"""Members whose text is shown to users."""
 NAMED_IN = ("code", "type", "status", "reason", "error_code", "quotaId", "limit_source")
 """Members whose value is a name for programs."""
 NUMBERED_IN = (
@@ -56,7 +56,7 @@ INSIDE = (
     "inner_error",
     "base_resp",
 )
-"""Members that hold more of the complaint, or are the whole of it as a text."""
+"""Members that hold more of the error, or the whole error as text."""
 
 TITLE = re.compile(r"<title[^>]{0,200}>([^<]*)", re.IGNORECASE)
 UNSEEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -65,7 +65,7 @@ TAG = re.compile(r"<[^>]*>?")
 
 @frozen
 class Complaint:
-    """An error in the server's own words, for people and for rules.
+    """An error in the server's own words, for users and for rules.
 
     `status` is the HTTP status that the body names, if it names one.
     """
@@ -76,17 +76,17 @@ class Complaint:
     window: int | None = None
     is_html: bool = False
     is_foreign: bool = False
-    """Whether it is no JSON, and neither empty nor broken: words of something in between."""
+    """Whether the body is a page or plain text, as firewalls and proxies send it."""
 
     @property
     def text(self) -> str:
-        """All that rules look at, in lower case: words and names, never the user's own."""
+        """The text that rules match, in lower case: message and names, never the user's text."""
         return "\n".join((self.message.lower(), *sorted(self.names)))
 
 
 @define
 class _Found:
-    """What has been gathered so far."""
+    """The parts of an error found so far."""
 
     words: list[str] = field(factory=list)
     names: set[str] = field(factory=set)
@@ -118,7 +118,7 @@ def read(body: bytes) -> Complaint:
 def _read_text(body: bytes) -> Complaint:
     text = body[: LONGEST_READ * 16].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if text.startswith(("{", "[")):
-        # Broken JSON: its words cannot be told from whatever else it held.
+        # Broken JSON: its message cannot be separated from what else it holds.
         return Complaint()
     if text.startswith("<"):
         title = TITLE.search(text)
@@ -140,7 +140,7 @@ def _gather(value: object, found: _Found, depth: int) -> None:
         case str():
             _gather_text(value, found, depth)
         case _:
-            pass  # Numbers and null say nothing here.
+            pass  # Numbers and null carry no message.
 
 
 def _gather_members(members: dict[str, Any], found: _Found, depth: int) -> None:
@@ -153,7 +153,7 @@ def _gather_members(members: dict[str, Any], found: _Found, depth: int) -> None:
                 said = f"{'.'.join(map(str, place[:MOST_ITEMS]))}: {said}"
             _gather_text(said, found, depth)
     if depth:
-        # Most members of these names are absent: nothing is gathered of what is not there.
+        # Most of these members are absent.
         for name in INSIDE:
             value = members.get(name)
             if value is not None and not (name in SAID_IN and isinstance(value, str)):
@@ -173,7 +173,7 @@ def _gather_names(members: dict[str, Any], found: _Found) -> None:
 
 
 def _gather_text(text: str, found: _Found, depth: int) -> None:
-    """Take a text that is the complaint, or holds another server's one."""
+    """Add a text that is the error, or quotes another server's error."""
     if depth and text.lstrip().startswith(("{", "[")):
         try:
             quoted = jsontext.decode(text)

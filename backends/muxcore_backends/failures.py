@@ -1,8 +1,7 @@
-"""What an answer that is no reply means: the kind of failure, the hint, the window.
+"""Classify an answer that is no reply: the kind of failure, the hint, the window.
 
 The status decides; known words (`words`) only save an attempt or change what is learnt. Rules
-see messages, codes and types alone, never the rest of a body, which may quote what the user
-wrote.
+match messages, codes and types only, never the rest of a body, which may quote the user.
 """
 
 from __future__ import annotations
@@ -47,17 +46,17 @@ KINDS: dict[int, Fault] = {
     403: Fault.AUTH,
     404: Fault.NOT_FOUND,
     # Timeouts, conflicts, locks, an upstream that failed, Groq's full capacity. So is 529, as
-    # any 5xx: the server is overloaded for all its customers, nobody's allowance is spent, and
-    # that passes in seconds. A rate limit would keep the model away four times as long.
+    # any 5xx: the server is overloaded for all customers, no allowance of this account is spent, and
+    # it recovers in seconds. A rate limit would disable the model four times as long.
     **dict.fromkeys((408, 409, 423, 424, 425, 498, 499), Fault.TRANSIENT),
 }
 
 
 def classify(answer: HttpResponse, now: datetime | None, otherwise: str = "") -> Failure:
-    """Say what `answer`, which is no reply, means. Never raises, whatever the bytes.
+    """Classify `answer`, which is no reply. Never raises, whatever the bytes.
 
-    Without `now`, a hint that names a moment is passed over. `otherwise` is the message when
-    the server gives none.
+    Without `now`, a hint that names a moment is ignored. `otherwise` is the message if the
+    server sends none.
     """
     complaint = read(answer.body)
     if 300 <= answer.status < 400:  # noqa: PLR2004
@@ -78,7 +77,7 @@ def _web_page(complaint: Complaint) -> Failure:
 
 
 def _inner_status(complaint: Complaint) -> int:
-    """Return the status that the error in a body would have had; 500 if that is unknown."""
+    """Return the status of the error in a body; 500 if it is unknown."""
     if complaint.status is not None:
         return complaint.status
     names = "\n".join(complaint.names)
@@ -130,7 +129,7 @@ def _kind(
         return _of_a_bad_request(text)
     if not 400 <= status < 500:  # noqa: PLR2004
         return _of_a_server_error(answer, text)
-    # What is left is of a chat endpoint that knows no POST, no JSON: its config is wrong.
+    # Other statuses come from a wrong address: the endpoint takes no POST, or no JSON.
     return KINDS.get(status, Fault.PERSISTENT)
 
 
@@ -167,7 +166,7 @@ def _quota_is_spent(text: str, hint: timedelta | None) -> bool:
 
 
 def _too_long(complaint: Complaint) -> tuple[bool, int | None]:
-    """Whether the prompt is too long for this model, and the window if it is named."""
+    """Return whether the prompt is too long for this model, and the window if it is named."""
     if not TOO_LONG.search(complaint.text):
         return False, complaint.window
     matches = (words.search(complaint.text) for words in WINDOWS)
@@ -176,7 +175,7 @@ def _too_long(complaint: Complaint) -> tuple[bool, int | None]:
 
 
 def _larger_than_limit(text: str) -> tuple[bool, int | None]:
-    """Whether the request alone is more than a limit's whole allowance, and that limit."""
+    """Return whether the request exceeds the whole allowance of a limit, and that limit."""
     match = LIMIT_AND_REQUESTED.search(text)
     if match is None:
         return LARGER_THAN_LIMIT.search(text) is not None, None
@@ -194,7 +193,7 @@ def _size(text: str | None) -> int | None:
 
 
 def _with_pull(said: str, answer: HttpResponse) -> str:
-    """Add to Ollama's words the command that helps. llama.cpp's router has the same words."""
+    """Add the command that helps to Ollama's message. llama.cpp's router has the same one."""
     match = OLLAMA_NO_MODEL.match(said)
     if match is None or answer.status != 404 or "llama" in answer.headers.get("server", ""):  # noqa: PLR2004
         return said
@@ -202,14 +201,14 @@ def _with_pull(said: str, answer: HttpResponse) -> str:
 
 
 def _redirected(answer: HttpResponse) -> str:
-    # Neither its path nor its query: a login page's may hold what is nobody's business.
+    # Without path and query: those of a login page may hold secrets.
     match = HOST.match(answer.headers.get("location", ""))
     where = f" to {match['host']}" if match else ""
     return clean(f"HTTP {answer.status}: a redirect{where}, which is never followed")
 
 
 def bad_reply(answer: HttpResponse, otherwise: str) -> BadReplyError:
-    """Make the error for an answer that looked well: its own words, or these."""
+    """Make the error for a 200 that is no reply, with its own message or `otherwise`."""
     failure = classify(answer, None, otherwise)
     return BadReplyError(failure.message, failure)
 

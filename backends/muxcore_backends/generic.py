@@ -1,4 +1,4 @@
-"""The OpenAI-compatible dialect: what most servers speak, each in its own way."""
+"""The OpenAI-compatible dialect, with the variations of its many servers."""
 
 from __future__ import annotations
 
@@ -94,22 +94,22 @@ class Generic:
     def rewriting(
         self, endpoint: Endpoint, messages: Messages
     ) -> tuple[Messages, tuple[str, ...]]:
-        """Return the history as this dialect takes it, and what that took, for people.
+        """Return the history as this dialect takes it, and the changes in words for users.
 
-        What the caller handed in is never changed; what needs nothing is not copied.
+        The caller's messages are never changed; those that need no change are not copied.
         """
         return rewritten(messages, self.steps(endpoint))
 
     def steps(self, endpoint: Endpoint) -> tuple[Rewrite, ...]:
-        """Return what a history may need for this endpoint, in the order of doing it."""
+        """Return the steps that a history may need for this endpoint, in order."""
         return _steps(endpoint)
 
-    def others(self, said: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
-        """Return the caller's further members as this dialect takes them, and what went."""
-        return dict(said), ()
+    def others(self, extra: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
+        """Return the caller's extra members as this dialect takes them, and which were left out."""
+        return dict(extra), ()
 
     def settings(self, wire: Wire, chat: Chat) -> Json:
-        """Return what the call asks for; where it is silent, the member's own settings."""
+        """Return the settings of the call, else those of the endpoint."""
         settings: Json = {}
         temperature = wire.temperature if chat.temperature is None else chat.temperature
         if temperature is not None:
@@ -128,7 +128,7 @@ class Generic:
         return settings
 
     def limit(self, wire: Wire, chat: Chat) -> int | None:
-        """Return the most tokens to answer with: never more than the member may."""
+        """Return the limit of the answer in tokens: at most that of the endpoint."""
         if chat.max_tokens is None:
             named = "max_tokens" in chat.extra or "max_completion_tokens" in chat.extra
             return None if named else wire.max_output_tokens
@@ -137,11 +137,11 @@ class Generic:
         return min(chat.max_tokens, wire.max_output_tokens)
 
     def thinking(self, level: str) -> Json:
-        """Return how a level of thinking is asked for."""
+        """Return the members that ask for a level of thinking."""
         return {} if level == "off" else {"reasoning_effort": level}
 
     def streaming(self, body: Json) -> None:
-        """Ask for what a stream needs besides `stream`: that it tells its usage."""
+        """Ask the stream to report its usage."""
         options = body.get("stream_options") or {}
         body["stream_options"] = {**options, "include_usage": True}
 
@@ -186,7 +186,7 @@ class Generic:
 
 @lru_cache(maxsize=256)
 def _steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
-    """Choose the steps by what this endpoint has; what has no condition is for all."""
+    """Choose the steps by the capabilities of this endpoint."""
     has, wire = capabilities.of(endpoint), endpoint.wire
     field = wire.reasoning_field_name
     takes_reasoning = NEEDS_REASONING in has or (

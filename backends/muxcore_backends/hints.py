@@ -1,9 +1,8 @@
-"""How long a server asks to be left alone: read out of the headers and body of its refusal.
+"""Read how long a server asks clients to wait, from the headers and body of its refusal.
 
 In order: `retry-after-ms`, `Retry-After`, members of the body whose names speak of a retry or
 a reset, the reset headers of the buckets that are empty, and the words of the message. What is
-junk, zero, negative, past or absurdly long is passed over, as if it had not been said. Nothing
-here raises, whatever the bytes.
+junk, zero, negative, past or absurdly long is ignored. Nothing here raises, whatever the bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from muxcore import jsontext
 
 LONGEST = timedelta(days=366)
-"""Nobody means more than this: quotas of a year are the longest there are."""
+"""The longest plausible hint: that of a yearly quota."""
 
 # `float` would take "nan", "1_000", digits of any script, and numbers of any length.
 NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15}")
@@ -30,7 +29,7 @@ MOMENT = re.compile(
 SPEAKS_OF_TIME = re.compile(rb"retry|reset", re.IGNORECASE)
 NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 COUNTS = frozenset({"count", "max", "retries", "attempts", "attempt", "retryable"})
-"""Parts of names that make a number one of times, not of seconds."""
+"""Parts of names whose number counts something, and is no time."""
 MILLISECONDS = frozenset({"ms", "millis", "milliseconds"})
 MINUTES = frozenset({"min", "mins", "minutes"})
 DEEPEST = 8
@@ -54,8 +53,8 @@ WAIT = re.compile(
     r"(?:wait|again|retry|resets?|available|请在|请等待)(?: (?:in|after|for|at least|about"
     r"|approximately|another|again|until)){0,3} ?(?P<amounts>[0-9][^\n]{0,60})"
 )
-"""Words before a length of time that is to be waited. Other numbers of a message are limits
-("50 requests per 60 seconds")."""
+"""Words before a time to wait. Other numbers of a message are limits ("50 requests per 60
+seconds")."""
 RESET = re.compile(r"(?<![a-z])reset(?![a-z])")
 
 UNIX_SECONDS_FROM = 10**9
@@ -66,10 +65,10 @@ UNIX_MILLISECONDS_FROM = 10**11
 def hint(
     headers: Mapping[str, str], body: bytes, now: datetime | None, message: str = ""
 ) -> timedelta | None:
-    """Return how long the server asks to be left alone; None if it does not say.
+    """Return how long the server asks clients to wait; None if it does not say.
 
-    The names of `headers` are in lower case, `message` is the body's. Without `now`, a moment
-    says nothing.
+    The names of `headers` are in lower case; `message` is that of the body. Without `now`, a
+    moment is ignored.
     """
     return (
         retry_after(headers, now)
@@ -80,7 +79,7 @@ def hint(
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None) -> timedelta | None:
-    """Return what `retry-after-ms` and `Retry-After` say."""
+    """Return the length in `retry-after-ms` or `Retry-After`."""
     milliseconds = headers.get("retry-after-ms")
     if milliseconds is not None:
         found = _sane(plain_number(milliseconds), timedelta(milliseconds=1))
@@ -97,9 +96,9 @@ def retry_after(headers: Mapping[str, str], now: datetime | None) -> timedelta |
 
 
 def _in_body(body: bytes, now: datetime | None) -> timedelta | None:
-    """Return what members of the body say, those of a retry before those of a reset.
+    """Return the length in members of the body: of a retry, else of a reset.
 
-    A text that quotes another's JSON is not looked into.
+    Text that quotes JSON is not searched.
     """
     if not SPEAKS_OF_TIME.search(body):
         return None
@@ -114,7 +113,7 @@ def _in_body(body: bytes, now: datetime | None) -> timedelta | None:
 def _lengths(
     value: object, now: datetime | None, depth: int
 ) -> Iterator[tuple[bool, timedelta]]:
-    """Give each length that a member names, and whether it is that of a retry."""
+    """Yield each length in a member, and whether the member is about a retry."""
     if isinstance(value, list) and depth:
         for item in value[:MOST_MEMBERS]:
             yield from _lengths(item, now, depth - 1)

@@ -1,4 +1,4 @@
-"""Mistral's own API: close to OpenAI's, but it refuses what it does not know."""
+"""Mistral's own API: close to OpenAI's, but it refuses unknown members."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Mistral(Generic):
     def steps(self, endpoint: Endpoint) -> tuple[Rewrite, ...]:
         return _steps(endpoint)
 
-    def others(self, said: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
-        named = {OTHER_NAMES.get(name, name): value for name, value in said.items()}
+    def others(self, extra: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
+        named = {OTHER_NAMES.get(name, name): value for name, value in extra.items()}
         unknown = sorted(named.keys() - KNOWN - {"model", "messages", "stream_options"})
         taken = {name: value for name, value in named.items() if name in KNOWN}
         return taken, ((f"left out: {', '.join(unknown)}",) if unknown else ())
@@ -82,7 +82,7 @@ class Mistral(Generic):
         return evolve(failure, message=f"{failure.message}; {SAME_WHEN_SPENT}")
 
     def streaming(self, body: Json) -> None:
-        # Its last chunk tells the usage unasked, and its own client never asks.
+        # The last chunk reports the usage unasked, and Mistral's own client never asks.
         body.pop("stream_options", None)
 
 

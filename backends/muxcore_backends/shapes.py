@@ -1,7 +1,7 @@
-"""Bring what servers send into the one shape of OpenAI's chat completions.
+"""Bring what servers send into the shape of OpenAI's chat completions.
 
-All of this works on objects that were parsed out of an answer a moment ago and belong to
-nobody else, so they are changed in place.
+The objects were just parsed from an answer and have no other owner, so they are changed in
+place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REASONING = "reasoning_content"
 
 
 class MalformedError(ValueError):
-    """A part of an answer is not what it must be. Its text says which."""
+    """A part of an answer has the wrong type. The text names it."""
 
 
 def normalise(message: Json, reasoning_field: str) -> None:
@@ -42,7 +42,7 @@ def _modernise(message: Json) -> None:
 
 
 def _flatten(message: Json, parts: list[Any]) -> None:
-    """Take apart Mistral's content of text and thinking; other parts have no place here."""
+    """Separate Mistral's content into text and thinking; drop other parts."""
     texts: list[str] = []
     thoughts: list[str] = []
     for part in parts:
@@ -82,7 +82,7 @@ FINISH_REASONS = {
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
 }
-"""OpenAI's finish reason, by the names that say something else than an ordinary end."""
+"""OpenAI's finish reason, by the exact names that servers use for it."""
 
 WITHHELD = re.compile(
     r"filter|safety|sensitive|refus|prohibit|block|spii|recitation|moderat|polic|toxic"

@@ -1,4 +1,4 @@
-"""How large a prompt is, roughly, and how much room its answer has."""
+"""Estimate the size of a prompt, and limit its answer to the room that is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from muxcore.chat import Json
 CHARACTERS_PER_TOKEN = 4
 """A rule of thumb for English and code."""
 LEAST_ANSWER = 1024
-"""An estimate that is wrong must not strangle an answer."""
+"""Room for an answer in any case: the estimate may be wrong."""
 
 IMAGE_MARK = "data:image/"
 IMAGE = re.compile(r"data:image/[a-zA-Z.+-]{1,40};base64,[A-Za-z0-9+/=]*")
@@ -19,7 +19,7 @@ IMAGE = re.compile(r"data:image/[a-zA-Z.+-]{1,40};base64,[A-Za-z0-9+/=]*")
 def estimated(*encoded: str) -> int:
     """Estimate the tokens of a prompt in its encoded parts.
 
-    An image's bytes are passed over: they say nothing of how many tokens it is.
+    The bytes of images are left out: they do not show how many tokens an image takes.
     """
     size = 0
     for text in encoded:
@@ -32,7 +32,7 @@ def estimated(*encoded: str) -> int:
 def clamped(
     settings: Json, names: Sequence[str], window: int | None, prompt: int
 ) -> tuple[str, ...]:
-    """Lower the limit of an answer to what a known window leaves. Say so if it was."""
+    """Lower the limit of an answer to what a known window leaves. Return the remark, if any."""
     if window is None:
         return ()
     room = max(window - prompt, min(LEAST_ANSWER, window))

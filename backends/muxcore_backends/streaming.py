@@ -29,11 +29,11 @@ FLAT_ERROR_MEMBERS = frozenset({"message", "detail", "msg", "errors"})
 
 
 class GenericDecoder:
-    """Makes chunks of one stream's events, all in the one shape of OpenAI.
+    """Decodes the events of one stream into chunks of OpenAI's shape.
 
     The stream is whole once a finish reason has come. A provider that sends none
     (`emits_finish_reason` is false) is taken at its `[DONE]`, or at a clean end after
-    content; so for one of those, `done` says that it may end here, not that it has.
+    content; for such a provider, `done` means that the stream may end here.
     """
 
     __slots__ = (
@@ -133,7 +133,7 @@ class GenericDecoder:
         self._finished = True
 
     def _join_halves(self, delta: Json) -> None:
-        """Put characters together that were cut in two; replace halves that stay alone."""
+        """Join characters that were cut in two; replace halves that stay alone."""
         for name in ("content", REASONING):
             text = delta.get(name)
             if not text:
@@ -149,7 +149,7 @@ class GenericDecoder:
             delta[name] = text
 
     def _feed_unusual(self, event: ServerEvent) -> tuple[Chunk, ...]:
-        """Take an event that is no JSON as it stands."""
+        """Handle an event that is no plain JSON."""
         text = event.data.strip()
         if event.event == "error":
             raise _bad(text, "the stream sent an error without words")
@@ -159,17 +159,17 @@ class GenericDecoder:
             return self.feed(ServerEvent(text, event.event))
         elif text.startswith(("{", "[")):
             raise _bad(text, "a chunk is cut off, or no JSON")
-        # Other words are a heartbeat. If they tell of a failure, no finish reason follows.
+        # Other text is a heartbeat. If it reports a failure, no finish reason follows.
         return ()
 
     def _feed_heartbeat(self, event: ServerEvent, value: object) -> tuple[Chunk, ...]:
-        """Pass over a value that is no object, such as `"ping"`."""
+        """Ignore a value that is no object, such as `"ping"`."""
         if event.event == "error" or isinstance(value, list):
             raise _bad(event.data, "the stream sent an error without words")
         return ()
 
     def _feed_without_choices(self, event: ServerEvent, raw: Json) -> tuple[Chunk, ...]:
-        """Take usage and the like; a flat error; or a ping, which is nothing."""
+        """Handle a chunk of usage, a flat error, or a heartbeat."""
         move_usage(raw)
         if "choices" in raw or "usage" in raw:
             raw["choices"] = []

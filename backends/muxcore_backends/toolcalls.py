@@ -1,4 +1,4 @@
-"""Tool calls as servers send them, whole or in fragments, brought into OpenAI's shape."""
+"""Bring tool calls, whole or in fragments, into OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_ID_TAIL = 24
 
 
 def complete_tool_calls(calls: object, completion: object) -> None:
-    """Fill in what the tool calls of a whole message lack, and give each its own id."""
+    """Fill in missing members of the tool calls of a whole message; give each its own id."""
     ids: set[str] = set()
     for position, call in enumerate(_objects(calls)):
         function = function_of(call)

@@ -1,7 +1,7 @@
-"""The words by which servers say why they refuse, as tables of patterns in lower case.
+"""Tables of the words in which servers say why they refuse: patterns, in lower case.
 
-Each table says what it saves or teaches. None of them decides whether a call ends well:
-another model is asked after a refusal of any wording.
+Each table states what it saves or teaches. None decides whether a call succeeds: another
+model is asked after a refusal of any wording.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from datetime import timedelta
 
 
 class Words:
-    """Patterns of lower-case words, compiled when they are first needed.
+    """Patterns that are compiled on first use.
 
-    To compile all of these on import would take a tenth of the time of a small command.
+    Compiling all of them on import takes a tenth of the time of a small command.
     """
 
     __slots__ = ("_compiled", "_pattern")
@@ -59,15 +59,15 @@ WINDOWS = (
         rf"|(?:limit|max size|exceed|less than|<=)(?: is| of|:)?) ?{NUMBER}"
     ),
 )
-"""Where such words name the window: as the end of a range, the lesser one, the largest."""
+"""Where such a message names the window: the end of a range, after ">", before "maximum", or
+after the name of a limit."""
 
 LIMIT_AND_REQUESTED = re.compile(
     r"limit:? (?P<limit>[0-9][0-9,]{0,15})\b.{0,80}?"
     r"\brequested:? (?P<requested>[0-9][0-9,]{0,15})"
 )
 LARGER_THAN_LIMIT = re.compile(r"request too large for")
-"""A request that no minute's allowance would hold: as one that is too long. To wait for the
-limit would never help."""
+"""A request larger than a whole minute's allowance counts as too long: no wait would help."""
 
 QUOTA = Words(
     r"insufficient[_ ](?:quota|balance|credit|fund)",
@@ -85,8 +85,8 @@ QUOTA = Words(
     # Zhipu's codes for an account in arrears and a plan that is spent; what its words say.
     r"(?m:^1113$|^1308$)|余额不足|欠费|额度|限额|使用上限",
 )
-"""A quota, not a rate: the model is left alone for longer. With status 400 it says that the
-account cannot pay."""
+"""A quota, not a rate: the model is disabled for longer. With status 400, the account cannot
+pay."""
 QUOTA_WORDS = re.compile(r"exceeded_current_quota|exceeded your current quota")
 """OpenAI's and Moonshot's words for a spent quota; Google's for any limit, minutes too."""
 GOOGLE_LIMIT = "resource_exhausted"
@@ -103,21 +103,21 @@ FILTERED = Words(
     r"(?:input|prompt|content|request|message)s? (?:was|were|has been|is) flagged",
     r"prohibited_content|data_inspection_failed",
 )
-"""What one model's filter refuses is not counted against it; with 403 the key is not blamed."""
+"""A filtered request is not counted against the model; with 403, the key is not blamed."""
 
 SERVER_REFUSED = Words(
     r"jinja|minja|\btemplates?\b|chat[_ -]?template|raise_exception|roles must alternate",
     r"must alternate between user and|only user(?:,| and) assistant|after the optional system",
     r"not support|unsupported|only supports|failed to parse|alphanumeric strings with length",
 )
-"""With a 5xx: the server is well and refused this request, so the model is not disabled.
-What a server does not support it will not support in 15 seconds either."""
+"""With a 5xx: the server works and refused this request, so the model is not disabled. What it
+does not support now, it will not support in 15 seconds."""
 
 OUT_OF_MEMORY = Words(
     r"more system memory|out of memory|outofmemory|cudamalloc failed",
     r"(?:failed|unable) to allocate|(?:not enough|insufficient) (?:\w+ )?memory",
 )
-"""With a 5xx: it does not pass by itself, so the model is left alone for longer each time."""
+"""With a 5xx: it persists, so the model is disabled for longer each time."""
 
 _NAME = r"[`'\"]?[\w./:@-]{1,200}[`'\"]?"
 NO_SUCH_MODEL = Words(
@@ -128,7 +128,7 @@ NO_SUCH_MODEL = Words(
     rf"\bmodel {_NAME} (?:has been|is|was) (?:decommission|deprecat|retired|discontinued"
     r"|shut ?down|no longer (?:supported|available))",
 )
-"""With status 400: the config is wrong, so the model is left alone for longer each time."""
+"""With status 400: the config is wrong, so the model is disabled for longer each time."""
 
 KEY_REFUSED = Words(
     r"api[_ ]key (?:is )?(?:not valid|invalid|expired)|api_key_(?:invalid|expired)",
@@ -136,10 +136,10 @@ KEY_REFUSED = Words(
     # LiteLLM's proxy without a database, for any key but its own.
     r"no_db_connection",
 )
-"""With status 400: the advice names the key, and the model is left alone for longer."""
+"""With status 400: the advice names the key, and the model is disabled for longer each time."""
 
 KEY = re.compile(r"\bkeys?\b|token|credential|authori[sz]|authentic")
-"""With a 403 that is no JSON: the provider speaks of the key after all."""
+"""With a 403 that is no JSON: the provider refuses the key after all."""
 
 OLLAMA_NO_MODEL = re.compile(
     # Nothing but what a model's name is made of: people will paste this into a shell.

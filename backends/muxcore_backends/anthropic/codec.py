@@ -41,7 +41,7 @@ PATH = "/messages"
 
 @frozen
 class Anthropic:
-    """Anthropic's Messages API: its own shape, its own streams, signed thinking."""
+    """Anthropic's Messages API, with its own streams and signed thinking."""
 
     capabilities: ClassVar[Mapping[str, str]] = capabilities.ANTHROPICS
 
@@ -49,7 +49,7 @@ class Anthropic:
         wire = endpoint.wire
         messages, rewrites = rewritten(chat.messages, steps(endpoint))
         said = conversation(messages)
-        body, told = settings_of(endpoint, chat, said)
+        body, remarks = settings_of(endpoint, chat, said)
         body |= {"model": endpoint.model, "messages": said.turns}
         if said.system:
             body["system"] = said.system
@@ -70,7 +70,7 @@ class Anthropic:
             },
             text.encode(),
             KeyHeader("x-api-key", "") if wire.key_variable else None,
-            (*rewrites, *told, *limited),
+            (*rewrites, *remarks, *limited),
         )
 
     def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
@@ -98,7 +98,7 @@ class Anthropic:
         whole: Json = {
             "id": str(raw.get("id") or ""),
             "object": "chat.completion",
-            # It does not say when, and nothing here tells the time.
+            # The answer has no time, and a codec reads no clock.
             "created": 0,
             "model": str(raw.get("model") or endpoint.model),
             "choices": [{"index": 0, "message": message, "finish_reason": reason}],
@@ -114,7 +114,7 @@ class Anthropic:
 
 
 def _address(api_base: str) -> str:
-    """Take a base with the version, as others have it, and without, as vibe's has."""
+    """Accept a base with the version, as other providers have it, or without, as vibe has it."""
     base = api_base.rstrip("/")
     return base + PATH if base.endswith(VERSIONED) else base + VERSIONED + PATH
 
@@ -140,7 +140,7 @@ def _message(blocks: list[Json], origin: str) -> Json:
                 }
                 calls.append({"id": block["id"], "type": "function", "function": function})
             case _:
-                pass  # What its own server-side tools did.
+                pass  # The work of Anthropic's server-side tools.
     message: Json = {"role": "assistant", "content": "".join(texts)}
     if thoughts:
         message[REASONING] = "".join(thoughts)

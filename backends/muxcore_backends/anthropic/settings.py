@@ -1,4 +1,4 @@
-"""What a call asks for, in Anthropic's words: limits, tools, thinking, and all the rest."""
+"""The settings of a call for Anthropic: limits, tools, thinking, and other members."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWN = frozenset(
         "top_p",
     }
 )  # fmt: skip
-"""Members of a request that are passed on as they are; any unknown one is refused."""
+"""Members of a request that are passed on unchanged; the API refuses unknown ones."""
 
 SAID_OTHERWISE = frozenset(
     {
@@ -39,10 +39,10 @@ SAID_OTHERWISE = frozenset(
         "reasoning_effort", "response_format", "stop", "stream", "stream_options", "user",
     }
 )  # fmt: skip
-"""Members of OpenAI's that are looked at here."""
+"""Members of OpenAI's that are translated here."""
 
 SAMPLING = ("temperature", "top_p", "top_k")
-"""Unknown to newer models, and to any that thinks."""
+"""Refused by newer models, and by any model that thinks."""
 
 OPEN_SCHEMA: Json = {"type": "object"}
 
@@ -50,19 +50,19 @@ OPEN_SCHEMA: Json = {"type": "object"}
 def settings_of(
     endpoint: Endpoint, chat: Chat, conversation: Conversation
 ) -> tuple[Json, tuple[str, ...]]:
-    """Return the body but for the conversation, and what is told of it."""
+    """Return the body without the conversation, and remarks for users."""
     extra, wire = chat.extra, endpoint.wire
     has = of_claude(endpoint)
     body: Json = {name: value for name, value in extra.items() if name in OWN}
     body["max_tokens"] = _limit(endpoint, chat)
     body |= _translated(extra)
-    told: list[str] = []
+    remarks: list[str] = []
     body |= _tools(chat, conversation)
     if "thinking" not in body:
         thinking, off = _thinking(wire, body["max_tokens"], conversation, has)
         output = {**thinking.pop("output_config", {}), **body.get("output_config", {})}
         body |= {**thinking, **({"output_config": output} if output else {})}
-        told += off
+        remarks += off
     thinks = body.get("thinking", {}).get("type", "disabled") != "disabled"
     if TAKES_SAMPLING in has and not thinks:
         body = {**_sampling(wire, chat), **body}
@@ -74,8 +74,8 @@ def settings_of(
             body.pop(name, None)
     unknown = sorted(extra.keys() - OWN - SAID_OTHERWISE)
     if unknown:
-        told.append(f"left out: {', '.join(unknown)}")
-    return body, tuple(told)
+        remarks.append(f"left out: {', '.join(unknown)}")
+    return body, tuple(remarks)
 
 
 def _limit(endpoint: Endpoint, chat: Chat) -> int:

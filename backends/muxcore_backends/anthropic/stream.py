@@ -1,4 +1,4 @@
-"""The decoder of one of Anthropic's streams, into chunks of OpenAI's."""
+"""Decode Anthropic's streams into chunks of OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OK = 200
 
 
 class AnthropicDecoder:
-    """Makes chunks of one stream's events.
+    """Decodes the events of one stream into chunks.
 
-    A thought's signature comes last; only then is the block told, for sending it back.
+    The signature of a thought comes last, so its block is emitted when it ends.
     """
 
     __slots__ = ("_blocks", "_calls", "_ended", "_head", "_origin", "_said", "_usage")
@@ -32,7 +32,7 @@ class AnthropicDecoder:
         """The blocks under way by their index, each with what has come of it."""
         self._calls = 0
         self._said = False
-        """Whether the model has said why it stopped."""
+        """Whether a stop reason has come."""
         self._ended = False
 
     @property
@@ -86,7 +86,7 @@ class AnthropicDecoder:
         return (self._chunk({"role": "assistant", "content": ""}),)
 
     def _count(self, usage: Any) -> None:
-        """Take the newest counts: later ones count all, but name only what changed."""
+        """Keep the newest counts: later ones are totals, but only of what changed."""
         known = usage if isinstance(usage, dict) else {}
         self._usage |= {name: count for name, count in known.items() if count is not None}
 

@@ -26,7 +26,7 @@ THINKING_BLOCKS = "thinking_blocks"
 """The member of a message that keeps signed thoughts, for the endpoint that signed them."""
 
 ORIGIN = "origin"
-"""The member of such a block that says who signed it."""
+"""The member of such a block that names the endpoint which signed it."""
 
 EPHEMERAL = {"type": "ephemeral"}
 IMAGE = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.*)", re.DOTALL)

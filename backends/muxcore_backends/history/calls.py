@@ -1,7 +1,6 @@
-"""Calls that every server can read: a name, and arguments that are one JSON object.
+"""Repair tool calls: a valid name, and arguments that are one JSON object.
 
-A call that broke off in the middle of its arguments has neither, and some models make up
-names that their own servers then refuse.
+A call that broke off lacks both, and some models invent names that their own servers refuse.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def _is_name(name: object) -> bool:
 
 
 def _named_call(name: object) -> str:
-    """Make a name that all take, of one that somebody would refuse."""
+    """Turn a name that some server refuses into one that all accept."""
     fit = UNFIT.sub("_", name) if isinstance(name, str) else ""
     return fit[:LONGEST_NAME] or phrases.UNNAMED
 

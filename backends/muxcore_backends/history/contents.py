@@ -99,7 +99,7 @@ def is_image(part: Any) -> bool:
 
 
 def _lift(messages: Messages) -> Messages:
-    """Move the images of tools' results to the user, who alone may show any.
+    """Move the images of tool results to a user message, the only place where they are allowed.
 
     They stand after the last result of their turn, so that calls and results stay together.
     """

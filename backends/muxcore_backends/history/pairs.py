@@ -1,7 +1,7 @@
 """Calls and results: each result right after its call, one for each, and none without.
 
-A conversation loses this when the user interrupts a turn, when what the user said meanwhile
-stands between, and when its beginning was cut off.
+This order is lost when the user interrupts a turn, when a user message stands between, or when
+the beginning of the conversation was cut off.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Call: TypeAlias = dict[str, Any]
 
 @define
 class _Batch:
-    """The calls of one message: their results as they came, and who still waits for one."""
+    """The calls of one message: the results so far, and the calls still without one."""
 
     waiting: list[Message]
     results: list[Message] = field(factory=list)
 
 
 def repair(messages: Messages) -> Messages:
-    """Put every result after its call. Nothing that anyone said or found out is dropped.
+    """Put every result after its call. No text is dropped.
 
-    A call that never got its result is given one that says so. A result that has lost its
-    call is given one: as a message of the user's it would be obeyed like the user.
+    A call without a result gets one that says so. A result without a call gets a call: as a
+    user message it would be obeyed like the user.
     """
     return messages if _are_paired(messages) else _paired(messages)
 
@@ -108,7 +108,7 @@ def _paired(messages: Messages) -> Messages:
 
 
 def _place(result: Message, batches: list[_Batch]) -> bool:
-    """Give a result to the latest call that waits for it; return False if none does."""
+    """Give a result to the latest call that lacks one; return False if there is none."""
     identity = result.get("tool_call_id")
     for batch in reversed(batches):
         for call in batch.waiting:

@@ -1,4 +1,4 @@
-"""The words that a rewriting puts into a conversation: few, and always the same.
+"""The texts that rewriting inserts into a conversation.
 
 They never change from one call to the next, so prompt caches keep hitting.
 """
@@ -19,7 +19,7 @@ NO_IMAGE = "(An image that this model cannot see.)"
 """Stands for an image in front of a model without eyes."""
 
 UNNAMED = "unnamed"
-"""A tool whose name nobody knows any more."""
+"""A tool whose name is lost."""
 
 UNREADABLE = "unreadable_arguments"
 """Holds the arguments of a call that broke off in the middle of them."""

@@ -15,7 +15,7 @@ THINKING = "thinking"
 
 
 def _gathered(message: Message) -> Message:
-    """Take an answer's content apart that was written as Mistral does: thoughts and words."""
+    """Separate thoughts and words in content that has Mistral's form."""
     if message.get("role") != "assistant":
         return message
     content = message.get("content")
@@ -63,7 +63,7 @@ def named(field: str) -> Rewrite:
             return message
         return {field if name == REASONING else name: v for name, v in message.items()}
 
-    # Not worth telling: the same words.
+    # Not worth a remark: the words stay the same.
     return Rewrite("", each(rename))
 
 

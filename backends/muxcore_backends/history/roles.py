@@ -1,4 +1,4 @@
-"""Who speaks when: servers and chat templates refuse orders that others take."""
+"""The order of roles: some servers and chat templates refuse what others accept."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def _as_system(message: Message) -> Message:
 
 
 SYSTEM = Rewrite("", each(_as_system))
-"""OpenAI alone knows developers; for all others theirs are the system's words."""
+"""Only OpenAI has the role `developer`; for other servers it becomes `system`."""
 
 
 def _with_early_system(messages: Messages) -> Messages:
-    """Let the user say what the system says late, where it can only speak first."""
+    """Turn late system messages into user messages, where the system must come first."""
     return _demoted(messages, lambda before: before not in {None, "system"})
 
 
@@ -95,7 +95,7 @@ def _one_of(first: Message, second: Message) -> Message:
 
 
 def _with_an_opening(messages: Messages) -> Messages:
-    """Let the user speak first, after the system."""
+    """Put a user message first, after the system."""
     for position, message in enumerate(messages):
         match message.get("role"):
             case "system":
@@ -112,7 +112,7 @@ OPENED = Rewrite("a beginning put before the first answer", _with_an_opening)
 
 
 def _with_an_end(messages: Messages) -> Messages:
-    """Let the user, or a tool, speak last."""
+    """Put a user message last, unless a tool's result is."""
     if not messages or messages[-1].get("role") != "assistant":
         return messages
     return [*messages, {"role": "user", "content": phrases.GO_ON}]

@@ -1,4 +1,4 @@
-"""The steps of a rewriting, and how they are taken one after the other."""
+"""The steps of rewriting a history, and how they are applied in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Messages: TypeAlias = Sequence[Message]
 class Rewrite:
     """One change that a history may need.
 
-    `words` tells people what was done; without any it is not worth telling.
+    `words` describes the change for users; if empty, the change is not reported.
     """
 
     words: str
@@ -25,19 +25,19 @@ class Rewrite:
 def rewritten(
     messages: Messages, steps: Iterable[Rewrite]
 ) -> tuple[Messages, tuple[str, ...]]:
-    """Take all steps, and say in words which of them changed anything."""
-    told: list[str] = []
+    """Apply all steps, and describe in words which of them changed anything."""
+    applied: list[str] = []
     for step in steps:
         before, messages = messages, step.apply(messages)
-        if messages is not before and step.words and step.words not in told:
-            told.append(step.words)
-    return messages, tuple(told)
+        if messages is not before and step.words and step.words not in applied:
+            applied.append(step.words)
+    return messages, tuple(applied)
 
 
 def each(change: Callable[[Message], Message]) -> Callable[[Messages], Messages]:
     """Make a step's function of a change to single messages.
 
-    `change` gives back the very message that it got if there is nothing to do.
+    `change` returns the same object if there is nothing to change.
     """
 
     def apply(messages: Messages) -> Messages:
