@@ -17,9 +17,13 @@ from muxcore.core.records import Endpoint
 from muxcore.core.strategy import uses_weight
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
+from muxcore.setup.schema import section_schema
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.schema:
+        print(json.dumps(section_schema(), indent=2))
+        return WELL
     phase = Phase(options.phase or PRESENT)
     try:
         present = configuration.load(options.config)

@@ -59,6 +59,11 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         choices=[str(phase) for phase in Phase],
         help="say what a later phase of the roll-out will change for this config",
     )
+    check.add_argument(
+        "--schema",
+        action="store_true",
+        help="print the JSON schema of [multiplexer], for editors",
+    )
     _add_config(check)
     _add_json(check)
 
