@@ -26,7 +26,12 @@ from attrs import frozen
 
 from muxcore.shell import clock
 from muxcore.testing.simulation.comparison import Comparison, compared
-from muxcore.testing.simulation.reports import describe_sessions, describe_storms, is_kept
+from muxcore.testing.simulation.reports import (
+    describe_sessions,
+    describe_storms,
+    is_finished,
+    is_kept,
+)
 from muxcore.testing.simulation.sessions import session_results, storms
 from muxcore.testing.simulation.shrinking import shrunk
 from muxcore.testing.simulation.timeline import BrokenWorldError
@@ -71,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--first", type=int, default=0, help="the seed of the first")
     parser.add_argument("--calls", type=int, default=CALLS, help="calls in each world")
     parser.add_argument("--sessions", type=int, default=0, help="run so many sessions")
+    parser.add_argument(
+        "--refusals", action="store_true", help="models refuse what others take"
+    )
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="how many at once"
     )
@@ -197,12 +205,15 @@ def _sessions(asked: argparse.Namespace) -> int:
     seeds = range(asked.first, asked.first + asked.sessions)
     with _mapping(asked.processes) as mapped:
         work = [range(s, min(s + BATCH, seeds.stop)) for s in seeds[::BATCH]]
-        results = list(chain.from_iterable(mapped(session_results, work)))
+        go_through = partial(session_results, refusals=asked.refusals)
+        results = list(chain.from_iterable(mapped(go_through, work)))
     stormy = storms()
     _print(describe_sessions(results))
     _print(describe_storms(stormy))
     _print(f"{clock.elapsed() - began:.0f} s")
-    return 0 if is_kept(results) and all(one.is_within for one in stormy) else 1
+    # Where models refuse, a session may have to wait for a second opinion.
+    kept = is_finished(results) if asked.refusals else is_kept(results)
+    return 0 if kept and all(one.is_within for one in stormy) else 1
 
 
 @contextmanager

@@ -54,14 +54,19 @@ def describe_sessions(results: Sequence[SessionResult]) -> str:
     return "\n".join(lines)
 
 
-def is_kept(results: Sequence[SessionResult]) -> bool:
-    """Whether the sessions kept what is promised."""
+def is_finished(results: Sequence[SessionResult]) -> bool:
+    """Whether as many sessions finished as is promised."""
     done = sum(result.pool.finished is not None for result in results)
+    return done >= LEAST_FINISHED * len(results)
+
+
+def is_kept(results: Sequence[SessionResult]) -> bool:
+    """Whether the sessions kept all that is promised, also when they finish."""
     in_time = all(
         result.late - result.pool.lost <= (LATEST if result.blackout else LATER)
         for result in results
     )
-    return done >= LEAST_FINISHED * len(results) and in_time
+    return is_finished(results) and in_time
 
 
 def describe_storms(storms: Sequence[Storm]) -> str:
