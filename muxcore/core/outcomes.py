@@ -67,11 +67,13 @@ TRANSIENT_KINDS = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
 class Started:
     """An attempt begins. `update` gives it the next number, `state.attempts` afterwards.
 
-    `memory` is what the strategy returned with its pick; `update` commits it.
+    `memory` is what the strategy returned with its pick; `update` commits it. `call` is the
+    number of the call in the journal; the state does not depend on it.
     """
 
     alias: str
     memory: object = None
+    call: int | None = None
 
 
 @frozen

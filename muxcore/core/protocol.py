@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias, TypeVar, assert_never
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from muxcore.core.outcomes import (
     TRANSIENT_KINDS,
@@ -47,11 +47,15 @@ MOST_SECOND_OPINIONS = 2
 
 @frozen
 class Slot:
-    """An endpoint is chosen and its attempt begun, under this number."""
+    """An endpoint is chosen and its attempt begun, under this number.
+
+    `memory` is what the mode remembers from then on.
+    """
 
     endpoint: Endpoint
     attempt: int
     reason: PickReason
+    memory: object = field(default=None, repr=False, eq=False)
 
 
 @frozen
@@ -151,7 +155,7 @@ def choose(
     if not isinstance(choice, Picked):
         return state, choice
     state = update(state, Started(choice.endpoint.alias, choice.memory), now)
-    return state, Slot(choice.endpoint, state.attempts, choice.reason)
+    return state, Slot(choice.endpoint, state.attempts, choice.reason, choice.memory)
 
 
 def choose_all(

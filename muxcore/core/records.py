@@ -150,6 +150,10 @@ class Cooldown:
     failed_at: datetime
     hint: timedelta | None = None
     proven: bool = False
+    fact: int = 0
+    """The newest fact of the board in it, by number; 0 if the board has none."""
+    unnumbered: int = 0
+    """The last own attempt whose failure has no number on the board yet; 0 for none."""
 
     def active(self, now: datetime) -> bool:
         return self.since <= now < self.until

@@ -1,4 +1,4 @@
-"""`update`: fold what happened into the state. What is learnt, and nothing else.
+"""`update`: fold an entry of the journal into the state. What is learnt, and nothing else.
 
 The rules it keeps (see docs/design.md; tests cite the numbers):
 
@@ -10,6 +10,7 @@ The rules it keeps (see docs/design.md; tests cite the numbers):
   other models refute do: three in a row, of at least two conversations, are a persistent
   error. One caller's nonsense, which some server takes, disables nothing.
 - Each attempt ends once: a second end, or one of an unknown attempt, changes nothing (rule 12).
+- What other processes met obeys the same rules (`sharing.hearing`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import assert_never
 
 from attrs import evolve
 
-from muxcore.core.migration import forgiven
+from muxcore.core.entries import Asked, Configured, Ended, Entry, Heard
+from muxcore.core.migration import forgiven, migrate
 from muxcore.core.outcomes import (
     Cancelled,
     Failed,
     Fault,
     Limit,
-    Outcome,
     RateLimited,
     Refusal,
     Refuted,
@@ -46,6 +47,8 @@ from muxcore.core.records import (
     Tally,
     expect_aware,
 )
+from muxcore.core.sharing.facts import RefusalRefuted
+from muxcore.core.sharing.hearing import hear
 
 LONGEST_HINT = timedelta(hours=1)
 QUOTA_DURATION = timedelta(minutes=15)
@@ -60,10 +63,13 @@ REFUTATIONS_TO_DISABLE = 3
 """From at least two conversations, in a row."""
 
 
-def update(  # noqa: PLR0911 - one for each member of the union
-    state: PoolState, outcome: Outcome, now: datetime
+def update(  # noqa: C901, PLR0911 - one for each member of the union
+    state: PoolState, outcome: Entry, now: datetime
 ) -> PoolState:
-    """Return the state after `outcome`, which became known at `now`, an aware moment."""
+    """Return the state after `outcome`, which became known at `now`, an aware moment.
+
+    It is an outcome or any other entry of a journal.
+    """
     expect_aware(now)
     match outcome:
         case Started():
@@ -80,6 +86,12 @@ def update(  # noqa: PLR0911 - one for each member of the union
             return _refuted(state, outcome, now)
         case Reset():
             return _reset(state, outcome)
+        case Heard():
+            return _heard(state, outcome, now)
+        case Configured(endpoints, policy, new_keys, same_mode):
+            return migrate(state, endpoints, policy, new_keys=new_keys, same_mode=same_mode)
+        case Asked() | Ended():
+            return state
         case _ as never:
             assert_never(never)
 
@@ -286,6 +298,22 @@ def _reset(state: PoolState, outcome: Reset) -> PoolState:
     return evolve(state, candidates=candidates)
 
 
+def _heard(state: PoolState, outcome: Heard, now: datetime) -> PoolState:
+    position = _position(state, outcome.alias)
+    if position is None:
+        return state
+    candidate = state.candidates[position]
+    fact, newest_success = outcome.fact, candidate.tally.newest_success
+    if not isinstance(fact, RefusalRefuted):
+        candidate = hear(candidate, outcome, state, now)
+    elif (
+        not outcome.attempt and fact.kind in WEAKNESSES and state.attempts > newest_success
+    ):
+        refuted = Refuted(outcome.alias, state.attempts, fact.kind, "", fact.conversation)
+        candidate = _with_refutation(candidate, refuted, state, now)
+    return _with(state, position, candidate)
+
+
 def _disabled(
     cooldown: Cooldown | None,
     outcome: RateLimited | Failed,
@@ -301,6 +329,8 @@ def _disabled(
         failures=1,
         failed_at=now,
         hint=_hint(outcome),
+        fact=0 if cooldown is None else cooldown.fact,
+        unnumbered=outcome.attempt,
     )
     if cooldown is None:
         return fresh
@@ -313,7 +343,13 @@ def _disabled(
     if cooldown.permanent and not fresh.permanent:
         # The permanent cause stays while it lasts: "try again soon" does not mend a bad key.
         until = max(cooldown.until, until)
-        return evolve(cooldown, until=until, newest=state.attempts, proven=False)
+        return evolve(
+            cooldown,
+            until=until,
+            newest=state.attempts,
+            proven=False,
+            unnumbered=outcome.attempt,
+        )
     until = max(cooldown.until, until)
     return evolve(fresh, failures=failures, since=cooldown.since, until=until)
 

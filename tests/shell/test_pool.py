@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from muxcore import PoolExhaustedError
+from muxcore.core.entries import CallResult, Ended
 from muxcore.core.outcomes import Failed, Reset, Succeeded
 from muxcore.core.protocol import Sleep, Slept, Slot
 from muxcore.core.records import Call, Endpoint, Exhausted, Policy, PoolState, Wait
+from muxcore.core.updating import update
 from muxcore.shell import clock
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.pool.parker import Parker
@@ -407,3 +409,72 @@ def test_nobody_waits_where_waiting_is_off(make: Make, start: Start, alpha: Mode
         multiplexer.complete(PING)
     alpha.release()
     first.result()
+
+
+# -- The journal -------------------------------------------------------------------------------
+
+
+def test_the_journal_frames_each_call_and_rebuilds_the_state() -> None:
+    initial = PoolState.of(ONE, policy=Policy())
+    pool = Pool(initial, Failover(), mode="failover")
+    for _ in range(3):
+        waiter = Waiter()
+        slot = pool.choose(Call(), waiter)
+        assert isinstance(slot, Slot)
+        pool.record(Succeeded("one", slot.attempt))
+        waiter.slot, waiter.result = None, CallResult.SERVED
+        pool.settle(waiter)
+    lines = pool.journal.lines()
+    kinds = [type(line.entry).__name__ for line in lines]
+    assert kinds == ["Asked", "Started", "Succeeded", "Ended"] * 3
+    assert lines[-1].entry == Ended(3, CallResult.SERVED)
+    state = initial
+    for line in lines:
+        state = update(state, line.entry, line.now)
+    assert state == pool.state
+
+
+class SteppingClock:
+    """Shows these seconds after noon, one after the other, then the last for ever."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = list(seconds)
+
+    def now(self) -> datetime:
+        shown = self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+        return datetime(2026, 3, 1, 12, tzinfo=UTC) + timedelta(seconds=shown)
+
+    def elapsed(self) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("back", "journal_shows"), [(0.4, 100.0), (0.999, 100.0), (1.0, 99.0), (3600, -3500)]
+)
+def test_now_runs_backwards_only_if_the_clock_is_set_back_by_a_second(
+    back: float, journal_shows: float
+) -> None:
+    clock = SteppingClock(100, 100 - back)
+    pool = Pool(PoolState.of(ONE), Failover(), clock=clock)
+    pool.record(Reset())
+    pool.record(Reset())
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    shown = [(line.now - noon).total_seconds() for line in pool.journal.lines()]
+    assert shown == [100.0, journal_shows]
+
+
+def test_the_entries_of_many_threads_are_in_the_order_of_now() -> None:
+    pool = Pool(PoolState.of(ONE), Failover())
+
+    def work() -> None:
+        for _ in range(200):
+            pool.record(Reset())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = pool.journal.lines()
+    assert [line.number for line in lines] == list(range(1, 801))
+    assert [line.now for line in lines] == sorted(line.now for line in lines)

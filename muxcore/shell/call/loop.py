@@ -11,11 +11,16 @@ from typing import TypeAlias, assert_never
 
 from attrs import frozen
 
+from muxcore.core.entries import CallResult
 from muxcore.core.outcomes import End, Responding
 from muxcore.core.protocol import (
     Attempt,
+    CallCancelled,
     CallEnding,
     CallEvent,
+    CallExhausted,
+    CallRejected,
+    CallServed,
     Choose,
     Record,
     Sleep,
@@ -23,6 +28,7 @@ from muxcore.core.protocol import (
     credited,
 )
 from muxcore.core.records import Call
+from muxcore.errors import StrategyError
 from muxcore.shell.pool.pool import Nap, Pool
 from muxcore.shell.pool.waiter import Waiter
 
@@ -39,8 +45,17 @@ Done: TypeAlias = bool | Responding | End | None
 """What it sends then: whether it was woken, the attempt's outcome, or None."""
 Loop: TypeAlias = Generator[Need, Done, CallEnding]
 
+_RESULTS: dict[type, CallResult] = {
+    CallServed: CallResult.SERVED,
+    CallRejected: CallResult.REJECTED,
+    CallExhausted: CallResult.EXHAUSTED,
+    CallCancelled: CallResult.CANCELLED,
+}
 
-def call_loop(pool: Pool, waiter: Waiter, call: Call) -> Loop:
+
+def call_loop(  # noqa: C901 - one for each step
+    pool: Pool, waiter: Waiter, call: Call
+) -> Loop:
     """Go through the call; return how it ended.
 
     Whatever is raised on the way, the call keeps no slot and no place in the line. Only a
@@ -77,7 +92,11 @@ def call_loop(pool: Pool, waiter: Waiter, call: Call) -> Loop:
             step = steps.send(event)
     except StopIteration as stop:
         ending: CallEnding = stop.value
+        waiter.result = _RESULTS[type(ending)]
         return ending
+    except StrategyError:
+        waiter.result = CallResult.FAILED
+        raise
     finally:
         if not responding:
             pool.settle(waiter)

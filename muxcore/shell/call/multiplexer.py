@@ -12,7 +12,7 @@ from attrs import evolve
 
 from muxcore import shell
 from muxcore.chat import Chat, Messages, Reply, Tools
-from muxcore.core.migration import migrate
+from muxcore.core.entries import Configured
 from muxcore.core.outcomes import Reset
 from muxcore.core.records import PoolState
 from muxcore.core.status import Status, status_of
@@ -41,7 +41,7 @@ class Multiplexer:
         self._mode = parts.mode
         self._enabled = parts.enabled
         self._runtime = Runtime(
-            pool=Pool(parts.state, parts.strategy),
+            pool=Pool(parts.state, parts.strategy, mode=parts.mode),
             deadlines=deadlines,
             members={member.endpoint.alias: member for member in parts.members},
             call_timeout=parts.call_timeout.total_seconds(),
@@ -152,15 +152,13 @@ class Multiplexer:
         runtime.call_timeout = parts.call_timeout.total_seconds()
         runtime.measures_prompts = _measures_prompts(parts.members, parts.strategy)
         same_mode = parts.strategy == runtime.pool.strategy
-        endpoints = [candidate.endpoint for candidate in parts.state.candidates]
-        policy = parts.state.policy
-
-        def migrated(present: PoolState) -> PoolState:
-            return migrate(
-                present, endpoints, policy, new_keys=new_keys, same_mode=same_mode
-            )
-
-        runtime.pool.adopt(parts.strategy, migrated)
+        configured = Configured(
+            tuple(candidate.endpoint for candidate in parts.state.candidates),
+            parts.state.policy,
+            tuple(sorted(new_keys)),
+            same_mode,
+        )
+        runtime.pool.adopt(parts.strategy, configured, parts.mode)
         for alias, member in former.items():
             if alias not in kept:
                 member.close()

@@ -9,7 +9,16 @@ from typing import TypeAlias, TypeVar, assert_never
 from attrs import evolve
 
 from muxcore.chat import AttemptReport, Chat, Reply
-from muxcore.core.outcomes import CancelReason, End, Failed, Fault, Responding
+from muxcore.core.entries import CallResult
+from muxcore.core.outcomes import (
+    Cancelled,
+    CancelReason,
+    End,
+    Failed,
+    Fault,
+    Responding,
+    Succeeded,
+)
 from muxcore.core.protocol import Attempt, CallEnding, Slot
 from muxcore.core.records import Call
 from muxcore.errors import StrategyError
@@ -74,6 +83,7 @@ class CallRun:
             if self._waiter.slot is not None:
                 pool.record(outcome)
                 self._waiter.slot = None
+                self._waiter.result = _result_of(outcome)
         finally:
             self._release(answered)
             pool.settle(self._waiter)
@@ -185,3 +195,14 @@ class CallRun:
         if self._scope is not None:
             self._runtime.deadlines.remove(self._scope)
             self._scope.cancel(CancelReason.LEFT)
+
+
+def _result_of(outcome: End) -> CallResult:
+    """Return how a stream ended which had come to its first content."""
+    match outcome:
+        case Succeeded():
+            return CallResult.SERVED
+        case Cancelled():
+            return CallResult.CANCELLED
+        case _:
+            return CallResult.BROKEN

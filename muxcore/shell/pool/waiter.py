@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
+from muxcore.core.entries import CallResult
 from muxcore.core.protocol import Slot
 from muxcore.core.records import Call, Exhausted, Wait
 from muxcore.errors import MultiplexerError
@@ -37,7 +38,18 @@ NOT_WAITING = Waiting(Call(), 0.0, datetime.min.replace(tzinfo=UTC))
 class Waiter:
     """One call's place in the pool: the latest decision, and the slot it holds."""
 
-    __slots__ = ("cancelled", "decision", "limit", "parker", "slot", "waiting", "wakes_at")
+    __slots__ = (
+        "cancelled",
+        "decision",
+        "limit",
+        "number",
+        "parker",
+        "result",
+        "slot",
+        "tokens",
+        "waiting",
+        "wakes_at",
+    )
 
     def __init__(self) -> None:
         self.decision: Decision = UNDECIDED
@@ -49,6 +61,12 @@ class Waiter:
         """What wakes it; None until it waits for the first time."""
         self.limit: float | None = None
         """When the call's time is over, on the clock that never runs backwards."""
+        self.number: int | None = None
+        """The call's number in the journal, from its first choice until it is settled."""
+        self.tokens: int | None = None
+        """The estimated size of its prompt, if that was measured."""
+        self.result = CallResult.CANCELLED
+        """How the call ends, as far as is known."""
         self.wakes_at = 0.0
         """When the wait that was decided for it is over, on the same clock."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
-from muxcore.core.outcomes import End, Outcome, Responding
+from muxcore.core.entries import Entry
+from muxcore.core.outcomes import End, Responding
 from muxcore.core.protocol import Sleep, Slept, Slot
 from muxcore.core.records import Call, Candidate, Endpoint, Exhausted, PoolState, Wait
 from muxcore.core.strategy import Strategy
@@ -59,10 +60,8 @@ class Cause:
     now: datetime
     wall: datetime
     """What the wall clock shows; a wait that is over may count as later."""
-    outcome: Outcome | None = None
+    outcome: Entry | None = None
     caller: Caller | None = None
-    migrate_state: Callable[[PoolState], PoolState] | None = None
-    """What a change of the config makes of the state."""
 
 
 class ObservedStrategy:
@@ -146,10 +145,10 @@ class ObservedPool(Pool):
         self._checker.begin(Cause("wake", now, wall, caller=caller))
         return super().end_sleep(sleep, waiter, nap, woken=woken)
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, entry: Entry) -> None:
         now = self._clock.now()
-        self._checker.begin(Cause("record", now, now, outcome))
-        super().record(outcome)
+        self._checker.begin(Cause("record", now, now, entry))
+        super().record(entry)
         # Whatever follows does not come from this outcome.
         self._begin("settle")
 

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 from attrs import evolve
 
+from muxcore.core.entries import Configured, Entry
 from muxcore.core.outcomes import (
     Cancelled,
     Fault,
-    Outcome,
     Refusal,
     Rejected,
     Reset,
@@ -43,7 +43,7 @@ from muxcore.testing.simulation.observation import (
     demand,
 )
 
-NEVER = timedelta()
+NEVER, SECOND = timedelta(), timedelta(seconds=1)
 BEFORE = datetime.min.replace(tzinfo=UTC)
 PATIENT = frozenset({"rate limited", "budget in use", "error"})
 """The causes after which a last resort makes sense; all others are permanent."""
@@ -64,6 +64,7 @@ class RuleChecker:
         self.is_over = False
         self._tell = tell
         self._replayed = state
+        self._latest = BEFORE
 
     def begin(self, step: Cause) -> None:
         """Learn what the pool is about to be asked."""
@@ -80,13 +81,18 @@ class RuleChecker:
         self.mode.memories.clear()
 
     def _check(self, before: PoolState, change: Change) -> None:
-        step, state = self.step, change.state
-        if step.migrate_state is not None:
-            self._replayed = step.migrate_state(self._replayed)
-        else:
-            outcome = step.outcome or _released(before, state)
-            if outcome is not None:
-                self._replay(outcome, step.now)
+        state = change.state
+        self._entries_make_the_change(before, change)
+        if state is before and change.entries and not change.decisions:
+            # The end of a call which holds nothing: nobody has chosen anew.
+            return
+        # A wait that is over may count as later than the clock.
+        wall = self.step.wall if self.step.name == "wake" else change.now
+        self.step = step = evolve(self.step, now=change.now, wall=wall)
+        outcome = step.outcome or _released(before, state)
+        if outcome is not None:
+            self._replay(outcome, step.now)
+            if not isinstance(outcome, Configured):
                 self._rules_4_and_6(before, self._replayed, outcome, step.now)
         for waiter, decision in change.decisions:
             caller = self.callers[waiter]
@@ -108,13 +114,24 @@ class RuleChecker:
             self._nobody_is_forgotten(self.callers[change.line[0]])
         self._rules_2_and_12(before, state)
 
-    def _replay(self, outcome: Outcome, now: datetime) -> None:
+    def _entries_make_the_change(self, before: PoolState, change: Change) -> None:
+        """Rule 13: the entries alone rebuild the state, and their `now` is in order."""
+        folded = before
+        for entry in change.entries:
+            folded = update(folded, entry, change.now)
+        demand(folded == change.state, 13, "the entries make another state")
+        if change.entries:
+            back = self._latest - change.now
+            demand(not NEVER < back < SECOND, 13, f"the journal runs back by {back}")
+            self._latest = change.now
+
+    def _replay(self, outcome: Entry, now: datetime) -> None:
         self._replayed = update(self._replayed, outcome, now)
 
     # -- Rules 4, 6, 2, 12 ------------------------------------------------------------------
 
     def _rules_4_and_6(
-        self, before: PoolState, after: PoolState, outcome: Outcome, now: datetime
+        self, before: PoolState, after: PoolState, outcome: Entry, now: datetime
     ) -> None:
         for old, new in zip(before.candidates, after.candidates, strict=True):
             if old is new:
@@ -134,7 +151,7 @@ class RuleChecker:
                 self._rule_4(was, after_it, outcome, now)
 
     def _rule_4(
-        self, was: Cooldown | None, after: Cooldown | None, outcome: Outcome, now: datetime
+        self, was: Cooldown | None, after: Cooldown | None, outcome: Entry, now: datetime
     ) -> None:
         # One that the clock has ended may be followed by any other.
         if was is None or not _is_active(was, now):
@@ -376,7 +393,7 @@ def _window(candidate: Candidate) -> int | None:
     return min((window for window in windows if window is not None), default=None)
 
 
-def _released(before: PoolState, state: PoolState) -> Outcome | None:
+def _released(before: PoolState, state: PoolState) -> Cancelled | None:
     """Find the attempt that was taken back without an outcome being told, if one was."""
     for old, new in zip(before.candidates, state.candidates, strict=True):
         if old is not new:

@@ -16,7 +16,7 @@ from attrs import define, frozen
 from muxcore.core.outcomes import Fault, Kind, Limit
 from muxcore.core.records import Call, Endpoint
 from muxcore.testing.simulation.labels import INTERRUPTED, REJECTED
-from muxcore.testing.simulation.timeline import Ended
+from muxcore.testing.simulation.timeline import EndedCall
 from muxcore.testing.simulation.world_run import Simulation
 from muxcore.testing.simulation.worlds import (
     SECOND,
@@ -247,7 +247,7 @@ class _Vibe:
         )
         self.simulation.expect(arrival)
 
-    def hear(self, ended: Ended) -> None:
+    def hear(self, ended: EndedCall) -> None:
         if ended.is_served:
             self._call += 1
             if self._call == self._calls:
@@ -330,7 +330,7 @@ def storm(
         f"caller {n}": _Vibe(script, f"caller {n}", 1) for n, script in enumerate(scripts)
     }
 
-    def heard(ended: Ended) -> None:
+    def heard(ended: EndedCall) -> None:
         vibes[str(ended.arrival.call.conversation)].hear(ended)
 
     simulation = Simulation(World(0, down), ended=heard)

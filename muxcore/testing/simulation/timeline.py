@@ -91,7 +91,7 @@ class Run:
 
 
 @frozen
-class Ended:
+class EndedCall:
     """A call that is over: how and when it ended, and when a client may retry."""
 
     arrival: Arrival

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from attrs import evolve
 
-from muxcore.core.migration import migrate
+from muxcore.core.entries import Configured
 from muxcore.core.outcomes import (
     Cancelled,
     CancelReason,
@@ -74,7 +74,7 @@ from muxcore.testing.simulation.observation import (
 )
 from muxcore.testing.simulation.rules import RuleChecker
 from muxcore.testing.simulation.threads import CallThread
-from muxcore.testing.simulation.timeline import BrokenWorldError, Ended, Run, Timeline
+from muxcore.testing.simulation.timeline import BrokenWorldError, EndedCall, Run, Timeline
 from muxcore.testing.simulation.worlds import (
     MODES,
     SECOND,
@@ -113,7 +113,7 @@ class Simulation:
         world: World,
         *,
         keep: bool = False,
-        ended: Callable[[Ended], None] | None = None,
+        ended: Callable[[EndedCall], None] | None = None,
     ) -> None:
         self.world = world
         self.requests: Counter[str] = Counter()
@@ -214,16 +214,13 @@ class Simulation:
                     self._scope(calling, CancelReason.CLOSED)
 
     def _adopt(self, changed: ConfigChanged) -> None:
-        endpoints = [
+        endpoints = tuple(
             evolve(model.endpoint, weight=weight)
             for model, weight in zip(self._models.values(), changed.weights, strict=False)
-        ]
-
-        def carry(state: PoolState) -> PoolState:
-            return migrate(state, endpoints, changed.policy)
-
-        self._step("adopt", migrate_state=carry)
-        self._pool.adopt(self._pool.strategy, carry)
+        )
+        configured = Configured(endpoints, changed.policy)
+        self._step("adopt", outcome=configured)
+        self._pool.adopt(self._pool.strategy, configured)
 
     def _leave(self, calling: CallThread) -> None:
         """Let the caller leave, in its own way, if the call is still under way."""
@@ -438,7 +435,7 @@ class Simulation:
                 # As in the gateway: rounded up, so that no client comes too early.
                 left = (calling.retry_at - self.clock.now()).total_seconds()
                 retry_after = max(1, math.ceil(left))
-            self._on_end(Ended(calling.arrival, how, self.clock.moment, retry_after))
+            self._on_end(EndedCall(calling.arrival, how, self.clock.moment, retry_after))
 
 
 def _describe_outcome(outcome: Responding | End) -> str:

@@ -1,0 +1,239 @@
+"""What is heard from other processes obeys the rules of own outcomes (rules 3, 4, 13)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muxcore.core.entries import Asked, CallResult, Configured, Ended, Entry, Heard
+from muxcore.core.outcomes import (
+    Fault,
+    Limit,
+    RateLimited,
+    Refusal,
+    Reset,
+    Started,
+    Succeeded,
+)
+from muxcore.core.records import Call, Endpoint, Picked, Policy, PoolState, Wait
+from muxcore.core.sharing.facts import (
+    Fact,
+    PlaceDisabled,
+    PlaceRecovered,
+    PlaceReset,
+    RefusalRefuted,
+    WindowLearnt,
+)
+from muxcore.core.sharing.publishing import publications
+from muxcore.core.updating import update
+
+if TYPE_CHECKING:
+    from tests.core.conftest import History
+
+
+def heard(fact: Fact, number: int = 1, attempt: int = 0) -> Heard:
+    return Heard("a", fact, number, attempt)
+
+
+def disabled(
+    seconds: float = 60, cause: Limit | Fault = Limit.RATE, failures: int = 1
+) -> PlaceDisabled:
+    return PlaceDisabled(cause, timedelta(seconds=seconds), failures)
+
+
+def test_a_limit_that_another_met_disables_here(history: type[History]) -> None:
+    here = history("a", "b").tell(heard(disabled(60)))  # type: ignore[arg-type]
+    assert here.lasts() == 60
+    assert isinstance(choice := here.select(), Picked)
+    assert choice.endpoint.alias == "b"
+
+
+@pytest.mark.parametrize("cause", [*Limit, *Fault])
+def test_the_cause_decides_which_cooldown_it_is(
+    history: type[History], cause: Limit | Fault
+) -> None:
+    here = history().tell(heard(disabled(5, cause)))  # type: ignore[arg-type]
+    assert here.cooldown().cause is cause
+    limited = isinstance(cause, Limit) or cause is Fault.UNPAID
+    assert (here.state["a"].health.limited is not None) is limited
+
+
+def test_rule_4_nothing_heard_shortens_a_cooldown(history: type[History]) -> None:
+    here = history()
+    here.fail(Limit.RATE)
+    here.tell(heard(disabled(1)))  # type: ignore[arg-type]
+    assert here.lasts() == 60
+    here.after(10).tell(heard(disabled(70), 2))  # type: ignore[arg-type]
+    assert here.lasts() == 70
+
+
+def test_a_permanent_cause_stays_while_it_lasts(history: type[History]) -> None:
+    here = history().tell(heard(disabled(15, Fault.AUTH)))  # type: ignore[arg-type]
+    here.tell(heard(disabled(20, Fault.TRANSIENT), 2))  # type: ignore[arg-type]
+    assert here.cooldown().cause is Fault.AUTH
+    assert here.lasts() == 20
+
+
+def test_a_success_clears_what_its_attempt_had_heard_of(history: type[History]) -> None:
+    here = history().tell(heard(disabled(), 7))  # type: ignore[arg-type]
+    here.tell(heard(PlaceRecovered(6), 8))  # type: ignore[arg-type]
+    assert here.lasts() == 60, "that attempt began before the fact 7"
+    here.tell(heard(PlaceRecovered(7), 9))  # type: ignore[arg-type]
+    assert not here.state["a"].health.cooldowns
+
+
+def test_an_own_failure_is_cleared_only_once_it_has_a_number(
+    history: type[History],
+) -> None:
+    here = history()
+    here.fail(Limit.RATE)
+    here.tell(heard(PlaceRecovered(99), 99))  # type: ignore[arg-type]
+    assert here.lasts() == 60, "nobody has heard of this failure yet"
+    here.tell(heard(disabled(), 100, attempt=1))  # type: ignore[arg-type]
+    assert here.lasts() == 60
+    here.tell(heard(PlaceRecovered(99), 101))  # type: ignore[arg-type]
+    assert here.lasts() == 60, "that attempt had not heard of the fact 100"
+    here.tell(heard(PlaceRecovered(100), 102))  # type: ignore[arg-type]
+    assert not here.state["a"].health.cooldowns
+
+
+def test_an_attempt_under_way_is_no_evidence_against_a_fact(history: type[History]) -> None:
+    here = history()
+    attempt = here.start()
+    here.tell(heard(disabled()))  # type: ignore[arg-type]
+    here.succeed(attempt=attempt)
+    assert here.lasts() == 60
+
+
+def test_rule_3_a_probe_comes_after_a_cooldown_that_was_heard(
+    history: type[History],
+) -> None:
+    here = history().tell(heard(disabled(5)))  # type: ignore[arg-type]
+    here.after(6)
+    assert isinstance(here.select(), Picked)
+    here.start()
+    assert isinstance(here.select(), Wait)
+
+
+def test_a_reset_elsewhere_ends_it_here(history: type[History]) -> None:
+    here = history()
+    here.fail(Limit.QUOTA)
+    here.tell(heard(PlaceReset()))  # type: ignore[arg-type]
+    assert not here.state["a"].health.cooldowns
+
+
+def test_a_window_that_another_learnt_counts_here(history: type[History]) -> None:
+    here = history().tell(heard(WindowLearnt(8000)))  # type: ignore[arg-type]
+    assert here.state["a"].context_window == 8000
+
+
+def test_refutations_elsewhere_count_from_two_conversations_on(
+    history: type[History],
+) -> None:
+    here = history()
+    for number, name in enumerate(["x", "x", "y"], start=1):
+        here.cancel("a", here.start())
+        here.tell(heard(RefusalRefuted(Refusal.REQUEST, name), number))  # type: ignore[arg-type]
+        assert bool(here.lasts()) is (number == 3)
+
+
+def test_switched_off_nothing_heard_disables(history: type[History]) -> None:
+    here = history(policy=Policy(direct=True)).tell(heard(disabled()))  # type: ignore[arg-type]
+    assert here.lasts() == 0
+
+
+@pytest.mark.parametrize("entry", [Asked(1, Call()), Ended(1, CallResult.SERVED)])
+def test_the_ends_of_a_call_leave_the_state_as_it_is(noon: datetime, entry: Entry) -> None:
+    state = PoolState.of(Endpoint("a"))
+    assert update(state, entry, noon) is state
+
+
+def test_the_first_entry_of_a_journal_makes_the_pool(noon: datetime) -> None:
+    endpoints, policy = (Endpoint("a"), Endpoint("b")), Policy(direct=True)
+    made = update(PoolState(()), Configured(endpoints, policy), noon)
+    assert made == PoolState.of(*endpoints, policy=policy)
+
+
+# -- What is published -------------------------------------------------------------------------
+
+
+def published(state: PoolState, entry: Entry, now: datetime) -> list[Fact]:
+    after = update(state, entry, now)
+    return [one.fact for one in publications(state, entry, after, now)]
+
+
+def test_few_entries_are_facts_for_others(noon: datetime) -> None:
+    state = update(PoolState.of(Endpoint("a")), Started("a"), noon)
+    limited = RateLimited("a", 1, hint=timedelta(seconds=90))
+    assert published(state, limited, noon) == [
+        PlaceDisabled(Limit.RATE, timedelta(seconds=90), 1, timedelta(seconds=90))
+    ]
+    assert published(state, Succeeded("a", 1), noon) == [], "a success that ends nothing"
+    assert published(state, Started("a"), noon) == []
+    assert published(state, Reset(), noon) == [PlaceReset()]
+    assert published(state, heard(disabled()), noon) == [], "no echo of what was heard"
+
+
+def test_a_success_says_which_failures_it_had_met(noon: datetime) -> None:
+    state = update(PoolState.of(Endpoint("a")), heard(disabled(5), 7), noon)
+    later = noon + timedelta(seconds=6)
+    state = update(state, Started("a"), later)
+    assert published(state, Succeeded("a", 1), later) == [PlaceRecovered(7)]
+
+
+# -- Rules 4 and 13, over any history ----------------------------------------------------------
+
+FACTS: st.SearchStrategy[Fact] = st.one_of(
+    st.builds(
+        PlaceDisabled,
+        st.sampled_from([*Limit, *Fault]),
+        st.integers(-5, 400).map(lambda seconds: timedelta(seconds=seconds)),
+        st.integers(0, 4),
+    ),
+    st.builds(PlaceRecovered, st.integers(0, 12)),
+    st.builds(WindowLearnt, st.integers(-1, 9000)),
+    st.builds(RefusalRefuted, st.sampled_from(Refusal), st.sampled_from([None, "x", "y"])),
+)
+ENTRIES: st.SearchStrategy[Entry] = st.one_of(
+    st.builds(
+        Heard, st.sampled_from("ab"), FACTS, st.integers(1, 12), st.sampled_from([0, 1, 2])
+    ),
+    st.builds(Started, st.sampled_from("ab")),
+    st.builds(RateLimited, st.sampled_from("ab"), st.integers(1, 4)),
+)
+
+
+@settings(settings.get_profile("core"))
+@given(st.lists(st.tuples(st.integers(0, 90), ENTRIES), max_size=30))
+def test_rules_4_and_13_hold_for_whatever_is_heard(
+    noon: datetime, steps: list[tuple[int, Entry]]
+) -> None:
+    state, now = PoolState.of(Endpoint("a"), Endpoint("b")), noon
+    other = state
+    for seconds, entry in steps:
+        now += timedelta(seconds=seconds)
+        after = update(state, entry, now)
+        other = update(other, entry, now)
+        fact = entry.fact if isinstance(entry, Heard) else None
+        for was, became in zip(state.candidates, after.candidates, strict=True):
+            for old, new in (
+                (was.health.limited, became.health.limited),
+                (was.health.broken, became.health.broken),
+            ):
+                if old is None or not old.active(now):
+                    continue
+                if new is None:
+                    assert isinstance(fact, PlaceRecovered)
+                    assert 0 < old.fact <= fact.heard_of
+                    assert not old.unnumbered
+                else:
+                    assert new.until >= old.until
+                    assert new.newest >= old.newest
+        state = after
+    assert other == state
+    assert evolve(state) == other

@@ -1,0 +1,157 @@
+"""Entries as bytes: canonical, versioned, and without what must not be kept."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxcore.core.entries import Asked, CallResult, Configured, Ended, Entry, Heard
+from muxcore.core.outcomes import (
+    Cancelled,
+    CancelReason,
+    Failed,
+    Fault,
+    Limit,
+    RateLimited,
+    Refusal,
+    Refuted,
+    Rejected,
+    Reset,
+    Responding,
+    Started,
+    Succeeded,
+)
+from muxcore.core.records import Call, Endpoint, Pin, Policy, PoolState, Sticky, Wire
+from muxcore.core.sharing.facts import (
+    PlaceDisabled,
+    PlaceRecovered,
+    PlaceReset,
+    RefusalRefuted,
+    WindowLearnt,
+)
+from muxcore.core.updating import update
+from muxcore.journal.codec import JournalFormatError, decode, encode
+from muxcore.journal.recent import JournalLine, RecentEntries
+from muxcore.journal.redaction import anonymous, redacted
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+WIRE = Wire("https://user:pw@host/v1?k=CANARY#x", "KEY", (("X-Canary", "CANARY"),))
+ENTRIES: tuple[Entry, ...] = (
+    Started("a", {"lag": {"a": [1, 2]}}, 7),
+    Responding("a", 1, timedelta(milliseconds=250)),
+    Succeeded("a", 1, 12, 3, 4, SECOND, "s/1", new_turn=True, refusers=("b", "c")),
+    *(RateLimited("a", 1, kind, SECOND, "slow down") for kind in Limit),
+    *(Failed("a", 1, kind, None, "it broke") for kind in Fault),
+    *(Rejected("a", 1, kind, 8000) for kind in Refusal),
+    *(Cancelled("a", 1, reason) for reason in CancelReason),
+    Refuted("a", 1, Refusal.REQUEST, "b", "s/1"),
+    Reset(),
+    Reset("a"),
+    Heard("a", PlaceDisabled(Fault.AUTH, SECOND, 3, SECOND), 5),
+    Heard("a", PlaceRecovered(4), 6, 2),
+    Heard("a", WindowLearnt(8000), 7),
+    Heard("a", RefusalRefuted(Refusal.TEMPLATE, "s/2"), 8),
+    Heard("a", PlaceReset(), 9),
+    Configured(
+        (Endpoint("a", wire=Wire("https://a/v1")), Endpoint("b", weight=3)),
+        Policy(SECOND, SECOND, SECOND, Sticky.CALL),
+        ("a",),
+        same_mode=False,
+    ),
+    Asked(
+        1,
+        Call(
+            only="a",
+            conversation="s/1",
+            deadline=NOON,
+            tried=("a", "b"),
+            waited=SECOND,
+            pin=Pin("s/1", "a", NOON),
+        ),
+        1200,
+        "failover",
+    ),
+    *(Ended(1, result) for result in CallResult),
+)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: type(entry).__name__)
+def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
+    line = JournalLine(3, NOON, entry)
+    data = encode(line)
+    assert decode(data) == line
+    assert encode(decode(data)) == data, "the bytes are canonical"
+
+
+def test_every_kind_of_entry_has_an_example() -> None:
+    kinds = {kind for member in get_args(Entry) for kind in get_args(member) or (member,)}
+    assert kinds == {type(entry) for entry in ENTRIES}
+
+
+def test_a_newer_version_is_refused_with_words() -> None:
+    line = json.loads(encode(JournalLine(1, NOON, Reset())))
+    line["v"] = 2
+    with pytest.raises(
+        JournalFormatError, match="is of version 2, and this vibe-mux reads"
+    ):
+        decode(json.dumps(line).encode())
+
+
+def test_an_older_line_is_read_with_the_defaults_of_new_fields() -> None:
+    old = b'{"at":"2026-03-01T12:00:00+00:00","entry":{"alias":"a","type":"Started"},"n":1,"v":1}'
+    assert decode(old) == JournalLine(1, NOON, Started("a"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"\xff", b"[]", b'{"v":1,"n":1,"at":"noon","entry":{"type":"Reset"}}'],
+)
+def test_a_damaged_line_is_refused_with_words(data: bytes) -> None:
+    with pytest.raises(JournalFormatError, match="not a line of a journal"):
+        decode(data)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
+def test_any_json_value_may_be_the_memory_of_a_mode(memory: object) -> None:
+    line = JournalLine(1, NOON, Started("a", memory))
+    assert decode(encode(line)) == line
+
+
+def test_no_secret_stands_in_an_entry() -> None:
+    entries = (
+        Rejected("a", 1, message="CANARY"),
+        Failed("a", 1, message="x" * 500),
+        Configured((Endpoint("a", wire=WIRE),)),
+        Asked(1, Call(conversation="CANARY/1")),
+        Succeeded("a", 1, conversation="CANARY/1"),
+        Refuted("a", 1, Refusal.REQUEST, "b", "CANARY/1"),
+        Heard("a", RefusalRefuted(Refusal.REQUEST, "CANARY/1")),
+    )
+    for entry in entries:
+        data = encode(JournalLine(1, NOON, anonymous(redacted(entry), b"salt")))
+        assert b"CANARY" not in data
+        assert b"pw" not in data
+        assert len(data) < 400
+
+
+def test_redaction_does_not_change_the_state() -> None:
+    state = PoolState.of(Endpoint("a"))
+    state = update(state, Started("a"), NOON)
+    for entry in ENTRIES:
+        if isinstance(entry, Configured):
+            continue
+        assert update(state, redacted(entry), NOON) == update(state, entry, NOON)
+
+
+def test_recent_entries_are_bounded_and_appended_once() -> None:
+    recent = RecentEntries(most=3)
+    for number in range(1, 6):
+        for _ in range(2):
+            recent.extend(number, NOON, (Reset(str(number)),))
+    assert [line.number for line in recent.lines()] == [3, 4, 5]
