@@ -70,9 +70,7 @@ def select_models(
     _warn_of_phase(written, phase, findings)
     pool = _pool(settings, definitions, found)
     findings.add(found, strict=is_strict)
-    if settings.pool and enabled is None and not is_on:
-        text = 'no "enabled", so the pool is not used; add the line enabled = true'
-        findings.warnings.append(Problem(SECTION, text))
+    _warn_of_unused_pool(settings, written, phase, findings)
 
     active = active_model(data, variables)
     reference = PoolRef(PoolEntry(active.alias), active.path, active.path, active.origin)
@@ -87,12 +85,6 @@ def select_models(
             findings.problems.extend(quiet.problems)
         case Use.ALONE | Use.POOL:
             used = _used(pool, reference, definitions, settings, findings)
-            if not settings.pool and settings.mode != SINGLE and phase is phases.PRESENT:
-                # In later phases, a new config is one without a pool.
-                text = (
-                    "no pool: active_model is used alone; add [[multiplexer.pool]] tables"
-                )
-                findings.warnings.append(Problem(SECTION, text))
     return Selection(
         settings=settings,
         is_on=is_on,
@@ -113,15 +105,13 @@ def _table(data: Mapping[str, Any], findings: Findings) -> Mapping[str, Any]:
 def _warn_of_misspelled(data: Mapping[str, Any], findings: Findings) -> None:
     """Warn of tables that look like the section: vibe ignores what it does not know."""
     for name, value in data.items():
-        if name == "multiplexer" or not isinstance(value, Mapping | list):
+        if not isinstance(value, Mapping | list):
             continue
         if name == "pool":
             text = "has no effect here, expected [[multiplexer.pool]]"
-        elif hint := nearest(name, ["multiplexer"]):
-            text = f"has no effect{hint}"
-        else:
-            continue
-        findings.warnings.append(Problem((name,), text))
+            findings.warnings.append(Problem((name,), text))
+        elif "multiplexer" not in data and (hint := nearest(name, ["multiplexer"])):
+            findings.warnings.append(Problem((name,), f"has no effect{hint}"))
 
 
 def _enabled(table: Mapping[str, Any], findings: Findings) -> bool | None:
@@ -138,6 +128,19 @@ def _warn_of_phase(written: Section, phase: Phase, findings: Findings) -> None:
     if text := phases.advice(written, phase):
         path = (*SECTION, "enabled") if written.enabled is not None else SECTION
         findings.warnings.append(Problem(path, text))
+
+
+def _warn_of_unused_pool(
+    settings: MultiplexerConfig, written: Section, phase: Phase, findings: Findings
+) -> None:
+    is_on = phases.is_on(written.enabled, phase)
+    if settings.pool and written.enabled is None and not is_on:
+        text = 'no "enabled", so the pool is not used; add the line enabled = true'
+        findings.warnings.append(Problem(SECTION, text))
+    # In later phases, a new config is one without a pool.
+    if not settings.pool and settings.mode != SINGLE and is_on and phase is phases.PRESENT:
+        text = "no pool: active_model is used alone; add [[multiplexer.pool]] tables"
+        findings.warnings.append(Problem(SECTION, text))
 
 
 def _settings(table: Mapping[str, Any], findings: Findings) -> MultiplexerConfig:
