@@ -244,7 +244,9 @@ def test_a_limited_pool_is_vibes_own_429(
 def test_a_refused_request_keeps_its_status(
     models: dict[str, Any], make: Make, vibe: Any
 ) -> None:
-    models["large"].then(refusal(422, "that is not valid"))
+    # All of them refuse it: a second opinion agrees with the first.
+    for alias in ("large", "small"):
+        models[alias].then(refusal(422, "that is not valid"))
     with pytest.raises(vibe.BackendError) as caught:
         backend_of(models).complete_sync(**make())
     assert caught.value.status == 422
