@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config.read import (
+    SECTION,
     SECTION_FILE_NAME,
     Document,
     config_path,
@@ -41,7 +42,7 @@ from muxcore.setup.proposal import (
     pool_of,
     wanted_of,
 )
-from muxcore.setup.section_edit import SECTION, Wanted, edited, present, split
+from muxcore.setup.section_edit import Wanted, edited, present, split
 from muxcore.setup.shims import Shim
 
 MODES = {

@@ -133,7 +133,8 @@ def leave_out_unspoken(
 
 
 def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:
-    provider, dialect = member.provider, member.dialect
+    """Yield what is wrong with the backend, the address and the key variable of a provider."""
+    dialect = member.dialect
     if dialect not in catalogue.backends:
         known = (
             listed(sorted(catalogue.backends)) if catalogue.backends else "none available"
@@ -146,6 +147,18 @@ def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Prob
             text = f"{shown(dialect)}, expected a backend: {known}{hint}"
             option = "backend"
         yield member.problem(option, "; ".join([text, *catalogue.problems]))
+    yield from _judge_address(member)
+    variable = member.provider.api_key_env_var
+    if variable and not keys.is_variable(variable):
+        yield member.problem(
+            "api_key_env_var",
+            "not the name of an environment variable, expected one such as MISTRAL_API_KEY;"
+            " the key itself does not belong in this file",
+        )
+
+
+def _judge_address(member: ResolvedModel) -> Iterator[Problem]:
+    provider = member.provider
     if fault := addresses.fault_of(provider.api_base):
         # Not shown: whatever is wrong with it, it may hold a password.
         example = "https://host/v1"
@@ -164,12 +177,6 @@ def judge_provider(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Prob
             "api_base",
             f"{shown(provider.api_base)} would send a key unencrypted,"
             " expected https:// unless the host is this machine",
-        )
-    if provider.api_key_env_var and not keys.is_variable(provider.api_key_env_var):
-        yield member.problem(
-            "api_key_env_var",
-            "not the name of an environment variable, expected one such as MISTRAL_API_KEY;"
-            " the key itself does not belong in this file",
         )
 
 

@@ -10,12 +10,13 @@ from attrs import evolve, frozen
 from muxcore.config.definitions import VIBES_MODELS, Definitions, active_model
 from muxcore.config.lines import KeyPath
 from muxcore.config.problems import Findings, Problem, listed, nearest, shown, spelled
+from muxcore.config.read import SECTION as NAME
 from muxcore.config.records import MultiplexerConfig, PoolEntry
 from muxcore.config.structure import structure
 from muxcore.core import phases
 from muxcore.core.phases import SINGLE, Phase, Section, Use
 
-SECTION: KeyPath = ("multiplexer",)
+SECTION: KeyPath = (NAME,)
 _POOL: KeyPath = (*SECTION, "pool")
 
 
@@ -66,7 +67,7 @@ def select_models(
     is_strict = is_on and enabled is not False
     found = Findings()
     settings = _settings(table, found)
-    written = Section("multiplexer" in data, enabled, settings.mode)
+    written = Section(NAME in data, enabled, settings.mode)
     _warn_of_phase(written, phase, findings)
     pool = _pool(settings, definitions, found)
     findings.add(found, strict=is_strict)
@@ -95,7 +96,7 @@ def select_models(
 
 
 def _table(data: Mapping[str, Any], findings: Findings) -> Mapping[str, Any]:
-    table = data.get("multiplexer", {})
+    table = data.get(NAME, {})
     if isinstance(table, Mapping):
         return table
     findings.problems.append(Problem(SECTION, f"{shown(table)}, expected a table"))
@@ -110,7 +111,7 @@ def _warn_of_misspelled(data: Mapping[str, Any], findings: Findings) -> None:
         if name == "pool":
             text = "has no effect here, expected [[multiplexer.pool]]"
             findings.warnings.append(Problem((name,), text))
-        elif "multiplexer" not in data and (hint := nearest(name, ["multiplexer"])):
+        elif NAME not in data and (hint := nearest(name, [NAME])):
             findings.warnings.append(Problem((name,), f"has no effect{hint}"))
 
 

@@ -12,9 +12,8 @@ import tomli
 from attrs import frozen
 
 from muxcore.config.lines import blocks_of
+from muxcore.config.read import SECTION
 from muxcore.errors import MultiplexerError
-
-SECTION = "multiplexer"
 
 
 class EditError(MultiplexerError):
