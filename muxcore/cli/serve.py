@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from importlib import import_module
 from pathlib import Path
 
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
@@ -23,6 +22,7 @@ from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing, socket
 from muxcore.gateway.faults.spec import parse_drill
 from muxcore.gateway.http.server import Gateway
 from muxcore.gateway.reload import ReloadingPool
+from muxcore.shell.importing import imported
 
 SHORTEST_EXPOSED_TOKEN = 16
 DRAIN_SECONDS = 30.0
@@ -124,8 +124,8 @@ def _serve(
     with published as hindrance, _sharing(gateway, config, hindrance):
         _announce(gateway, options, hindrance, shows_token=shows_token)
         # The server is ready before requests is imported; the first call need not wait for it.
-        late = ("muxcore.shell.call.stream",)
-        threading.Thread(target=import_module, args=late, daemon=True).start()
+        with suppress(RuntimeError):
+            threading.Thread(target=_import_late, daemon=True).start()
         if not (options.leased and _stays_unleased(gateway, stopping)):
             stopping.wait()
     print("vibe-mux: stopping, when what runs has ended", file=sys.stderr)
@@ -153,6 +153,11 @@ def _kept(descriptor: int | None) -> int | None:
     if descriptor is not None:
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the function's own form
     return descriptor
+
+
+def _import_late() -> None:
+    with suppress(MultiplexerError):
+        imported("muxcore.shell.call.stream", "Stream")
 
 
 def _stays_unleased(gateway: Gateway, stopping: _Stopping) -> bool:

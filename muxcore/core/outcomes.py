@@ -54,6 +54,7 @@ class CancelReason(StrEnum):
     LEFT = "the caller left"
     CALL_TIME = "the call's time is over"
     CLOSED = "closed"
+    LACKING = "this machine has no more files, memory or threads to give"
     FORKED = "it belongs to the process that this one was forked from"
 
 

@@ -6,8 +6,9 @@ the shell are here, in one table.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from muxcore.shell.importing import imported
 
 if TYPE_CHECKING:
     from hashlib import blake2b as blake2b
@@ -31,6 +32,6 @@ _HOME_OF = {
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'muxcore.shell' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOME_OF[name]), name)
+    value = imported(_HOME_OF[name], name)
     globals()[name] = value
     return value

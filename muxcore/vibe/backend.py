@@ -90,8 +90,14 @@ class PoolBackend:
         def work(give: Give[Any], cancellation: Cancellation) -> None:
             give(self.complete_sync(**arguments, cancellation=cancellation))
 
-        async with aclosing(pieces(work)) as answers:
-            return await anext(answers)
+        try:
+            async with aclosing(pieces(work)) as answers:
+                return await anext(answers)
+        except MultiplexerError as error:
+            # What was raised in the thread is vibe's own already.
+            model, messages = arguments["model"], arguments["messages"]
+            temperature, tools = arguments.get("temperature"), arguments.get("tools")
+            raise self._backend_error(error, model, messages, temperature, tools) from error
 
     async def complete_streaming(
         self,

@@ -33,6 +33,7 @@ from muxcore.config.problems import Problem, shown
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
+from muxcore.shell.call.masking import is_secret
 from muxcore.vibe.release import Release
 from muxcore.vibe.startup import Startup
 from muxcore.vibe.windows import (
@@ -49,6 +50,7 @@ Raw: TypeAlias = dict[str, Any]
 SKILL_PATHS = "VIBE_SKILL_PATHS"
 PROVIDER = "vibe-mux"
 NO_PROXY = ("NO_PROXY", "no_proxy")
+EXTRA_HEADERS = "extra_headers"
 
 
 @frozen
@@ -284,10 +286,26 @@ def _vision_model(
 
 
 def _providers(definitions: Definitions, ours: Mapping[str, str]) -> list[Raw]:
-    """Return vibe's own providers: a vibe before 3 knows only those that are named here."""
+    """Return vibe's own providers: a vibe before 3 knows only those that are named here.
+
+    Of their `extra_headers`, those that may hold a secret are left out, as keys are: the
+    tools of vibe inherit its environment. The gateway reads its own from the config.
+    """
     found = {name: dict(table) for name, table in VIBES_PROVIDERS.items()}
     found |= _tables(definitions.providers)
-    return [table for name, table in found.items() if name not in ours.values()]
+    return [
+        _without_secrets(table)
+        for name, table in found.items()
+        if name not in ours.values()
+    ]
+
+
+def _without_secrets(provider: Raw) -> Raw:
+    headers = provider.get(EXTRA_HEADERS)
+    if not isinstance(headers, Mapping):
+        return provider
+    kept = {n: v for n, v in headers.items() if not any(map(is_secret, str(v).split()))}
+    return {**provider, EXTRA_HEADERS: kept}
 
 
 def _tables(found: Mapping[str, Definition]) -> dict[str, Raw]:

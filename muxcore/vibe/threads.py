@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 
 from attrs import frozen
 
+from muxcore.errors import MultiplexerError
 from muxcore.shell.call.cancellation import Cancellation
 
 T = TypeVar("T")
@@ -47,7 +48,10 @@ async def pieces(work: Work[T]) -> AsyncGenerator[T]:
         else:
             give(_Ended())
 
-    threading.Thread(target=run, name="vibe-mux call", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="vibe-mux call", daemon=True).start()
+    except RuntimeError as error:
+        raise MultiplexerError(f"no thread can be started ({error})") from None
     try:
         while not isinstance(piece := await arrived.get(), _Ended):
             yield piece

@@ -560,3 +560,35 @@ def test_drills_of_one_model_count_the_same_calls(serve: Serve) -> None:
     answer = served.ask()
     assert answer.status_code in {200, 429, 503}
     assert not served.large.requests
+
+
+def test_a_receipt_that_cannot_be_made_costs_no_answer(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OverflowError("int too large to convert to float")
+
+    served = serve()
+    monkeypatch.setattr(served.gateway._ledger, "add", fail)
+    assert served.ask().status_code == 200
+    assert text_of(events(served.ask(stream=True))) == "pong from large-model"
+    assert "OverflowError" in capsys.readouterr().err
+
+
+def test_a_usage_of_4000_digits_breaks_neither_the_call_nor_the_status(
+    serve: Serve,
+) -> None:
+    served = serve()
+    huge = b"9" * 4000
+    body = (
+        b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": '
+    )
+    body += b'{"prompt_tokens": %b, "completion_tokens": %b}}' % (huge, huge)
+    served.large.then(Raw((body,)), Raw((body,)))
+    for _ in range(2):
+        assert served.ask().status_code == 200
+    status = served.get("/status?format=json").json()["per_model"]["large"]
+    assert (status["success_count"], status["tokens_in"]) == (2, 0)
+    assert served.get("/status").status_code == 200
+    assert served.get("/receipt").json()["tokens_in"] == 0
+    assert served.ask().status_code == 200

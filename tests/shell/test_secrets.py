@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,7 +23,8 @@ from muxcore import MultiplexerError
 from muxcore.config import Key
 from muxcore.plugins.backend import Failure
 from muxcore.plugins.backend import HttpResponse as Answered
-from muxcore.shell.call.member import MASK, Limits, Member
+from muxcore.shell.call.masking import MASK
+from muxcore.shell.call.member import Limits, Member
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.http.connections import Connections
 from muxcore.standin import (
@@ -644,3 +646,61 @@ def test_a_member_makes_its_connections_when_first_needed(make: Make) -> None:
     member.close()
     assert member.connections is not first
     assert timedelta(seconds=member.limits.connect) == timedelta(seconds=10)
+
+
+ESCAPED = {
+    "as it is": KEY,
+    "in JSON": "".join(f"\\u{ord(letter):04x}" for letter in KEY),
+    "in JSON, in capitals": "".join(f"\\u{ord(letter):04X}" for letter in KEY),
+    "in part": f"\\u0073{KEY[1:]}",
+    "in JSON within JSON": f"\\\\u0073{KEY[1:]}",
+    "in a URL": "".join(f"%{ord(letter):02x}" for letter in KEY),
+    "in HTML": "".join(f"&#{ord(letter)};" for letter in KEY),
+}
+
+
+@pytest.mark.parametrize("form", ESCAPED)
+def test_a_key_that_is_echoed_escaped_is_masked(
+    make: Make, alpha: Model, form: str
+) -> None:
+    body = f'{{"error": {{"message": "Incorrect key: {ESCAPED[form]}, try again"}}}}'
+    alpha.default = StatusAnswer(401, body.encode())
+    with pytest.raises(MultiplexerError) as caught:
+        make("alpha", key=KEY, max_wait_ms=0).complete(PING)
+    assert f"Incorrect key: {MASK}, try again" in str(caught.value)
+
+
+def test_a_slash_in_a_key_may_be_escaped() -> None:
+    from muxcore.shell.call.masking import masked
+
+    assert masked(r"no sk\/with/slash here", ["sk/with/slash"]) == f"no {MASK} here"
+
+
+@pytest.mark.parametrize("length", range(1, len(KEY)))
+def test_the_beginning_of_a_key_at_the_end_of_a_cut_message_is_masked(length: int) -> None:
+    from muxcore.shell.call.masking import SHORTEST_SECRET, masked
+
+    shown = masked(f"your key is {KEY[:length]}…", [KEY])
+    is_long = length >= SHORTEST_SECRET
+    assert shown == f"your key is {MASK if is_long else KEY[:length]}…"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_secrets_in_extra_headers_are_masked_like_keys(
+    make: Make, alpha: Model, stream: bool
+) -> None:
+    secret = "header-canary-51f3"
+    alpha.default = refusal(500, f"who is {secret}?")
+    headers = {"X-Gateway-Auth": f"Token {secret}"}
+    multiplexer = make("alpha", provider={"extra_headers": headers}, max_wait_ms=0)
+    ask = (
+        multiplexer.stream(PING).__enter__
+        if stream
+        else partial(multiplexer.complete, PING)
+    )
+    with pytest.raises(MultiplexerError) as caught:
+        ask()
+    assert alpha.requests[0].headers["x-gateway-auth"] == f"Token {secret}"
+    for shown in (*told_by(caught.value), str(multiplexer.status())):
+        assert secret not in shown
+    assert MASK in str(caught.value)

@@ -14,12 +14,13 @@ import requests
 import urllib3
 from attrs import evolve, frozen
 
-from muxcore import PoolExhaustedError, RequestRejectedError
+from muxcore import PoolExhaustedError, RequestRejectedError, StreamInterruptedError
 from muxcore.chat import Chunk, Usage
 from muxcore.core.outcomes import CancelReason, Fault, Refusal
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import BadReplyError, Failure, ServerEvent
 from muxcore.plugins.backend import HttpResponse as Answered
+from muxcore.shell.call import decoding
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.http import fast_path as kept
 from muxcore.shell.http import transport
@@ -338,3 +339,17 @@ def test_a_file_of_no_use_is_closed() -> None:
     exchange = transport.Exchange(response, fresh())
     exchange.close(drain=True)
     assert list(exchange.headers) == []
+
+
+def test_a_stream_is_bounded_as_whole_answers_are(
+    make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "LARGEST_BODY", 1000)
+    alpha.default = Answer("x" * 2000, pieces=100)
+    multiplexer = make("alpha", max_wait_ms=0)
+    with (
+        multiplexer.stream(PING) as stream,
+        pytest.raises(StreamInterruptedError, match="the answer is longer than 1000 bytes"),
+    ):
+        list(stream)
+    assert len(stream.reply.text) < 1000

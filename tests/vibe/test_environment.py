@@ -440,3 +440,9 @@ def test_a_provider_in_the_profile_of_an_agent_lies_over_the_pool(folder: Folder
             " is not in"
         )
     ]
+
+
+def test_secrets_in_extra_headers_stay_out_of_the_environment_of_vibes_tools() -> None:
+    mine = data(LARGE)
+    mine["providers"][0]["extra_headers"] = {"X-Auth": "header-canary-51f3"}
+    assert "header-canary-51f3" not in json.dumps(variables(mine), default=str)

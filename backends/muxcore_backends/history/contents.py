@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from muxcore_backends.history import phrases
@@ -25,13 +26,17 @@ def parts_of(content: Any) -> list[Any]:
     return list(content or ())
 
 
-def joined(first: Any, second: Any) -> Any:
-    """Make one content of two: a text if both are, else parts."""
-    if not first or not second:
-        return first or second or ""
-    if isinstance(first, str) and isinstance(second, str):
-        return first + phrases.SEAM + second
-    return [*parts_of(first), *parts_of(second)]
+def joined(contents: Iterable[Any]) -> Any:
+    """Make one content of several: a text if all are, else parts. Linear in their length."""
+    filled = [content for content in contents if content]
+    texts = list(takewhile(lambda content: isinstance(content, str), filled))
+    text = phrases.SEAM.join(texts)
+    rest = filled[len(texts) :]
+    if not rest:
+        return text
+    if len(filled) == 1:
+        return rest[0]
+    return [part for content in (text, *rest) for part in parts_of(content)]
 
 
 def plain_text(content: Any) -> Any:

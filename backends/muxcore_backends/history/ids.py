@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import string
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -50,6 +51,7 @@ def _all_fit(messages: Messages, form: re.Pattern[str]) -> bool:
 
 def _made_fit(messages: Messages, form: re.Pattern[str]) -> Messages:
     taken: set[str] = set()
+    numbers: dict[str, Iterator[int]] = {}
     renames: list[tuple[Any, str]] = []
     out: list[Message] | None = None
     for position, message in enumerate(messages):
@@ -57,7 +59,7 @@ def _made_fit(messages: Messages, form: re.Pattern[str]) -> Messages:
         if message.get("role") == "tool":
             changed = _renamed_result(message, renames)
         elif calls := calls_of(message):
-            renames = [_rename(call.get("id"), form, taken) for call in calls]
+            renames = [_rename(call.get("id"), form, taken, numbers) for call in calls]
             if any(old != new for old, new in renames):
                 renamed = [
                     {**call, "id": new}
@@ -71,16 +73,22 @@ def _made_fit(messages: Messages, form: re.Pattern[str]) -> Messages:
     return messages if out is None else out
 
 
-def _rename(old: Any, form: re.Pattern[str], taken: set[str]) -> tuple[Any, str]:
-    new = _free(old, form, taken)
+def _rename(
+    old: Any, form: re.Pattern[str], taken: set[str], numbers: dict[str, Iterator[int]]
+) -> tuple[Any, str]:
+    new = _free(old, form, taken, numbers)
     taken.add(new)
     return old, new
 
 
-def _free(old: Any, form: re.Pattern[str], taken: set[str]) -> str:
+def _free(
+    old: Any, form: re.Pattern[str], taken: set[str], numbers: dict[str, Iterator[int]]
+) -> str:
     if isinstance(old, str) and old not in taken and form.fullmatch(old):
         return old
-    hashes = (_hash(f"{number} {old}") for number in itertools.count())
+    # Counted on where the last one of this name ended: a history may have one name only.
+    numbered = numbers.setdefault(f"{old}", itertools.count())
+    hashes = (_hash(f"{number} {old}") for number in numbered)
     return next(new for new in hashes if new not in taken)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from muxcore_backends.history import phrases
 from muxcore_backends.history.contents import joined
@@ -64,13 +65,15 @@ BRIDGED = Rewrite("an answer put between a tool's result and the user", _with_br
 
 
 def _merged(messages: Messages) -> Messages:
-    out: list[Message] = []
+    runs: list[list[Message]] = []
     for message in messages:
-        if out and _may_merge(out[-1], message):
-            out[-1] = _one_of(out[-1], message)
+        if runs and _may_merge(runs[-1][-1], message):
+            runs[-1].append(message)
         else:
-            out.append(message)
-    return messages if len(out) == len(messages) else out
+            runs.append([message])
+    if len(runs) == len(messages):
+        return messages
+    return [run[0] if len(run) == 1 else _one_of(run) for run in runs]
 
 
 MERGED = Rewrite("messages of one speaker joined", _merged)
@@ -83,14 +86,18 @@ def _may_merge(first: Message, second: Message) -> bool:
     return role in {"system", "user"} or (role == "assistant" and not calls_of(first))
 
 
-def _one_of(first: Message, second: Message) -> Message:
-    merged = {
-        **first,
-        **second,
-        "content": joined(first.get("content"), second.get("content")),
-    }
-    if first.get(REASONING) and second.get(REASONING):
-        merged[REASONING] = first[REASONING] + phrases.SEAM + second[REASONING]
+def _one_of(run: Sequence[Message]) -> Message:
+    merged: dict[str, Any] = {}
+    reasoning: list[str] = []
+    for message in run:
+        merged.update(message)
+        if message.get(REASONING):
+            reasoning.append(message[REASONING])
+        elif REASONING in message:
+            reasoning.clear()
+    merged["content"] = joined(message.get("content") for message in run)
+    if reasoning:
+        merged[REASONING] = phrases.SEAM.join(reasoning)
     return merged
 
 

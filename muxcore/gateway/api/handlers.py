@@ -392,7 +392,10 @@ class _Call:
         served = ServedCall(reply.model, reply.attempts, reply.usage, began, clock.now())
         state, own = multiplexer.state, self.context.pool.own_model
         add = partial(with_served, call=served, state=state, own=own)
-        self.context.ledger.add(self.route.label, add)
+        try:
+            self.context.ledger.add(self.route.label, add)
+        except Exception:  # noqa: BLE001 - a receipt must not cost the answer
+            traceback.print_exc(file=sys.stderr)
 
 
 def _model_field(reply: Reply) -> dict[str, str]:

@@ -23,6 +23,7 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.protocol import Slot
+from muxcore.errors import MultiplexerError
 from muxcore.plugins.backend import (
     BadReplyError,
     Failure,
@@ -36,6 +37,7 @@ from muxcore.shell.call.reports import truncated_prompt_warning
 from muxcore.shell.call.wrapping import failure_of, looks_streamed, looks_whole
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.transport import Exchange, TransportError, send
+from muxcore.shell.importing import is_lacking
 
 MOST_EMPTY_CHUNKS = 10_000
 """A stream without content is ended after this many chunks."""
@@ -166,6 +168,9 @@ def _send(member: Member, request: HttpRequest, scope: CancelScope) -> Exchange:
     try:
         sent = send(member.connections, request, member.key, timeout, scope)
     except Exception as error:  # noqa: BLE001 - a third party's backend may ask for anything
+        if isinstance(error, MultiplexerError) or is_lacking(error):
+            # Raised by this machine, not by the model or its backend.
+            scope.cancel(CancelReason.LACKING)
         # Its kind alone: the text may repeat what was to be sent, and so the key.
         dialect, kind = member.endpoint.dialect, type(error).__name__
         sent = TransportError(

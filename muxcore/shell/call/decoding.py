@@ -12,7 +12,7 @@ from muxcore.core.outcomes import Fault
 from muxcore.plugins.backend import BadReplyError, Decoder, Failure, ServerEvent
 from muxcore.shell.call.reports import truncated_prompt_warning
 from muxcore.shell.call.wrapping import LastFinish, chunks_of, is_whole
-from muxcore.shell.http.events import EventParser, EventTooLongError
+from muxcore.shell.http.events import LARGEST_BODY, EventParser, EventTooLongError
 
 
 class BrokenAnswerError(Exception):
@@ -62,6 +62,7 @@ class StreamDecoder:
         """Whether the provider sends a finish_reason."""
         self.prompt_tokens: int | None = None
         """The size of the prompt, if its server may have truncated it (`HttpRequest`)."""
+        self._size = 0
         self._parser = EventParser()
         self._assembler = Assembler()
         self._finish = LastFinish()
@@ -78,6 +79,10 @@ class StreamDecoder:
 
     def feed(self, data: bytes) -> None:
         """Decode what has arrived. Raise `BrokenAnswerError`, after what came before it."""
+        self._size += len(data)
+        if self._size > LARGEST_BODY:
+            self.flush()
+            raise broken(f"the answer is longer than {LARGEST_BODY} bytes")
         try:
             self._decode(self._parser.feed(data))
         except EventTooLongError as error:

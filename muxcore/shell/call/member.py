@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, frozen
@@ -11,6 +11,7 @@ from attrs import define, frozen
 from muxcore import shell
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Backend
+from muxcore.shell.call import masking
 
 KeyFinder: TypeAlias = "Callable[[], Key | None]"
 Wrapping: TypeAlias = "Callable[[Sender], Sender]"
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from muxcore.shell.http.cancel_scope import Deadlines
     from muxcore.shell.http.connections import Sender
     from muxcore.shell.pool.pool import Pool
-
-SHORTEST_SECRET = 8
-"""Shorter ones are placeholders such as "ollama" or "EMPTY", which are words of any message."""
-
-MASK = "[the key]"
 
 DEFAULT_CONNECTIONS = 32
 """Kept alive to one host when its entry has no cap: vibe runs up to 32 sub-agents."""
@@ -117,18 +113,18 @@ class Member:
         return _same(self.key, other.key)
 
     def masked(self, text: str) -> str:
-        """Mask the key in a text: some servers repeat it in their errors (rule 9)."""
-        for secret in self._secrets:
-            if len(key := secret.reveal()) >= SHORTEST_SECRET:
-                text = text.replace(key, MASK)
-        return text
+        """Mask the secrets in a text: some servers repeat them in their errors (rule 9)."""
+        return masking.masked(text, self._texts())
 
     def masked_bytes(self, data: bytes) -> bytes:
-        """Mask the key in an error's body, so that no plugin sees it (rule 9)."""
-        for secret in self._secrets:
-            if len(key := secret.reveal()) >= SHORTEST_SECRET:
-                data = data.replace(key.encode("latin-1"), MASK.encode())
-        return data
+        """Mask the secrets in an error's body, so that no plugin sees them (rule 9)."""
+        return self.masked(data.decode("latin-1")).encode("latin-1")
+
+    def _texts(self) -> Iterator[str]:
+        yield from (secret.reveal() for secret in self._secrets)
+        for _, value in self.endpoint.wire.extra_headers:
+            # A scheme such as "Bearer" may stand before the secret.
+            yield from value.split()
 
     def after_fork(self) -> None:
         """In a forked child: the connections are the parent's, so make new ones.

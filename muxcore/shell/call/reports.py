@@ -95,7 +95,7 @@ def error_of_cancelled(
             return ClosedError()
         case CancelReason.LEFT:
             return CallCancelledError()
-        case CancelReason.FORKED:
+        case CancelReason.FORKED | CancelReason.LACKING:
             return MultiplexerError(f"the call cannot go on: {reason}")
         case CancelReason.CALL_TIME:
             return _exhausted(WaitReason.DEADLINE, attempts, None)

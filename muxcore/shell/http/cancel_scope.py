@@ -117,7 +117,13 @@ class Deadlines:
             scope.cancel(CancelReason.CLOSED)
             return
         if self._thread is None or not self._thread.is_alive():
-            self._start()
+            try:
+                self._start()
+            except RuntimeError:
+                # Without the thread nothing would hold the limits.
+                self._scopes.discard(scope)
+                scope.cancel(CancelReason.LACKING)
+                return
         if scope.limit < self._wakes_at:
             self._parker.unpark()
 

@@ -10,6 +10,9 @@ import re
 
 from muxcore.plugins.backend import ServerEvent
 
+LARGEST_BODY = 64 * 1024 * 1024
+"""Bytes of one answer, whole or streamed."""
+
 LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes; the longest answers of today's models are far below."""
 

@@ -17,16 +17,18 @@ import urllib3
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
+from muxcore.core.outcomes import CancelReason
 from muxcore.plugins.backend import HttpRequest, HttpResponse
 from muxcore.plugins.catalogue import version
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.connections import Sender
+from muxcore.shell.http.events import LARGEST_BODY
 from muxcore.shell.http.fast_path import FastResponse, Response
+from muxcore.shell.importing import is_lacking, is_short_of_descriptors
 
 if TYPE_CHECKING:
     from muxcore.config import Key
 
-LARGEST_BODY = 64 * 1024 * 1024
 READ_SIZE = 65536
 USER_AGENT = f"vibe-mux/{version()}"
 """Some firewalls before providers refuse the name of a bare HTTP library."""
@@ -187,6 +189,9 @@ def send(
                 if not scope.reused or scope.reason is not None or not _closed_idle(error):
                     raise
     except ERRORS as error:
+        if any(map(is_lacking, _causes(error))) or is_short_of_descriptors():
+            # No fault of the model: another attempt would meet the same.
+            scope.cancel(CancelReason.LACKING)
         return TransportError(_describe_failure(error, scope))
     except BaseException as error:  # noqa: BLE001 - it is raised again
         # An interrupt passes, without the frames below, which hold the key as it is sent.

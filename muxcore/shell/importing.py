@@ -1,0 +1,77 @@
+"""Imports on first use, safe from forks and from a system that is out of descriptors.
+
+A child that is forked while another thread imports would wait for ever for a module that no
+thread of its own completes. And an import that fails half way may be remembered as it is: some
+libraries take a module that cannot be opened for one that is not installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+from collections.abc import Generator
+from importlib import import_module
+
+from muxcore.errors import MultiplexerError
+
+NEEDED_DESCRIPTORS = 8
+"""An import has few files open at once, beside what other threads open meanwhile."""
+
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What an `OSError` says when this machine has no more to give."""
+
+_lock = threading.RLock()
+
+
+def imported(module: str, name: str) -> object:
+    """Return `name` of a module. Raise `MultiplexerError` if the machine cannot import it now."""
+    with _lock:
+        before = set(sys.modules)
+        try:
+            with _spare_descriptors():
+                pass
+            return getattr(import_module(module), name)
+        except (ImportError, OSError) as error:
+            for half in set(sys.modules) - before:
+                # To be imported anew, not to be taken as it is.
+                sys.modules.pop(half, None)
+            if isinstance(error, OSError) or is_short_of_descriptors():
+                reason = getattr(error, "strerror", None) or str(error)
+                text = f"{module} cannot be imported now: {reason}"
+                raise MultiplexerError(text) from None
+            raise
+
+
+def is_lacking(error: BaseException) -> bool:
+    """Whether this error says that the machine, and not the other side, lacks something."""
+    return isinstance(error, OSError) and error.errno in LACKING
+
+
+def is_short_of_descriptors() -> bool:
+    """Whether no file can be opened now."""
+    try:
+        with _spare_descriptors(1):
+            return False
+    except OSError as error:
+        return is_lacking(error)
+
+
+@contextlib.contextmanager
+def _spare_descriptors(number: int = NEEDED_DESCRIPTORS) -> Generator[None]:
+    """Hold so many descriptors. Raise `OSError` if there are not as many."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(number):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield
+
+
+if hasattr(os, "register_at_fork"):
+    # A fork waits for an import to end. In the child, the forking thread holds the lock.
+    os.register_at_fork(
+        before=_lock.acquire,
+        after_in_parent=_lock.release,
+        after_in_child=_lock.release,
+    )
