@@ -19,6 +19,7 @@ READ: list[tuple[Headers, float | None]] = [
     ({"retry-after": "0.5"}, 0.5),
     ({"retry-after": ".5"}, 0.5),
     ({"retry-after": "2."}, 2),
+    ({"retry-after": "2m30s"}, 150),
     ({"retry-after-ms": "1500"}, 1.5),
     ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
     ({"retry-after-ms": "soon", "retry-after": "2"}, 2),

@@ -239,6 +239,10 @@ def test_a_server_without_room_for_the_model(said: str) -> None:
         "the model `x` does not exist",
         "model 'x' not found",
         "model 'x' was not found",
+        "The model gemma2-9b-it has been decommissioned and is no longer supported.",
+        "The model `x` is no longer available",
+        "model_decommissioned",
+        "model_not_supported",
     ],
 )
 def test_a_model_that_does_not_exist(said: str) -> None:
@@ -254,6 +258,8 @@ def test_a_model_that_does_not_exist(said: str) -> None:
         "api_key_expired",
         "User location is not supported for the API use",
         "Incorrect API key provided",
+        "invalid x-api-key",
+        "authentication_error",
         "invalid_api_key",
         "unsupported_country_region_territory",
     ],
