@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muxcore.chat import Chunk, Json, Reply, Usage
@@ -129,15 +129,23 @@ def usage_of(raw: Mapping[str, Any]) -> Usage:
     usage = raw.get("usage")
     if not isinstance(usage, dict):
         return Usage()
-    prompt, completion = _named(usage, PROMPT), _named(usage, COMPLETION)
-    total = count_of(usage.get("total_tokens"))
-    if total is not None and (prompt is None) is not (completion is None):
-        known = completion if prompt is None else prompt
-        rest = max(0, total - (known or 0))
-        prompt, completion = (rest, completion) if prompt is None else (prompt, rest)
-    details = [usage.get(name) for name in DETAILS]
-    cached = [d.get("cached_tokens") for d in details if isinstance(d, dict)]
-    return Usage(prompt, completion, _first_count((*cached, *map(usage.get, CACHED))))
+    prompt, completion = _first_count(usage, PROMPT), _first_count(usage, COMPLETION)
+    if (prompt is None) is not (completion is None):
+        total = count_of(usage.get("total_tokens"))
+        if total is not None:
+            rest = max(0, total - (prompt or 0) - (completion or 0))
+            prompt, completion = (rest, completion) if prompt is None else (prompt, rest)
+    return Usage(prompt, completion, _cached(usage))
+
+
+def _cached(usage: Json) -> int | None:
+    for name in DETAILS:
+        details = usage.get(name)
+        if isinstance(details, dict):
+            count = count_of(details.get("cached_tokens"))
+            if count is not None:
+                return count
+    return _first_count(usage, CACHED)
 
 
 PROMPT = ("prompt_tokens", "input_tokens")
@@ -168,22 +176,30 @@ def move_usage(raw: Json) -> None:
             return
 
 
-def cleaned_usage(usage: object) -> Json | None:
-    """Write usage with whole numbers only, as strict clients read it; None if it holds none.
+def clean_usage(raw: Json) -> Usage:
+    """Read the usage of a completion or chunk, and leave whole numbers only in `raw`.
 
-    A count that is not known is left out: it is not 0.
+    Strict clients read no others. A count that is not known is left out: it is not 0.
     """
+    counts = usage_of(raw)
+    if "usage" in raw:
+        raw["usage"] = _cleaned(raw["usage"], counts)
+    return counts
+
+
+def _cleaned(usage: object, counts: Usage) -> Json | None:
     if not isinstance(usage, dict):
         return None
-    counts = usage_of({"usage": usage})
     known = {
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "total_tokens": counts.total_tokens,
     }
-    if all(
-        usage.get(name).__class__ is int and usage[name] == n for name, n in known.items()
-    ):
+    for name, count in known.items():
+        value = usage.get(name)
+        if value.__class__ is not int or value != count:
+            break
+    else:
         return usage
     if counts.prompt_tokens is None and counts.completion_tokens is None:
         return None
@@ -191,12 +207,12 @@ def cleaned_usage(usage: object) -> Json | None:
     return {**others, **{name: n for name, n in known.items() if n is not None}}
 
 
-def _named(usage: Json, names: Sequence[str]) -> int | None:
-    return _first_count(map(usage.get, names))
-
-
-def _first_count(values: Iterable[object]) -> int | None:
-    return next((n for n in map(count_of, values) if n is not None), None)
+def _first_count(usage: Json, names: Sequence[str]) -> int | None:
+    for name in names:
+        count = count_of(usage.get(name))
+        if count is not None:
+            return count
+    return None
 
 
 def count_of(value: object) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from muxcore import jsontext
-from muxcore.assembling import cleaned_usage, move_usage, usage_of
+from muxcore.assembling import clean_usage, move_usage
 from muxcore.chat import Chat, Json, Reply
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
@@ -173,9 +173,7 @@ class Generic:
             raise bad_reply(answer, f"the answer is malformed: {error}") from None
         choice["finish_reason"] = finish_reason
         move_usage(raw)
-        if "usage" in raw:
-            raw["usage"] = cleaned_usage(raw["usage"])
-        return Reply(message, finish_reason, usage_of(raw), raw)
+        return Reply(message, finish_reason, clean_usage(raw), raw)
 
     def stream(self, endpoint: Endpoint) -> Decoder:
         return GenericDecoder(endpoint.wire)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from muxcore import jsontext
-from muxcore.assembling import cleaned_usage, move_usage
+from muxcore.assembling import clean_usage, move_usage
 from muxcore.chat import Chunk, Json
 from muxcore.core.records import Wire
 from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
@@ -195,7 +195,7 @@ def complete_head(raw: Json) -> None:
     if raw.get("model").__class__ is not str:
         raw["model"] = ""
     if raw.get("usage") is not None:
-        raw["usage"] = cleaned_usage(raw["usage"])
+        clean_usage(raw)
 
 
 def _bad(data: str, otherwise: str) -> BadReplyError:

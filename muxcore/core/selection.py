@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from muxcore.core.records import (
     Call,
@@ -91,7 +91,7 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
                     return Picked(pinned.endpoint, PickReason.STICKY, state.memory)
             # The mode decides afresh, and may weigh what it would leave behind.
             passed_over = () if call.new_turn else pin.refusers
-            call = evolve(call, pin=pin, passed_over=passed_over)
+            call = call.pinned(pin, passed_over)
     if call.refused or call.larger_than is not None or call.passed_over:
         return _select_after_refusal(state, mode, call, window, now)
     primaries, fallbacks, primary_busy = _open(state.candidates, call, window, now)

@@ -192,8 +192,8 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
             tally.refuted,
             max(tally.newest_success, outcome.attempt),
         ),
-        _window_after(candidate, outcome),
-        _since(candidate.refutations, outcome.attempt),
+        candidate.learnt_window and _window_after(candidate, outcome),
+        candidate.refutations and _since(candidate.refutations, outcome.attempt),
     )
     pins = state.pins
     if outcome.conversation is not None:
@@ -444,8 +444,6 @@ def _window_after(candidate: Candidate, outcome: Succeeded) -> int | None:
 
 def _since(refutations: tuple[Refutation, ...], attempt: int) -> tuple[Refutation, ...]:
     """Return the refutations of later attempts: a success ends the row."""
-    if not refutations:
-        return refutations
     return tuple(one for one in refutations if one.attempt > attempt)
 
 

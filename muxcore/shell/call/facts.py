@@ -28,8 +28,8 @@ def conversation_of(session: str | None, chat: Chat) -> str | None:
     session = session or _cache_key(chat)
     if session is not None:
         return f"{session}/{_digest(first_words)}"
-    tools = [_tool_name(tool) for tool in chat.tools or ()]
-    return _digest(json.dumps([_content_of(chat.messages, SYSTEMS), tools, first_words]))
+    tools = "\0".join(map(_tool_name, chat.tools or ()))
+    return _digest(f"{_content_of(chat.messages, SYSTEMS)}\0\0{tools}\0\0{first_words}")
 
 
 def _cache_key(chat: Chat) -> str | None:
@@ -39,8 +39,12 @@ def _cache_key(chat: Chat) -> str | None:
 
 def _content_of(messages: Messages, roles: frozenset[str]) -> str:
     """Return the content of the first message in one of these roles, as text."""
-    found = next((m.get("content") for m in messages if m.get("role") in roles), None)
-    return found if isinstance(found, str) else json.dumps(found, default=str)
+    content: object = None
+    for message in messages:
+        if message.get("role") in roles:
+            content = message.get("content")
+            break
+    return content if isinstance(content, str) else json.dumps(content, default=str)
 
 
 def _tool_name(tool: Mapping[str, object]) -> str:

@@ -161,8 +161,12 @@ class CallRun:
 
     def _measures_prompt(self) -> bool:
         # A window may also be learnt from a refusal, so this may change at any time.
-        candidates = self._runtime.pool.state.candidates
-        return self._runtime.measures_prompts or any(c.learnt_window for c in candidates)
+        if self._runtime.measures_prompts:
+            return True
+        for candidate in self._runtime.pool.state.candidates:
+            if candidate.learnt_window is not None:
+                return True
+        return False
 
     def _attempt(
         self, slot: Slot, make_attempt: MakeAttempt[T]

@@ -208,8 +208,8 @@ def _prepared(request: HttpRequest) -> requests.PreparedRequest:
     prepared = requests.PreparedRequest()
     prepared.method = "POST"
     prepared.url = request.url
-    prepared.headers = CaseInsensitiveDict(request.headers)
-    prepared.headers.setdefault("User-Agent", USER_AGENT)
+    # Of two fields that differ only in case, the later counts: the request's own.
+    prepared.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, **request.headers})
     prepared.headers["Content-Length"] = str(len(request.body))
     prepared.body = request.body
     prepared._cookies = RequestsCookieJar()  # type: ignore[attr-defined]  # noqa: SLF001 - as `prepare` does
