@@ -18,7 +18,7 @@ from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses, keys
-from muxcore.config.read import config_path, read, vibe_home
+from muxcore.config.read import SECTION_FILE_NAME, config_path, read, vibe_home
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.gateway import runtime_dir
@@ -28,7 +28,7 @@ from muxcore.gateway.faults.spec import Drill, parse_drill
 from muxcore.gateway.runtime_dir import temporary_directory
 from muxcore.setup import shims
 from muxcore.vibe.environment import Access, past_the_pool, settings
-from muxcore.vibe.release import release_of
+from muxcore.vibe.release import Release, release_of
 from muxcore.vibe.startup import Arguments, Startup, read_startup
 
 NOT_FOUND, NOT_RUNNABLE = 127, 126
@@ -114,10 +114,13 @@ def _through_pool(
     ):
         access = Access(lease.url, lease.server.token, label)
         startup = _startup(command, environment)
-        made = settings(startup, config, access, folder, release_of(Path(command[0])))
+        release = release_of(Path(command[0]))
+        made = settings(startup, config, access, folder, release)
         if not options.quiet:
+            own = config_path(None, environment).absolute()
+            advice = advice_on_section(config, own, release)
             past = past_the_pool(startup, config)
-            _report(_welcome(config, options.drills, past))
+            _report(_welcome(config, options.drills, [*advice, *past]))
         # A shim that is called inside vibe must not start a second `run`.
         passed = {shims.OFF_VARIABLE: "1", **made}
         code = _started(command, {**environment, **passed})
@@ -198,6 +201,18 @@ def _let_read(command: Sequence[str], options: argparse.Namespace) -> None:
         return
     print("Enter starts it, Ctrl-C does not. ", end="", file=sys.stderr, flush=True)
     sys.stdin.readline()
+
+
+def advice_on_section(config: Config, own: Path, release: Release) -> list[str]:
+    """Return how to silence a vibe that complains about the section in its own file."""
+    if config.section_file != own or not release.complains_of_section:
+        return []
+    return [
+        (
+            f"this vibe complains about [multiplexer] in {own.name}; `vibe-mux init --move` moves"
+            f" it to {SECTION_FILE_NAME} beside it"
+        )
+    ]
 
 
 def _welcome(config: Config, drills: Sequence[str], past: Sequence[str]) -> list[str]:

@@ -11,6 +11,9 @@ from attrs import frozen
 MERGES_MODELS = (2, 26)
 """From here on, a model in a variable completes the one of the same alias in a file."""
 
+COMPLAINS_OF_SECTION = (3, 0, 3)
+"""From here on, `[multiplexer]` in vibe's own file is reported as a mistake at every start."""
+
 CHECKS_THRESHOLDS = (3, 0, 3)
 """From here on, a threshold outside the range of its window keeps vibe from starting."""
 
@@ -33,6 +36,10 @@ class Release:
     @property
     def merges_models(self) -> bool:
         return self.number is not None and self.number >= MERGES_MODELS
+
+    @property
+    def complains_of_section(self) -> bool:
+        return self.number is not None and self.number >= COMPLAINS_OF_SECTION
 
     @property
     def checks_thresholds(self) -> bool:

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from muxcore.cli.run import receipt_line
+from muxcore.cli.run import advice_on_section, receipt_line
+from muxcore.config import load
 from muxcore.gateway import find
 from muxcore.standin import Model, Stall, StandInServer, rate_limited
+from muxcore.vibe.release import Release
 from tests.gateway.conftest import as_toml, config
 from tests.processes import COMMAND, ROOT, environment
 from tests.waiting import PATIENCE, wait_until
@@ -452,3 +454,36 @@ RECEIPT: dict[str, Any] = {
 )
 def test_the_receipt_is_one_line(changed: dict[str, Any], line: str) -> None:
     assert receipt_line(json.loads(json.dumps({**RECEIPT, **changed}))) == line
+
+
+SECTION = '[multiplexer]\nenabled = true\nmode = "failover"\npool = [{model = "local"}]\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "is_advised"),
+    [
+        ("config.toml", (3, 0, 3), True),
+        ("config.toml", (3, 1), True),
+        ("config.toml", (3, 0, 2), False),
+        ("config.toml", None, False),
+        ("multiplexer.toml", (3, 0, 3), False),
+    ],
+)
+def test_a_vibe_that_complains_about_the_section_gets_the_command_that_moves_it(
+    tmp_path: Path, name: str, number: tuple[int, ...] | None, is_advised: bool
+) -> None:
+    (tmp_path / name).write_text(SECTION)
+    config = load(env={"VIBE_HOME": str(tmp_path)})
+    advice = advice_on_section(config, tmp_path / "config.toml", Release(number))
+    assert (
+        advice
+        == [
+            (
+                "this vibe complains about [multiplexer] in config.toml; `vibe-mux init --move` moves it"
+                " to multiplexer.toml beside it"
+            )
+        ]
+        * is_advised
+    )
+    another = tmp_path / "another" / "config.toml"
+    assert not advice_on_section(config, another, Release(number))
