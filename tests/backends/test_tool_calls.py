@@ -15,6 +15,7 @@ from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import HttpResponse, ServerEvent
 from muxcore_backends.anthropic import Anthropic
 from muxcore_backends.generic import Generic
+from muxcore_backends.shapes import MalformedError
 from muxcore_backends.toolcalls import FragmentJoint
 
 BOTH = [("read", '{"p":1}'), ("write", '{"p":2}')]
@@ -225,3 +226,23 @@ def test_no_fragments_make_it_raise(pieces: list[str]) -> None:
     joint = FragmentJoint()
     sent = [joint.put([fragment("", piece)], "c")[0] for piece in pieces]
     assert [piece["index"] for piece in sent] == sorted(piece["index"] for piece in sent)
+
+
+def test_an_id_that_is_made_up_is_as_long_as_openai_allows() -> None:
+    joint = FragmentJoint()
+    sent = [
+        joint.put([fragment("read", "{}", "", n)], "c" * 99)[0]["id"] for n in range(10)
+    ]
+    assert sent[9] == "call_9_" + "c" * 24
+    assert all(len(identity) <= 40 for identity in sent)
+
+
+def test_a_kind_that_the_server_names_is_kept() -> None:
+    sent = {**fragment("read", "{}", "a"), "type": "custom"}
+    assert FragmentJoint().put([sent], "c")[0]["type"] == "custom"
+
+
+@pytest.mark.parametrize("calls", [{}, ["x"], [fragment("read", "{}"), "x"]])
+def test_what_is_no_list_of_calls_is_malformed(calls: Any) -> None:
+    with pytest.raises(MalformedError, match="no list of objects"):
+        FragmentJoint().put(calls, "c")
