@@ -38,7 +38,9 @@ class Leases:
         """Calls that run now, by label."""
 
     def __len__(self) -> int:
-        return len(self._labels)
+        # Whoever has read "held" must find the lease counted.
+        with self._lock:
+            return len(self._labels)
 
     def __contains__(self, connection: object) -> bool:
         return connection in self._labels
