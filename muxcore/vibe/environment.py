@@ -33,7 +33,7 @@ from muxcore.config.problems import Problem, shown
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
-from muxcore.shell.call.masking import is_secret
+from muxcore.shell.masking import is_secret
 from muxcore.vibe.release import Release
 from muxcore.vibe.startup import Startup
 from muxcore.vibe.windows import (

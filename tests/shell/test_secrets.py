@@ -23,10 +23,10 @@ from muxcore import MultiplexerError
 from muxcore.config import Key
 from muxcore.plugins.backend import Failure
 from muxcore.plugins.backend import HttpResponse as Answered
-from muxcore.shell.call.masking import MASK
 from muxcore.shell.call.member import Limits, Member
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.http.connections import Connections
+from muxcore.shell.masking import MASK
 from muxcore.standin import (
     Answer,
     Behaviour,
@@ -671,14 +671,14 @@ def test_a_key_that_is_echoed_escaped_is_masked(
 
 
 def test_a_slash_in_a_key_may_be_escaped() -> None:
-    from muxcore.shell.call.masking import masked
+    from muxcore.shell.masking import masked
 
     assert masked(r"no sk\/with/slash here", ["sk/with/slash"]) == f"no {MASK} here"
 
 
 @pytest.mark.parametrize("length", range(1, len(KEY)))
 def test_the_beginning_of_a_key_at_the_end_of_a_cut_message_is_masked(length: int) -> None:
-    from muxcore.shell.call.masking import SHORTEST_SECRET, masked
+    from muxcore.shell.masking import SHORTEST_SECRET, masked
 
     shown = masked(f"your key is {KEY[:length]}…", [KEY])
     is_long = length >= SHORTEST_SECRET

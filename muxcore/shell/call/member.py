@@ -11,7 +11,7 @@ from attrs import define, frozen
 from muxcore import shell
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Backend
-from muxcore.shell.call import masking
+from muxcore.shell import masking
 
 KeyFinder: TypeAlias = "Callable[[], Key | None]"
 Wrapping: TypeAlias = "Callable[[Sender], Sender]"
