@@ -1,7 +1,7 @@
-"""Model against code: the availability of models, told twice.
+"""Model against code: the availability of models, written a second time.
 
-The model is a plain retelling of the documents, in seconds and dictionaries. Hypothesis makes
-the outcomes and the clock; after each step both must say the same of every endpoint.
+The model is written from the documents, with seconds and dictionaries. Hypothesis makes the
+outcomes and sets the clock; after each step both must agree about every endpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from muxcore_strategies.failover import Failover
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALIASES = ("a", "b")
 ALIAS = st.sampled_from(ALIASES)
-GRAVE = {
+PERMANENT = {
     "quota spent",
     "payment required",
     "persistent error",
@@ -47,7 +47,7 @@ QUARTER = 900.0
 def length(
     cause: str, hint: float | None, failures: int, rate: float, error: float
 ) -> float:
-    """Say for how many seconds this disables: the table of cooldowns."""
+    """Return for how many seconds this disables: the table of cooldowns."""
     asked = min(hint, 3600.0) if hint and hint > 0 else 0.0
     match cause:
         case "budget in use":
@@ -63,7 +63,7 @@ def length(
 
 
 class Model:
-    """What is known of one endpoint, as the documents tell it."""
+    """What is known of one endpoint, after the documents."""
 
     def __init__(self) -> None:
         self.running: list[int] = []
@@ -84,9 +84,9 @@ class Model:
     ) -> None:
         limits = {"rate limited", "quota spent", "budget in use", "payment required"}
         kind = "limited" if cause in limits else "broken"
-        old, permanent = self.cooldowns.get(kind), cause in GRAVE
+        old, permanent = self.cooldowns.get(kind), cause in PERMANENT
         failures = 1
-        if old and old["grave"] == permanent:
+        if old and old["permanent"] == permanent:
             # Only a later attempt is another failure: parallel ones are one.
             failures = old["failures"] + (1 if attempt > old["newest"] else 0)
         until = now + length(cause, hint, failures, rate, error)
@@ -94,16 +94,16 @@ class Model:
         cooldown = {
             "since": now,
             "until": until,
-            "grave": permanent,
+            "permanent": permanent,
             "failures": failures,
             "newest": newest,
             "proven": False,
         }
         if lasting and old is not None:
             cooldown["since"], cooldown["until"] = old["since"], max(old["until"], until)
-            if old["grave"] and not permanent:
-                # What is grave stays so while it lasts.
-                cooldown["grave"], cooldown["failures"] = True, old["failures"]
+            if old["permanent"] and not permanent:
+                # A permanent cause stays while its cooldown lasts.
+                cooldown["permanent"], cooldown["failures"] = True, old["failures"]
         self.cooldowns[kind] = cooldown
 
     def respond(self, attempt: int) -> None:
@@ -135,14 +135,14 @@ class Comparison(RuleBasedStateMachine):
         self.state = PoolState.of(*(Endpoint(alias) for alias in ALIASES), policy=policy)
         self.models = {alias: Model() for alias in ALIASES}
 
-    def tell(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
         self.state = update(self.state, outcome, NOON + timedelta(seconds=self.now))
 
     @rule(alias=ALIAS)
     def start(self, alias: str) -> None:
         self.number += 1
         self.models[alias].running.append(self.number)
-        self.tell(Started(alias))
+        self.record(Started(alias))
 
     @rule(alias=ALIAS, which=st.integers(0, 5))
     def respond(self, alias: str, which: int) -> None:
@@ -150,7 +150,7 @@ class Comparison(RuleBasedStateMachine):
         if running:
             attempt = running[which % len(running)]
             self.models[alias].respond(attempt)
-            self.tell(Responding(alias, attempt))
+            self.record(Responding(alias, attempt))
 
     @rule(
         alias=ALIAS,
@@ -168,23 +168,23 @@ class Comparison(RuleBasedStateMachine):
             case "succeeded":
                 model.succeed(attempt)
                 model.counts["succeeded"] += 1
-                self.tell(Succeeded(alias, attempt))
+                self.record(Succeeded(alias, attempt))
             case "rejected":
                 model.counts["rejected"] += 1
-                self.tell(Rejected(alias, attempt))
+                self.record(Rejected(alias, attempt))
             case "cancelled":
                 model.counts["cancelled"] += 1
-                self.tell(Cancelled(alias, attempt))
+                self.record(Cancelled(alias, attempt))
             case _:
                 model.fail(
                     kind, hint, self.now, attempt, self.number, self.rate, self.error
                 )
                 if isinstance(kind, Limit):
                     model.counts["rate_limited"] += 1
-                    self.tell(RateLimited(alias, attempt, kind, wish))
+                    self.record(RateLimited(alias, attempt, kind, wish))
                 else:
                     model.counts["failed"] += 1
-                    self.tell(Failed(alias, attempt, Fault(kind), wish))
+                    self.record(Failed(alias, attempt, Fault(kind), wish))
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.0, 15.0, 60.0, 301.0, 1000.0, -3.0, -400.0]))
     def pass_time(self, seconds: float) -> None:
@@ -195,10 +195,10 @@ class Comparison(RuleBasedStateMachine):
         for name, model in self.models.items():
             if alias in {None, name}:
                 model.cooldowns = {}
-        self.tell(Reset(alias))
+        self.record(Reset(alias))
 
     @invariant()
-    def both_say_the_same(self) -> None:
+    def both_agree(self) -> None:
         now = NOON + timedelta(seconds=self.now)
         standings = {passed.alias: passed.standing for passed in explain(self.state, now)}
         for alias, model in self.models.items():
@@ -241,8 +241,8 @@ def test_a_last_resort_is_due_after_1_2_seven_times_4_and_then_every_12_seconds(
     assert pauses == [1, 2, *[4] * 7, 12, 12, 12]
 
 
-def test_a_wait_ends_with_the_spell_when_its_probe_has_responded() -> None:
-    """The simulator's seed 5639: nobody else was to be heard of before the wait's own end."""
+def test_a_wait_ends_with_the_cooldown_when_its_probe_has_responded() -> None:
+    """Found by the simulator with seed 5639: no other event came before the end of the wait."""
     state = PoolState.of(Endpoint("a"))
     state = update(state, Started("a"), NOON)
     state = update(state, Failed("a", 1), NOON)

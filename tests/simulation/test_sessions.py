@@ -1,4 +1,4 @@
-"""Whole sessions of vibe: a slice; all is `python -m muxcore.testing.simulate --sessions 1000`."""
+"""A slice of the sessions; `python -m muxcore.testing.simulate --sessions 1000` runs all."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from muxcore.testing.simulation.sessions import (
 from muxcore.testing.simulation.worlds import SECOND
 
 
-def test_sessions_finish_through_the_pool_and_in_time() -> None:
+def test_sessions_finish_through_the_pool_in_time() -> None:
     results = session_results(range(25))
     assert is_kept(results), describe_sessions(results)
-    # Else there would be nothing to prove.
+    # Otherwise the sessions would prove nothing.
     assert any(one.finished is None for result in results for one in result.bare)
 
 
@@ -42,7 +42,7 @@ def test_bare_vibe_repeats_a_failed_call_about_18_times_in_five_minutes() -> Non
     assert now <= 300 * SECOND
 
 
-def test_vibe_gives_up_at_once_when_it_is_told_to_wait_for_longer_than_it_may() -> None:
+def test_vibe_gives_up_at_once_if_retry_after_is_longer_than_its_budget() -> None:
     assert Retries(script_of(0), 0, 0).next(0, 301) is None
     assert Retries(script_of(0), 0, 0).next(0, 7) == 7 * SECOND
 
@@ -62,7 +62,7 @@ def test_a_session_is_the_same_every_time() -> None:
 def test_no_provider_sees_more_than_twice_what_bare_vibe_would_send(
     callers: int, models: int, kind: Fault | Limit, hint: int | None
 ) -> None:
-    came: Storm = storm(callers, models, kind, hint)
-    assert came.is_within, describe_storms([came])
-    # A first try is never refused.
-    assert min(came.each) >= 1
+    result: Storm = storm(callers, models, kind, hint)
+    assert result.is_within, describe_storms([result])
+    # A first attempt is never denied.
+    assert min(result.each) >= 1

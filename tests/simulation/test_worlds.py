@@ -1,4 +1,4 @@
-"""A slice of the simulator; the whole is `python -m muxcore.testing.simulate`."""
+"""A slice of the worlds; `python -m muxcore.testing.simulate` runs them all."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from attrs import evolve
 from muxcore.core import protocol, selection, updating
 from muxcore.core.records import Call, Candidate, Health, PoolState
 from muxcore.testing.simulate import main
-from muxcore.testing.simulation.comparison import compared
-from muxcore.testing.simulation.shrinking import Smallest, shrunk
+from muxcore.testing.simulation.comparison import compare
+from muxcore.testing.simulation.shrinking import Smallest, shrink
 from muxcore.testing.simulation.timeline import BrokenWorldError, Run
 from muxcore.testing.simulation.world_run import run
 from muxcore.testing.simulation.worlds import MODES, SECOND, ClockSet, World, world_of
@@ -27,10 +27,10 @@ def ran(seed: int) -> Run:
 
 
 DIGEST_OF_117 = "b71449eba7ca54849226142332cd0ae2f91460e8c13993aa4c5c42ab469a9b2b"
-"""What happens in this world. It changes with the rules, never with the words of the code."""
+"""What happens in this world. It changes with the rules, never with names or messages."""
 
 
-def test_the_same_still_happens_whatever_it_is_called() -> None:
+def test_the_hash_of_a_world_does_not_depend_on_names() -> None:
     assert run(world_of(117)).digest == DIGEST_OF_117
 
 
@@ -43,8 +43,8 @@ def test_the_rules_hold_in_every_world(first: int) -> None:
         assert ran(seed).steps
 
 
-def test_the_worlds_come_to_every_ending_and_every_mode() -> None:
-    """Or the rules would hold for want of cases."""
+def test_the_worlds_contain_every_ending_and_every_mode() -> None:
+    """Otherwise the rules might hold for lack of cases."""
     endings: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     for seed in (*range(40), A_WORLD_THAT_IS_CLOSED):
@@ -78,7 +78,7 @@ def test_rule_13_one_seed_makes_one_trace_byte_for_byte() -> None:
 
 
 def test_rule_13_another_process_makes_the_same_trace() -> None:
-    """Whatever the seed of its hashes."""
+    """The seed of Python's hashes does not matter."""
     code = (
         "from muxcore.testing.simulation.world_run import run\n"
         "from muxcore.testing.simulation.worlds import world_of\n"
@@ -99,13 +99,13 @@ def test_rule_13_another_process_makes_the_same_trace() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_rule_11_a_pool_does_no_worse_than_any_of_its_models(seed: int) -> None:
-    assert not compared(seed).worse
+    assert not compare(seed).worse
 
 
-# -- It finds what it is there for -------------------------------------------------------------
+# -- It finds broken rules ---------------------------------------------------------------------
 
 
-def test_a_cap_that_is_not_kept_is_found_and_made_small(
+def test_an_exceeded_cap_is_found_and_shrunk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     standing = selection._standing
@@ -121,7 +121,7 @@ def test_a_cap_that_is_not_kept_is_found_and_made_small(
     assert smallest.world != world
 
 
-def test_a_spell_that_a_rejection_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cooldown_that_a_rejection_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     released = updating._released
 
     def healing(state: PoolState, outcome: object) -> PoolState:
@@ -185,36 +185,40 @@ def broken_world(rule: int, first: int = 0) -> tuple[World, Smallest]:
         except BrokenWorldError as error:
             if error.rule != rule:
                 continue
-            smallest = shrunk(world)
+            smallest = shrink(world)
             assert smallest is not None
             assert smallest.error.rule == rule
             return world, smallest
-    pytest.fail("no world broke it")
+    pytest.fail(f"no world breaks rule {rule}")
 
 
 # -- The command --------------------------------------------------------------------------------
 
 
-def test_the_command_tells_how_many_it_ran(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_how_many_worlds_it_ran(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["--worlds", "3", "--calls", "20", "--processes", "1"]) == 0
-    told = capsys.readouterr().out
-    assert "3 worlds, 60 calls" in told
-    assert "0 broken" in told
-    assert "hash of all that happened" in told
+    out = capsys.readouterr().out
+    assert "3 worlds, 60 calls" in out
+    assert "0 broken" in out
+    assert "hash of everything that happened" in out
 
 
-def test_the_command_tells_of_one_world(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_trace_of_one_world(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["--seed", "7", "--calls", "5"]) == 0
     assert "0 arrives" in capsys.readouterr().out
 
 
-def test_the_command_tells_the_seed_of_a_broken_world(
+def test_the_command_shrinks_a_broken_world(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from muxcore.shell.pool.pool import Pool
 
     monkeypatch.setattr(Pool, "abandon", lambda pool, waiter: None)
     assert main(["--worlds", "20", "--processes", "1"]) == 1
-    told = capsys.readouterr().out
-    assert "the shortest that was found: rule 2" in told
-    assert f"{SECOND}" not in told.splitlines()[0]
+    out = capsys.readouterr().out
+    assert "shrunk as far as possible: rule 2" in out
+    assert f"{SECOND}" not in out.splitlines()[0]

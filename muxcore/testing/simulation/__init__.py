@@ -1,6 +1,6 @@
-"""Whole worlds made of one seed: pools, modes, faults, clocks and the order of threads.
+"""Worlds made from one seed: a pool, a mode, faults, clocks and the order of threads.
 
-`worlds` makes one of a seed, `running` lets it happen, `rules` looks on after every step, and
-`shrinking` finds the smallest one that still goes wrong. `members` compares a pool with each
-of its models alone, and `sessions` whole sessions of vibe with and without the pool.
+`worlds` makes a world from a seed, `world_run` runs it, `rules` checks it after every step, and
+`shrinking` finds the smallest one that breaks the same rule. `comparison` compares a pool with
+each of its models alone, and `sessions` whole sessions of vibe with and without the pool.
 """

@@ -42,13 +42,13 @@ PIECES = 4
 
 
 class OpenedCall(CallRun):
-    """A call whose stream has come to its first content already."""
+    """A call whose stream already has its first content."""
 
     def __init__(
         self, runtime: Runtime, caller: Caller, answered: Answered[Opened]
     ) -> None:
         super().__init__(runtime, Chat(()), CallOptions())
-        self.call = caller.asked
+        self.call = caller.call
         self.reports = (AttemptReport(answered.slot.endpoint.alias, "responding"),)
         self._waiter = caller.waiter
         self._answered = answered
@@ -58,7 +58,7 @@ class OpenedCall(CallRun):
 
 
 class SimulatedExchange:
-    """An answer as it arrives. It is read only when something has arrived, or at its end."""
+    """An answer as it arrives. The simulation reads it when something has arrived, or at its end."""
 
     def __init__(self) -> None:
         self.arrived: deque[bytes | TransportError] = deque()
@@ -70,31 +70,31 @@ class SimulatedExchange:
         return piece
 
     def close(self, *, drain: bool = False) -> None:
-        """Nothing is held here."""
+        """Do nothing: there is no connection."""
 
 
 @define(eq=False)
 class SimulatedStream:
-    """A stream that has come to its first content."""
+    """A stream after its first content, and what its caller has received."""
 
     stream: Stream
     exchange: SimulatedExchange
     scope: CancelScope
     label: str
     whole: bool
-    heard: list[str] = field(factory=list)
+    received: list[str] = field(factory=list)
     calls: set[str] = field(factory=set)
 
     def read(self, *, end: bool) -> str | None:
-        """Read what has arrived; return how the stream ended, None if it goes on."""
+        """Read what has arrived; return how the stream ended, None if it continues."""
         try:
             while self.exchange.arrived or end:
                 self._take(next(self.stream))
         except StopIteration:
-            demand(self.whole, 8, "a stream that was not whole ended cleanly")
+            demand(self.whole, 8, "an incomplete stream ended cleanly")
             return STREAMED
         except StreamInterruptedError:
-            demand(not self.whole or self.scope.reason, 8, "a whole stream broke")
+            demand(not self.whole or self.scope.reason, 8, "a complete stream failed")
             return INTERRUPTED
         except MultiplexerError as error:
             expected = isinstance(error, ClosedError | CallCancelledError)
@@ -103,25 +103,29 @@ class SimulatedStream:
         return None
 
     def check(self, ended: str, *, has_tools: bool) -> None:
-        """Check rule 8 on what the caller has of the stream."""
+        """Check rule 8 on what the caller has received of the stream."""
         reply = self.stream.reply
         words = [f"{self.label}:{number} " for number in range(PIECES)]
-        heard = self.heard
-        demand(heard == words[: len(heard)], 8, f"{self.label} said {heard}")
-        demand(reply.text == "".join(heard), 8, f"a reply of other words: {reply.text}")
-        demand(reply.model == self.label.split(":")[0], 8, "a wrong model is named")
+        received = self.received
+        demand(received == words[: len(received)], 8, f"{self.label} sent {received}")
+        demand(
+            reply.text == "".join(received), 8, f"the reply has another text: {reply.text}"
+        )
+        demand(reply.model == self.label.split(":")[0], 8, "the reply names another model")
         if ended == STREAMED:
-            demand(len(heard) == PIECES, 8, f"{len(heard)} of {PIECES} pieces arrived")
+            demand(
+                len(received) == PIECES, 8, f"{len(received)} of {PIECES} pieces arrived"
+            )
         if has_tools and ended == STREAMED:
             demand(len(self.calls) == 1, 8, "its tool call did not arrive")
 
     def _take(self, chunk: Chunk) -> None:
         if chunk.text:
-            self.heard.append(chunk.text)
+            self.received.append(chunk.text)
         for call in chunk.delta.get("tool_calls") or ():
             if "id" in call:
                 new = call["id"] not in self.calls
-                demand(new, 8, f"the tool call {call['id']} came twice")
+                demand(new, 8, f"the tool call {call['id']} arrived twice")
                 self.calls.add(call["id"])
 
 
@@ -133,7 +137,7 @@ def outcome_of(
     began: int,
     silence: int,
 ) -> tuple[Responding | End, int]:
-    """Return what comes of the attempt, and when that is known."""
+    """Return the outcome of the attempt, and when it is known."""
     alias, number = slot.endpoint.alias, slot.attempt
     over = began + manner.delay
     hint = None if manner.hint is None else timedelta(microseconds=manner.hint)
@@ -162,7 +166,7 @@ def outcome_of(
 def arrivals_of(
     label: str, manner: Manner, silence: int, arrival: Arrival
 ) -> list[tuple[int, bytes | TransportError | None]]:
-    """Return what arrives after the first content, each with its time; None is the end."""
+    """Return what arrives after the first content, each with its delay; None is the end."""
     pieces = [_event({"content": f"{label}:{number} "}) for number in range(PIECES)]
     if arrival.tools:
         call = f'{{"index":0,"id":"{label}","function":{{"name":"f","arguments":"{{}}"}}}}'
@@ -188,10 +192,10 @@ def arrivals_of(
             return [*script[:2], (manner.lasts, error)]
         case Course.CUT:
             half = pieces[2][: len(pieces[2]) // 2]
-            scope = TransportError("the connection was cut")
-            return [*script[:2], (manner.lasts, half), (manner.lasts + 1, scope)]
+            cut = TransportError("the connection was cut")
+            return [*script[:2], (manner.lasts, half), (manner.lasts + 1, cut)]
         case Course.SILENT:
-            silent = TransportError("nothing came for too long")
+            silent = TransportError("nothing arrived for too long")
             return [*script[:1], (silence, silent)]
 
 

@@ -24,21 +24,21 @@ SPAN = 300
 KINDS: tuple[Kind, ...] = (Limit.RATE, Fault.TRANSIENT)
 ANSWERED = frozenset({SERVED, STREAMED})
 LONGEST_PAUSE = 13 * SECOND
-"""Between two last resorts at one model after errors, and the time of an answer."""
+"""The longest pause between two last resorts after errors, and the time of an answer."""
 LIMITED = 61 * SECOND
-"""A limit without a hint lasts for as long as the config says."""
+"""A limit without a hint disables a model for the time of the config, one minute."""
 SOUND_MODES = ("failover", "load_balance", "lowest_cost", "lowest_latency")
 
 
 @frozen
 class Comparison:
-    """How many calls the pool served, and each member alone; and what was worse.
+    """How many calls the pool served, and each member alone; and where the pool was worse.
 
-    Members that come and go are asked at moments, and a pool asks at others than a pool of
-    one does. So what is worse is a call that was not served though a member was well for
-    longer than any pause between two last resorts, or than its last limit lasts. `missed` are
-    the calls that a member alone happened to serve and the pool did not, most of them with both
-    repeats made that rule 7 allows to one call.
+    A pool tries a member with short outages at other moments than a pool of that member alone
+    does. So `worse` lists a call which the pool did not serve only if a member was up for longer
+    than any pause between two last resorts, or than its last limit disables it. `missed` counts
+    the calls that a member alone happened to serve and the pool did not; most of them had
+    used both repeats that rule 7 allows.
     """
 
     together: int
@@ -47,7 +47,7 @@ class Comparison:
     missed: int
 
 
-def compared(seed: int) -> Comparison:
+def compare(seed: int) -> Comparison:
     """Run a pool, and each of its models alone, through the same faults."""
     world = _world(seed)
     together = run(world).endings
@@ -58,34 +58,34 @@ def compared(seed: int) -> Comparison:
         member = evolve(model, endpoint=evolve(model.endpoint, is_fallback=False))
         alone = run(evolve(world, models=(member,))).endings
         counts.append(sum(ending in ANSWERED for ending in alone))
-        for number, (one, other) in enumerate(zip(together, alone, strict=True)):
-            if one in ANSWERED or other not in ANSWERED:
+        for number, (ending, ending_alone) in enumerate(zip(together, alone, strict=True)):
+            if ending in ANSWERED or ending_alone not in ANSWERED:
                 continue
             missed.add(number)
-            if _is_well(model, world.arrivals[number].at):
+            if _is_up(model, world.arrivals[number].at):
                 alias = model.endpoint.alias
-                worse.append(f"rule 11: call {number}: {one}; served by {alias} alone")
+                worse.append(f"rule 11: call {number}: {ending}; served by {alias} alone")
     served = sum(ending in ANSWERED for ending in together)
     return Comparison(served, tuple(counts), tuple(worse), len(missed))
 
 
-def _is_well(model: SimulatedModel, since: int) -> bool:
-    """Whether it answers from then on, for longer than the pool leaves it alone."""
+def _is_up(model: SimulatedModel, since: int) -> bool:
+    """Whether it answers from then on, for longer than the pool keeps it disabled."""
     until = since + LONGEST_PAUSE
     return all(
-        period.start >= until or period.end <= since - _outlives(period.manner)
+        period.start >= until or period.end <= since - _disabled_after(period.manner)
         for period in model.periods
     )
 
 
-def _outlives(manner: Manner) -> int:
-    """Return for how long a fault may keep a model disabled that is well again."""
-    vague = manner.kind is Limit.RATE and manner.hint is None
-    return LIMITED if vague else 0
+def _disabled_after(manner: Manner) -> int:
+    """Return how long a fault may keep a model disabled after it has recovered."""
+    without_hint = manner.kind is Limit.RATE and manner.hint is None
+    return LIMITED if without_hint else 0
 
 
 def _world(seed: int) -> World:
-    dice = random.Random(seed)  # noqa: S311 - it is to be the same every time
+    dice = random.Random(seed)  # noqa: S311 - the same every time
     models = tuple(
         SimulatedModel(
             Endpoint(f"m{number}", is_fallback=number > 0 and dice.random() < 0.3),  # noqa: PLR2004
@@ -99,7 +99,7 @@ def _world(seed: int) -> World:
 
 
 def _outages(dice: random.Random) -> tuple[Period, ...]:
-    """Return times, short and long, in which a model is down or limited."""
+    """Return periods, short and long, in which a model is down or limited."""
     periods, moment = [], 0
     for _ in range(dice.randint(0, 6)):
         start = moment + dice.randint(1, 60) * SECOND

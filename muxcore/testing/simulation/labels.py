@@ -1,7 +1,7 @@
 """Fixed labels for what happens in a world. The hash of a run is made of these.
 
-Classes, enumerations and messages may be renamed; a label never is, so the hash of a world
-says whether the same things still happen in it.
+Classes, enumerations and messages may be renamed; a label never is. So the hash of a world
+stays the same as long as the same things happen in it.
 """
 
 from __future__ import annotations

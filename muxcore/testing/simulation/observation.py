@@ -1,4 +1,4 @@
-"""What the rules observe beside the states: the callers, why the pool changes, the mode."""
+"""What the rules observe besides the states: the callers, the causes of changes, the mode."""
 
 from __future__ import annotations
 
@@ -36,36 +36,36 @@ def demand(truth: object, rule: int, text: str) -> None:
 
 @define(eq=False)
 class Caller:
-    """What the rules need to know of one call."""
+    """One call, as the rules see it."""
 
     number: int
     deadline: int
     waiter: Waiter
-    asked: Call = field(factory=Call)
-    """As it asked last, before it had waited."""
+    call: Call = field(factory=Call)
+    """As it last asked for an endpoint, without the wait since then."""
     slots: list[Slot] = field(factory=list)
     outcomes: list[Responding | End] = field(factory=list)
     ended: str = ""
 
     @property
     def repeats(self) -> int:
-        return len(self.slots) - len({one.endpoint.alias for one in self.slots})
+        return len(self.slots) - len({slot.endpoint.alias for slot in self.slots})
 
 
 @frozen
 class Cause:
-    """What the pool was just asked to do, and when that is."""
+    """What the pool is asked to do, and when."""
 
     name: str
     now: datetime
     wall: datetime
-    """What the wall clock shows; a wait that is over may count as later."""
+    """The wall clock. A wait that is over may choose as of a later moment."""
     outcome: Entry | None = None
     caller: Caller | None = None
 
 
 class ObservedStrategy:
-    """A mode that is looked at: what it was shown, what it picked, and its memory."""
+    """A mode that records what it is shown, what it picks, and its memory."""
 
     def __init__(self, mode: Strategy, *, by_weight: bool) -> None:
         self._mode = mode
@@ -75,7 +75,7 @@ class ObservedStrategy:
     def pick(
         self, candidates: Sequence[Candidate], memory: object, call: Call, now: datetime
     ) -> tuple[Endpoint, object]:
-        demand(candidates, 3, "a mode was shown nobody")
+        demand(candidates, 3, "a mode was shown no candidate")
         endpoint, memory = self._mode.pick(candidates, memory, call, now)
         self.memories.append((endpoint.alias, memory))
         if self._shares is not None:
@@ -83,16 +83,16 @@ class ObservedStrategy:
         return endpoint, memory
 
     def memory_of(self, alias: str) -> object:
-        """Return the memory that came with the pick of `alias`, passing over lost ones."""
+        """Return the memory that came with the pick of `alias`; skip picks that were dropped."""
         for position, (picked, memory) in enumerate(self.memories):
             if picked == alias:
                 del self.memories[: position + 1]
                 return memory
-        raise ViolationError(13, f"nobody picked {alias}")
+        raise ViolationError(13, f"the mode did not pick {alias}")
 
 
 class Shares:
-    """Rule 10, counted anew: shares while the set of shown models is unchanged."""
+    """Rule 10, counted independently: shares while the set of shown models is unchanged."""
 
     def __init__(self) -> None:
         self._key: object = None
@@ -112,7 +112,7 @@ class Shares:
         counts[picked.alias] = counts.get(picked.alias, 0) + 1
         self._picks += 1
         total = sum(candidate.endpoint.weight for candidate in candidates)
-        # What was owed before the set changed may come on top, and that is one at most.
+        # The lag from before the set changed may come on top; it is one request at most.
         most = total if self._first else 2 * total
         for alias, weight, _ in key:
             lag = self._picks * weight - counts.get(alias, 0) * total
@@ -120,7 +120,7 @@ class Shares:
 
 
 class ObservedPool(Pool):
-    """The real pool; the rule checker learns what each change is made for."""
+    """The real pool. It reports the cause of each change to the rule checker."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class ObservedPool(Pool):
 
     def choose(self, call: Call, waiter: Waiter) -> Slot | Wait | Exhausted:
         caller = self._checker.callers[waiter]
-        caller.asked = call
+        caller.call = call
         self._begin("choose", caller)
         return super().choose(call, waiter)
 
@@ -149,7 +149,7 @@ class ObservedPool(Pool):
         now = self._clock.now()
         self._checker.begin(Cause("record", now, now, entry))
         super().record(entry)
-        # Whatever follows does not come from this outcome.
+        # Later changes have other causes.
         self._begin("settle")
 
     def settle(self, waiter: Waiter) -> None:
@@ -162,15 +162,15 @@ class ObservedPool(Pool):
 
 
 class ObservedWaiter(Waiter):
-    """A waiter which the simulation hears receiving a decision."""
+    """A waiter that calls back when it receives a decision."""
 
-    __slots__ = ("heard",)
+    __slots__ = ("on_decision",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: Callable[[], None] | None = None
+        self.on_decision: Callable[[], None] | None = None
 
     def receive(self, decision: Decision) -> None:
         super().receive(decision)
-        if self.heard is not None:
-            self.heard()
+        if self.on_decision is not None:
+            self.on_decision()

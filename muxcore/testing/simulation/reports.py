@@ -16,8 +16,8 @@ from muxcore.testing.simulation.worlds import SECOND
 
 LEAST_FINISHED = 0.999
 LATEST = 30 * SECOND
-"""Where all models are down at once, nobody knows when one is back: the pool asks each at
-moments of its own, and bare vibe at others. This is vibe's own longest pause."""
+"""While all models are down, the pool tries them at other moments than bare vibe does. This is
+vibe's longest pause between two retries."""
 
 
 def describe_sessions(results: Sequence[SessionResult]) -> str:
@@ -33,17 +33,17 @@ def describe_sessions(results: Sequence[SessionResult]) -> str:
     best = sum(r.best is not None for r in results)
     lines.append(f"finished by bare vibe on its best model: {_share(best, count)}")
     late = sorted(((r.late, r.late - r.pool.lost, r.seed) for r in results), reverse=True)
-    over = [one for one in late if one[0] > LATER]
-    unexplained = [one for one in late if one[1] > LATER]
+    over = [by for by, _, _ in late if by > LATER]
+    unexplained = [seed for _, by, seed in late if by > LATER]
     latest = ", ".join(f"{by / SECOND:.2f} s (seed {seed})" for by, _, seed in late[:3])
-    broke = f"{len(unexplained)} {[seed for *_, seed in unexplained[:9]]}"
-    broke = f"of these not for answers that broke off after their first content: {broke}"
+    broke = f"{len(unexplained)} {unexplained[:9]}"
+    broke = f"of these without an answer cut after its first content: {broke}"
     dark = sum(r.blackout and r.late - r.pool.lost > LATER for r in results)
     lines += [
         f"more than {LATER / SECOND:.0f} s later than on its best model: {len(over)}",
         f"the latest: {latest}",
         broke,
-        f"of these with every model down at some moment: {dark}",
+        f"of those with every model down at some moment: {dark}",
         f"requests through the pool: {sum(_requests(r.pool) for r in results):,}",
         *(
             f"requests of bare vibe on m{number}:"
@@ -55,13 +55,13 @@ def describe_sessions(results: Sequence[SessionResult]) -> str:
 
 
 def is_finished(results: Sequence[SessionResult]) -> bool:
-    """Whether as many sessions finished as is promised."""
+    """Whether as many sessions finished as the project promises."""
     done = sum(result.pool.finished is not None for result in results)
     return done >= LEAST_FINISHED * len(results)
 
 
 def is_kept(results: Sequence[SessionResult]) -> bool:
-    """Whether the sessions kept all that is promised, also when they finish."""
+    """Whether the sessions also finished in the promised time."""
     in_time = all(
         result.late - result.pool.lost <= (LATEST if result.blackout else LATER)
         for result in results
@@ -70,12 +70,13 @@ def is_kept(results: Sequence[SessionResult]) -> bool:
 
 
 def describe_storms(storms: Sequence[Storm]) -> str:
-    lines = ["all models down, requests in five minutes: what each provider sees, and bare"]
-    for one in storms:
-        hint = "" if one.hint is None else f", Retry-After {one.hint // SECOND}"
+    lines = ["all models down: requests in five minutes to each provider, and by bare vibe"]
+    for storm in storms:
+        hint = "" if storm.hint is None else f", Retry-After {storm.hint // SECOND}"
         lines.append(
-            f"{one.callers:2} vibes, {one.models} models, {one.kind}{hint}: "
-            f"{list(one.each)}, bare {one.bare}" + ("" if one.is_within else "  TOO MANY")
+            f"{storm.callers:2} vibes, {storm.models} models, {storm.kind}{hint}: "
+            f"{list(storm.each)}, bare {storm.bare}"
+            + ("" if storm.is_within else "  TOO MANY")
         )
     return "\n".join(lines)
 

@@ -1,8 +1,8 @@
-"""The rules of the design, checked after every step by code that shares none with the core's.
+"""The rules of the design, checked after every step by code that shares nothing with the core.
 
-`RuleChecker` observes the simulated pool: it sees each change, and the decisions which come
-with it, before any call does. It replays what happened with `update` alone and compares
-(rule 13), so it also knows the exact state in which each choice was made.
+`RuleChecker` observes the simulated pool: it sees each change, with the decisions that come
+with it, before any call does. It replays the outcomes with `update` alone and compares the
+states (rule 13), so it also knows the exact state in which each choice was made.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from muxcore.testing.simulation.observation import (
 
 NEVER, SECOND = timedelta(), timedelta(seconds=1)
 BEFORE = datetime.min.replace(tzinfo=UTC)
-PATIENT = frozenset({"rate limited", "budget in use", "error"})
-"""The causes after which a last resort makes sense; all others are permanent."""
+TRANSIENT_CAUSES = frozenset({"rate limited", "budget in use", "error"})
+"""The causes after which a last resort is allowed; all others are permanent."""
 
 
 class RuleChecker:
@@ -56,25 +56,25 @@ class RuleChecker:
         self,
         state: PoolState,
         mode: ObservedStrategy,
-        tell: Callable[[str, str], None],
+        report: Callable[[str, str], None],
     ) -> None:
         self.mode = mode
         self.step = Cause("", BEFORE, BEFORE)
         self.callers: dict[Waiter, Caller] = {}
         self.is_over = False
-        self._tell = tell
+        self._report = report
         self._replayed = state
         self._latest = BEFORE
 
     def begin(self, step: Cause) -> None:
-        """Learn what the pool is about to be asked."""
+        """Set the cause of the next change."""
         self.step = step
         self.mode.memories.clear()
 
     def check(self, before: PoolState, change: Change) -> None:
-        """Observe one change of the pool."""
+        """Check one change of the pool."""
         if not self.is_over:
-            # Once a rule is broken, nothing that follows means anything.
+            # After the first broken rule, the checks that follow mean nothing.
             self.is_over = True
             self._check(before, change)
             self.is_over = False
@@ -84,9 +84,9 @@ class RuleChecker:
         state = change.state
         self._entries_make_the_change(before, change)
         if state is before and change.entries and not change.decisions:
-            # The end of a call which holds nothing: nobody has chosen anew.
+            # The end of a call that holds no slot: no other call chooses because of it.
             return
-        # A wait that is over may count as later than the clock.
+        # A wait that is over may choose as of a later moment than the clock.
         wall = self.step.wall if self.step.name == "wake" else change.now
         self.step = step = evolve(self.step, now=change.now, wall=wall)
         outcome = step.outcome or _released(before, state)
@@ -100,18 +100,18 @@ class RuleChecker:
                 case Slot():
                     self._granted(caller, decision)
                 case Wait() | Exhausted():
-                    self._tell(
-                        f"{caller.number} told {_describe_decision(decision)}",
+                    self._report(
+                        f"{caller.number} {_describe_decision(decision)}",
                         f"{caller.number} {_label(decision)}",
                     )
                     self._not_granted(caller, decision)
                 case _:
-                    self._tell(
-                        f"{caller.number} told {decision}", f"{caller.number} raises"
+                    self._report(
+                        f"{caller.number} raises {decision}", f"{caller.number} raises"
                     )
-        demand(self._replayed == state, 13, "the replayed state is another")
+        demand(self._replayed == state, 13, "the replayed state differs")
         if change.line:
-            self._nobody_is_forgotten(self.callers[change.line[0]])
+            self._first_waiter_is_served(self.callers[change.line[0]])
         self._rules_2_and_12(before, state)
 
     def _entries_make_the_change(self, before: PoolState, change: Change) -> None:
@@ -119,7 +119,7 @@ class RuleChecker:
         folded = before
         for entry in change.entries:
             folded = update(folded, entry, change.now)
-        demand(folded == change.state, 13, "the entries make another state")
+        demand(folded == change.state, 13, "the entries lead to another state")
         if change.entries:
             back = self._latest - change.now
             demand(not NEVER < back < SECOND, 13, f"the journal runs back by {back}")
@@ -137,31 +137,31 @@ class RuleChecker:
             if old is new:
                 continue
             alias = old.endpoint.alias
-            for was, after_it in (
+            for was, became in (
                 (old.health.limited, new.health.limited),
                 (old.health.broken, new.health.broken),
             ):
-                if was is after_it or was == after_it:
+                if was is became or was == became:
                     continue
                 demand(
                     not isinstance(outcome, Rejected | Cancelled | Started),
                     6,
-                    f"{type(outcome).__name__} changed when {alias} may be used",
+                    f"{type(outcome).__name__} changed a cooldown of {alias}",
                 )
-                self._rule_4(was, after_it, outcome, now)
+                self._rule_4(was, became, outcome, now)
 
     def _rule_4(
         self, was: Cooldown | None, after: Cooldown | None, outcome: Entry, now: datetime
     ) -> None:
-        # One that the clock has ended may be followed by any other.
+        # Any cooldown may follow one that is over.
         if was is None or not _is_active(was, now):
             return
         if after is None:
             later = isinstance(outcome, Succeeded) and outcome.attempt > was.newest
-            demand(later or isinstance(outcome, Reset), 4, "a spell was lifted")
+            demand(later or isinstance(outcome, Reset), 4, "a cooldown was lifted")
         else:
-            demand(after.until >= was.until, 4, "the end of a spell moved earlier")
-            demand(after.newest >= was.newest, 4, "a spell forgot an attempt")
+            demand(after.until >= was.until, 4, "the end of a cooldown moved earlier")
+            demand(after.newest >= was.newest, 4, "a cooldown forgot an attempt")
 
     def _rules_2_and_12(self, before: PoolState, state: PoolState) -> None:
         total = 0
@@ -180,7 +180,7 @@ class RuleChecker:
     def _granted(self, caller: Caller, slot: Slot) -> None:
         now, state, call = self.step.now, self._replayed, self._call(caller)
         alias = slot.endpoint.alias
-        self._tell(
+        self._report(
             f"{caller.number} gets {alias} #{slot.attempt}: {slot.reason}",
             f"{caller.number} gets {alias} #{slot.attempt} {PICKED_FOR[slot.reason]}",
         )
@@ -189,7 +189,7 @@ class RuleChecker:
         after_refusal = slot.reason in {PickReason.AFTER_REFUSAL, PickReason.PASSED_OVER}
         if after_refusal:
             refusers = {*call.refused, *call.outgrown, *_passed_over(state, call, now)}
-            demand(refusers, 6, "picked after a refusal which never was")
+            demand(refusers, 6, "picked after a refusal, and no model had refused")
         elif slot.endpoint.is_fallback and slot.reason is not PickReason.STICKY:
             self._rule_5(state, call, standings, now)
         self._rule_6(caller, slot, state, call, standings)
@@ -201,15 +201,21 @@ class RuleChecker:
         if after_refusal or slot.reason in {PickReason.MODE, PickReason.FALLBACK}:
             memory = self.mode.memory_of(alias)
         self._replay(Started(alias, memory), now)
-        demand(self._replayed.attempts == slot.attempt, 13, "a wrong number")
+        demand(
+            self._replayed.attempts == slot.attempt, 13, "the attempt has another number"
+        )
 
     def _not_granted(self, caller: Caller, decision: Wait | Exhausted) -> None:
         now, call = self.step.now, self._call(caller)
         standings = self._standings(self._replayed, call, now)
         if isinstance(decision, Exhausted):
-            demand("open" not in standings.values(), 11, "given up beside an open model")
             demand(
-                decision.retry_at is None or decision.retry_at >= now, 1, "retry_at is past"
+                "open" not in standings.values(), 11, "a call gives up beside an open model"
+            )
+            demand(
+                decision.retry_at is None or decision.retry_at >= now,
+                1,
+                "retry_at is in the past",
             )
             return
         primaries = [
@@ -219,7 +225,7 @@ class RuleChecker:
             )
             if not candidate.endpoint.is_fallback
         ]
-        if _is_choosy(self._replayed, call, now):
+        if _has_preferences(self._replayed, call, now):
             demand(
                 "open" not in standings.values() or "busy" in standings.values(),
                 6,
@@ -232,14 +238,14 @@ class RuleChecker:
                 5,
                 "a call waits beside an open fallback, and no primary is busy",
             )
-        demand(now < decision.until, 1, "a wait without a length")
+        demand(now < decision.until, 1, "the end of a wait is not in the future")
         left = self._replayed.policy.max_wait - call.waited
-        demand(decision.until - now <= left, 1, "a wait beyond the call's patience")
+        demand(decision.until - now <= left, 1, "a wait is longer than max_wait")
 
-    def _nobody_is_forgotten(self, first: Caller) -> None:
-        """Check that the first of the line would have been served, if anybody could be."""
+    def _first_waiter_is_served(self, first: Caller) -> None:
+        """Check that no endpoint is open for the first waiter of the line."""
         call = self._call(first)
-        if _is_choosy(self._replayed, call, self.step.now):
+        if _has_preferences(self._replayed, call, self.step.now):
             return
         standings = self._standings(self._replayed, call, self.step.now)
         for candidate in self._replayed.candidates:
@@ -250,8 +256,8 @@ class RuleChecker:
                 )
 
     def _call(self, caller: Caller) -> Call:
-        """Return the call as it stands now: how long it has waited, and what is left."""
-        call, moment, waited = caller.asked, self.moment(), NEVER
+        """Return the call with the time that it has waited by now, and its deadline."""
+        call, moment, waited = caller.call, self.moment(), NEVER
         if self.step.caller is not caller or self.step.name != "choose":
             waiting = caller.waiter.waiting
             call, waited = waiting.call, waiting.duration(moment)
@@ -262,10 +268,10 @@ class RuleChecker:
         return evolve(call, waited=call.waited + waited, deadline=deadline)
 
     moment: Callable[[], float]
-    """The clock that only runs forward, set by the simulation."""
+    """The monotonic clock, set by the simulation."""
 
     def _standings(self, state: PoolState, call: Call, now: datetime) -> dict[str, str]:
-        """Say where each endpoint stands, without asking the core."""
+        """Return the standing of each endpoint, computed without the core."""
         fitting = {
             c.endpoint.alias: _window(c) for c in state.candidates if _suits(c, call)
         }
@@ -277,8 +283,8 @@ class RuleChecker:
         for candidate in state.candidates:
             endpoint, health = candidate.endpoint, candidate.health
             window, cap = _window(candidate), endpoint.max_concurrent
-            unsuited = endpoint.alias not in fitting
-            if unsuited or (window is not None and window < needed):
+            unfit = endpoint.alias not in fitting
+            if unfit or (window is not None and window < needed):
                 standing = "unfit"
             elif endpoint.alias in call.tried:
                 standing = "tried"
@@ -303,17 +309,23 @@ class RuleChecker:
             return
         candidate = state[alias]
         demand("open" not in standings.values(), 3, "a last resort beside an open model")
-        demand(standing in {"disabled", "tried"}, 3, f"a last resort that is {standing}")
+        demand(
+            standing in {"disabled", "tried"},
+            3,
+            f"a last resort at {alias}, which is {standing}",
+        )
         demand(not _is_probed(candidate, now), 3, f"a second probe of {alias}")
-        demand(alias not in call.excluded, 3, f"{alias} had refused this call for good")
+        demand(
+            alias not in call.excluded, 3, f"a last resort at {alias}, which is excluded"
+        )
         for cooldown in candidate.health.cooldowns:
             if _is_active(cooldown, now):
                 cause = str(cooldown.cause)
-                demand(cause in PATIENT, 3, f"a last resort after {cause!r}")
+                demand(cause in TRANSIENT_CAUSES, 3, f"a last resort after {cause!r}")
                 demand(
                     now >= cooldown.failed_at + _pause(cooldown),
                     3,
-                    "a last resort too soon",
+                    "a last resort is too early",
                 )
 
     def _rule_5(
@@ -329,7 +341,7 @@ class RuleChecker:
             patience = state.policy.max_wait - call.waited
             if call.deadline is not None:
                 patience = min(patience, (call.deadline - now - call.waited) / 2)
-            demand(patience <= NEVER, 5, "a fallback beside a busy primary, too soon")
+            demand(patience <= NEVER, 5, "a fallback beside a busy primary, too early")
 
     def _rule_6(
         self,
@@ -345,17 +357,25 @@ class RuleChecker:
             if not isinstance(outcome, Rejected) or before.reason is PickReason.PASSED_OVER:
                 continue
             alias = before.endpoint.alias
-            demand(alias != slot.endpoint.alias, 6, f"{alias} is asked again for a refusal")
+            demand(
+                alias != slot.endpoint.alias, 6, f"{alias} is asked again after its refusal"
+            )
             if outcome.kind is Refusal.TOO_LONG:
                 known, window = _window(state[alias]), _window(state[slot.endpoint.alias])
                 larger = known is None or window is None or window > known
-                demand(larger, 6, "not a larger model, after a prompt too long")
+                demand(
+                    larger, 6, "a model that is not larger, after a prompt that is too long"
+                )
             else:
                 servers.append(before.endpoint.provider)
         if not servers:
             return
         demand(len(servers) <= 2, 6, "more than two second opinions")  # noqa: PLR2004 - the rule's number
-        demand(slot.reason is not PickReason.LAST_RESORT, 6, "a last resort as an opinion")
+        demand(
+            slot.reason is not PickReason.LAST_RESORT,
+            6,
+            "a last resort as a second opinion",
+        )
         if slot.reason is PickReason.AFTER_REFUSAL and slot.endpoint.provider in servers:
             passed = _passed_over(state, call, self.step.now)
             others = [
@@ -365,11 +385,15 @@ class RuleChecker:
                 and c.endpoint.provider not in servers
                 and c.endpoint.alias not in passed
             ]
-            demand(slot.endpoint.alias in passed or not others, 6, f"not {others} first")
+            demand(
+                slot.endpoint.alias in passed or not others,
+                6,
+                f"{others} should come first",
+            )
 
 
 def _passed_over(state: PoolState, call: Call, now: datetime) -> tuple[str, ...]:
-    """Return which models have refused in this turn what another model took."""
+    """Return the models whose refusals in this turn are refuted."""
     if call.new_turn:
         return ()
     return next(
@@ -383,8 +407,8 @@ def _passed_over(state: PoolState, call: Call, now: datetime) -> tuple[str, ...]
     )
 
 
-def _is_choosy(state: PoolState, call: Call, now: datetime) -> bool:
-    """Whether the call prefers some models to others, because of refusals."""
+def _has_preferences(state: PoolState, call: Call, now: datetime) -> bool:
+    """Whether refusals make the call prefer some models to others."""
     return bool(call.refused or call.outgrown or _passed_over(state, call, now))
 
 
@@ -394,7 +418,7 @@ def _window(candidate: Candidate) -> int | None:
 
 
 def _released(before: PoolState, state: PoolState) -> Cancelled | None:
-    """Find the attempt that was taken back without an outcome being told, if one was."""
+    """Return the attempt that was released without an outcome, if there is one."""
     for old, new in zip(before.candidates, state.candidates, strict=True):
         if old is not new:
             for attempt in old.health.under_way:
@@ -427,7 +451,7 @@ def _is_probed(candidate: Candidate, now: datetime) -> bool:
 
 
 def _pause(cooldown: Cooldown) -> timedelta:
-    """Say how long after a failure nobody may be sent there: the schedule of §3."""
+    """Return how long after a failure no last resort is allowed there."""
     if isinstance(cooldown.cause, Fault):
         seconds = 12 if cooldown.failures > 9 else min(2 ** (cooldown.failures - 1), 4)  # noqa: PLR2004
         return max(timedelta(seconds=seconds), cooldown.hint or NEVER)
@@ -436,8 +460,8 @@ def _pause(cooldown: Cooldown) -> timedelta:
 
 def _describe_decision(decision: Wait | Exhausted) -> str:
     if isinstance(decision, Wait):
-        return f"to wait until {decision.until:%H:%M:%S.%f}: {decision.reason}"
-    return f"that it is over: {decision.reason}"
+        return f"waits until {decision.until:%H:%M:%S.%f}: {decision.reason}"
+    return f"gives up: {decision.reason}"
 
 
 def _label(decision: Wait | Exhausted) -> str:

@@ -1,8 +1,8 @@
-"""Whole sessions of vibe under recorded-style faults: bare, and through the pool.
+"""Whole sessions of vibe under realistic faults: bare, and through the pool.
 
-Vibe's own retries are modelled as its 3.0.2 makes them: for 300 s, about 18 requests, each
-after 0.5 s times 1.5 for each one before it and up to a second of jitter, 30 s at the most;
-or after what `Retry-After` says. The pool is the real one, behind what the gateway tells.
+The retries are those of vibe 3.0.2: for 300 s, about 18 requests, each after `0.5 * 1.5**n`
+seconds plus up to a second of jitter, at most 30 s; or after `Retry-After`. The pool is the real
+one, with the gateway's `Retry-After`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from muxcore.testing.simulation.worlds import (
 CALLS = 50
 MODELS = 3
 BUDGET = 300 * SECOND
-"""For how long vibe repeats a failed call."""
+"""How long vibe repeats a failed call."""
 LONGEST_DELAY = 30 * SECOND
 LATER = SECOND
-"""So much later than bare vibe on its best model may a session finish."""
+"""How much later than bare vibe on its best model a session may finish."""
 STORM_FACTOR = 2
-"""No provider may see more than so many times what bare vibe would send it."""
+"""No provider may receive more than this many times what bare vibe would send it."""
 WEAK = 0.2
-"""The share of turns in which a model meets something that it cannot take."""
+"""The share of turns which a model refuses."""
 USUAL = Manner(delay=600_000, lasts=3 * SECOND)
 
 
@@ -52,20 +52,20 @@ class Script:
     pauses: tuple[int, ...]
     new_turns: tuple[bool, ...]
     refused_by: tuple[frozenset[str], ...] = (frozenset(),) * CALLS
-    """Which models refuse each call, although another takes it."""
+    """The models that refuse each call, although another takes it."""
 
     def jitter(self, call: int, retry: int) -> int:
-        # The same with and without the pool, however many retries there were before.
+        # The same with and without the pool, and independent of earlier retries.
         dice = random.Random(f"{self.seed} {call} {retry}")  # noqa: S311
         return dice.randrange(SECOND)
 
 
 @frozen
 class Session:
-    """How a session went: when it was finished (None: it was not), and what was sent.
+    """When a session finished (None: it did not), and how many requests it sent.
 
-    `lost` went into answers that broke off after their first content, which is the caller's
-    already: no pool can take such an answer over.
+    `lost` is the time of answers that were cut after their first content. The caller already
+    has that content, so no pool can repeat such an answer elsewhere.
     """
 
     finished: int | None
@@ -77,30 +77,30 @@ class Session:
 class SessionResult:
     """One script, through the pool and bare on each of its models.
 
-    Nobody knows the best model before the end: here it is the one that was.
+    The best model is known only afterwards: the one on which bare vibe finished first.
     """
 
     seed: int
     pool: Session
     bare: tuple[Session, ...]
     blackout: bool = False
-    """Whether there was a moment at which every model was down."""
+    """Whether every model was down at some moment."""
 
     @property
     def best(self) -> int | None:
-        """When bare vibe was finished on its best model."""
+        """When bare vibe finished on its best model."""
         ends = [one.finished for one in self.bare if one.finished is not None]
         return min(ends, default=None)
 
     @property
     def late(self) -> int:
-        """How much later the pool was than bare vibe on its best model."""
+        """How much later the pool finished than bare vibe on its best model."""
         best, finished = self.best, self.pool.finished
         return 0 if best is None or finished is None else finished - best
 
 
 def script_of(seed: int, *, refusals: bool = False) -> Script:
-    """Make the script of this seed. With `refusals`, models refuse what others take."""
+    """Make the script of this seed. With `refusals`, models refuse calls that others take."""
     dice = random.Random(f"session {seed}")  # noqa: S311 - the same every time
     models = tuple(
         SimulatedModel(Endpoint(f"m{number}"), USUAL, _recorded(dice))
@@ -118,22 +118,22 @@ def script_of(seed: int, *, refusals: bool = False) -> Script:
 def _weaknesses(
     dice: random.Random, new_turns: tuple[bool, ...]
 ) -> tuple[frozenset[str], ...]:
-    """Return which models refuse each call: in a turn always the same, and never all."""
+    """Return the models that refuse each call: the same for a whole turn, and never all."""
     refused_by: list[frozenset[str]] = []
     for new_turn in new_turns:
         if new_turn:
-            taker = dice.randrange(MODELS)
+            willing = dice.randrange(MODELS)
             refusing = {
                 f"m{number}"
                 for number in range(MODELS)
-                if number != taker and dice.random() < WEAK
+                if number != willing and dice.random() < WEAK
             }
         refused_by.append(frozenset(refusing))
     return tuple(refused_by)
 
 
 def _recorded(dice: random.Random) -> tuple[Period, ...]:
-    """Return faults as they are met in practice: short limits, hiccups, a rare long outage."""
+    """Return realistic faults: short limits, single errors, a rare long outage."""
     periods, moment = [], dice.randrange(120 * SECOND)
     while moment < 3600 * SECOND:
         lasts, manner = _fault(dice)
@@ -145,7 +145,7 @@ def _recorded(dice: random.Random) -> tuple[Period, ...]:
 def _fault(dice: random.Random) -> tuple[int, Manner]:
     quick = dice.randrange(20_000, 80_000)
     which = dice.random()
-    if which < 0.35:  # noqa: PLR2004 - the shares of what is met
+    if which < 0.35:  # noqa: PLR2004 - the shares of the faults
         lasts = dice.choice([2, 5, 10, 20, 30, 60]) * SECOND
         return lasts, Manner(Limit.RATE, quick, UNTIL_ITS_END)
     if which < 0.55:  # noqa: PLR2004
@@ -161,7 +161,7 @@ def _fault(dice: random.Random) -> tuple[int, Manner]:
 
 @define
 class Retries:
-    """What vibe's client remembers of one call that it repeats."""
+    """The retries of one call by vibe's client."""
 
     script: Script
     call: int
@@ -169,7 +169,7 @@ class Retries:
     retries: int = 0
 
     def next(self, now: int, retry_after: int | None) -> int | None:
-        """Return when it asks again; None when it has given up."""
+        """Return when the client retries, or None when it gives up."""
         if retry_after is None:
             backoff = int(0.5 * SECOND * 1.5 ** min(self.retries, 16))
             wait = min(backoff + self.script.jitter(self.call, self.retries), LONGEST_DELAY)
@@ -185,7 +185,7 @@ class Retries:
 
 
 def bare(script: Script, model: SimulatedModel) -> Session:
-    """Go through the session on this one model, without the pool."""
+    """Run the session on this one model, without the pool."""
     requests: Counter[str] = Counter()
     now = 0
     for call in range(CALLS):
@@ -203,10 +203,10 @@ def bare(script: Script, model: SimulatedModel) -> Session:
                 if manner.course is Course.WHOLE:
                     break
             retry_after = None if manner.hint is None else -(-manner.hint // SECOND)
-            at = retries.next(now, retry_after)
-            if at is None:
+            again = retries.next(now, retry_after)
+            if again is None:
                 return Session(None, requests)
-            now = at
+            now = again
     return Session(now, requests)
 
 
@@ -214,17 +214,17 @@ def bare(script: Script, model: SimulatedModel) -> Session:
 
 
 def pooled(script: Script, mode: str = "failover") -> Session:
-    """Go through the session with vibe in front of the pool."""
+    """Run the session with vibe in front of the pool."""
     vibe = _Vibe(script)
     world = World(script.seed, script.models, mode)
-    vibe.simulation = Simulation(world, ended=vibe.hear)
-    vibe.ask(script.pauses[0])
+    vibe.simulation = Simulation(world, ended=vibe.on_end)
+    vibe.send(script.pauses[0])
     vibe.simulation.run()
     return Session(vibe.finished, vibe.simulation.requests, vibe.lost)
 
 
 class _Vibe:
-    """One session in front of the pool: it asks, and asks again."""
+    """The client of one session in front of the pool: it sends calls and retries them."""
 
     simulation: Simulation
 
@@ -239,15 +239,15 @@ class _Vibe:
         self._call = 0
         self._retries = Retries(script, 0, script.pauses[0])
 
-    def ask(self, at: int) -> None:
+    def send(self, at: int) -> None:
         call = Call(conversation=self._session, new_turn=self._script.new_turns[self._call])
         refused_by = self._script.refused_by[self._call]
         arrival = Arrival(
             at, call, stream=True, patience=1200 * SECOND, refused_by=refused_by
         )
-        self.simulation.expect(arrival)
+        self.simulation.schedule(arrival)
 
-    def hear(self, ended: EndedCall) -> None:
+    def on_end(self, ended: EndedCall) -> None:
         if ended.is_served:
             self._call += 1
             if self._call == self._calls:
@@ -255,7 +255,7 @@ class _Vibe:
                 return
             at = ended.at + self._script.pauses[self._call]
             self._retries = Retries(self._script, self._call, at)
-            self.ask(at)
+            self.send(at)
             return
         if ended.how == REJECTED and ended.retry_after is None:
             return
@@ -263,11 +263,11 @@ class _Vibe:
         if again is not None:
             if ended.how == INTERRUPTED:
                 self.lost += again - ended.arrival.at
-            self.ask(again)
+            self.send(again)
 
 
 def session_results(seeds: Iterable[int], *, refusals: bool = False) -> list[SessionResult]:
-    """Go through the sessions of these seeds."""
+    """Run the sessions of these seeds."""
     results = []
     for seed in seeds:
         script = script_of(seed, refusals=refusals)
@@ -279,7 +279,7 @@ def session_results(seeds: Iterable[int], *, refusals: bool = False) -> list[Ses
 
 
 def _has_blackout(script: Script, until: int) -> bool:
-    """Whether all models were down at some moment; it begins where a period does."""
+    """Whether all models were down at some moment; such a time begins with a period."""
     starts = [p.start for m in script.models for p in m.periods if p.start < until]
     return any(
         all(model.manner(start) is not model.usual for model in script.models)
@@ -292,16 +292,16 @@ def _has_blackout(script: Script, until: int) -> bool:
 
 @frozen
 class Storm:
-    """What the providers saw while all of them were down, with and without the pool."""
+    """The requests to providers that were all down, with and without the pool."""
 
     callers: int
     kind: Kind
     hint: int | None
     models: int
     bare: int
-    """What bare vibe sent, each caller to the one model that it has."""
+    """The requests of bare vibe, each caller to its one model."""
     each: tuple[int, ...]
-    """What each provider saw from the pool."""
+    """The requests of the pool to each provider."""
 
     @property
     def is_within(self) -> bool:
@@ -311,7 +311,7 @@ class Storm:
 def storm(
     callers: int, models: int, kind: Kind = Fault.TRANSIENT, hint: int | None = None
 ) -> Storm:
-    """Let every model be down for good while some vibes call, each until it gives up."""
+    """Let some vibes call until they give up, while every model is down."""
     manner = Manner(kind, 50_000, hint)
     down = tuple(SimulatedModel(Endpoint(f"m{n}"), manner) for n in range(models))
     scripts = [Script(n, down, (n * 10_000,), (True,)) for n in range(callers)]
@@ -330,20 +330,20 @@ def storm(
         f"caller {n}": _Vibe(script, f"caller {n}", 1) for n, script in enumerate(scripts)
     }
 
-    def heard(ended: EndedCall) -> None:
-        vibes[str(ended.arrival.call.conversation)].hear(ended)
+    def on_end(ended: EndedCall) -> None:
+        vibes[str(ended.arrival.call.conversation)].on_end(ended)
 
-    simulation = Simulation(World(0, down), ended=heard)
+    simulation = Simulation(World(0, down), ended=on_end)
     for n, vibe in enumerate(vibes.values()):
         vibe.simulation = simulation
-        vibe.ask(n * 10_000)
+        vibe.send(n * 10_000)
     simulation.run()
     each = tuple(simulation.requests[model.endpoint.alias] for model in down)
     return Storm(callers, kind, hint, models, alone, each)
 
 
 def storms() -> list[Storm]:
-    """Let one vibe, eight and thirty-two call pools that are down in every way."""
+    """Run storms of 1, 8 and 32 vibes, for pools of 1 and 3 models and several faults."""
     ways: list[tuple[Kind, int | None]] = [
         (Fault.TRANSIENT, None),
         (Limit.RATE, None),

@@ -1,4 +1,4 @@
-"""Find the smallest world that still goes wrong in the same way."""
+"""Find the smallest world that still breaks the same rule."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOST_RUNS = 3000
 
 @frozen
 class Smallest:
-    """A world that goes wrong, and what happens in it."""
+    """A world that breaks a rule, and the error with its trace."""
 
     world: World
     error: BrokenWorldError
 
 
-def shrunk(world: World) -> Smallest | None:
-    """Return the smallest world found that breaks the rule that this one breaks, if any."""
+def shrink(world: World) -> Smallest | None:
+    """Return the smallest world found that breaks the same rule, or None if none is broken."""
     error = _broken(world)
     if error is None:
         return None
@@ -52,7 +52,7 @@ def _broken(world: World) -> BrokenWorldError | None:
 
 
 def _smaller(world: World) -> Iterator[World]:
-    """Give smaller worlds, the much smaller ones first."""
+    """Yield smaller worlds, the much smaller ones first."""
     for arrivals in _without(world.arrivals):
         yield evolve(world, arrivals=arrivals)
     for happenings in _without(world.happenings):
@@ -60,21 +60,21 @@ def _smaller(world: World) -> Iterator[World]:
     if len(world.models) > 1:
         for models in _without(world.models, largest=1):
             yield evolve(world, models=models)
-    yield from _plainer(world)
+    yield from _simplified(world)
     if world.policy != Policy():
         yield evolve(world, policy=Policy())
     if world.mode != "failover":
         yield evolve(world, mode="failover")
 
 
-def _plainer(world: World) -> Iterator[World]:
-    """Give worlds of as many parts, one of them plainer."""
+def _simplified(world: World) -> Iterator[World]:
+    """Yield worlds with as many parts, one of them simpler."""
     for position, model in enumerate(world.models):
         for simpler in _simpler_models(model):
             yield evolve(world, models=_with(world.models, position, simpler))
     for position, arrival in enumerate(world.arrivals):
-        for one in _simpler(arrival, _PLAIN_ARRIVAL):
-            yield evolve(world, arrivals=_with(world.arrivals, position, one))
+        for plain in _simpler(arrival, _PLAIN_ARRIVAL):
+            yield evolve(world, arrivals=_with(world.arrivals, position, plain))
 
 
 _PLAIN_ARRIVAL: tuple[Callable[[Arrival], Arrival], ...] = (
@@ -102,15 +102,15 @@ def _simpler_models(model: SimulatedModel) -> Iterator[SimulatedModel]:
         yield evolve(model, usual=Manner())
 
 
-def _simpler(one: T, ways: Sequence[Callable[[T], T]]) -> Iterator[T]:
-    for way in ways:
-        other = way(one)
-        if other != one:
-            yield other
+def _simpler(item: T, changes: Sequence[Callable[[T], T]]) -> Iterator[T]:
+    for change in changes:
+        simpler = change(item)
+        if simpler != item:
+            yield simpler
 
 
 def _without(items: tuple[T, ...], largest: int | None = None) -> Iterator[tuple[T, ...]]:
-    """Leave out a half, a quarter, and so on, down to one."""
+    """Yield the items without one half, one quarter, and so on, down to a single item."""
     size = largest or len(items)
     while size:
         for start in range(0, len(items), size):

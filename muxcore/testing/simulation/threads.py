@@ -28,11 +28,11 @@ class CallThread:
     waiter: ObservedWaiter
     loop: Loop
     limit: int
-    """When the shell cuts it, on the clock that never runs backwards."""
+    """When the shell cancels it, on the monotonic clock."""
     timeline: Timeline
     resume: Resume
     naps: int = 0
-    """Distinguishes sleeps, so that an old alarm wakes no call."""
+    """The number of the current sleep, so that the alarm of an older one has no effect."""
     asleep: bool = False
     attempt: Slot | None = None
     began: int = 0
@@ -41,11 +41,11 @@ class CallThread:
     stream: SimulatedStream | None = None
 
     def give_way(self) -> None:
-        """Continue soon, after others that may come first."""
+        """Continue soon; other threads may run first."""
         self.timeline.soon(partial(self._continue, self.naps))
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for so long, unless a decision comes."""
+        """Sleep for this long, or until a decision arrives."""
         self.naps += 1
         if self.waiter.park(0.0):
             self.timeline.soon(partial(self._wake_up, self.naps, woken=True))
@@ -54,14 +54,14 @@ class CallThread:
         until = self.timeline.clock.moment + round(seconds * SECOND)
         self.timeline.at(until, partial(self._alarm, self.naps))
 
-    def hear(self) -> None:
-        """Learn that a decision has come."""
+    def notify(self) -> None:
+        """Wake up for a decision that has arrived."""
         if self.asleep:
             self.asleep = False
             self.timeline.soon(partial(self._check_decision, self.naps))
 
-    def disturb(self) -> None:
-        """End the sleep without a result: the thread is interrupted."""
+    def interrupt(self) -> None:
+        """End the sleep without a result."""
         self.naps += 1
         self.asleep = False
 

@@ -1,4 +1,4 @@
-"""Made-up time: the clocks, what is to happen when, and the record of what happened."""
+"""Simulated time: the clocks, the agenda, and the record of what happened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from muxcore.testing.simulation.worlds import SECOND, Arrival
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAUSE_BETWEEN = 50
-"""Microseconds in which others may come in between two steps of a thread."""
+"""The longest time between two steps of a thread, in microseconds: others may run in it."""
 
 
 @define
@@ -34,7 +34,7 @@ class SimulatedClock:
 
 
 class Timeline:
-    """What is to happen, in the order of time; the seed decides between equal moments."""
+    """The agenda of a world, in the order of time. The seed decides between equal moments."""
 
     def __init__(self, seed: int, *, keep: bool) -> None:
         self.clock = SimulatedClock()
@@ -52,11 +52,11 @@ class Timeline:
         heapq.heappush(self._agenda, entry)
 
     def soon(self, act: Callable[[], None]) -> None:
-        """Schedule an action for as soon as a thread would get to it."""
+        """Schedule an action for the next moment at which its thread runs."""
         self.at(self.clock.moment + self._dice.randrange(PAUSE_BETWEEN), act)
 
     def run(self) -> None:
-        """Take every action, until none is left."""
+        """Run every action, until none is left."""
         while self._agenda:
             moment, _, _, act = heapq.heappop(self._agenda)
             self.clock.moment = max(moment, self.clock.moment)
@@ -64,7 +64,7 @@ class Timeline:
             act()
 
     def report(self, text: str, label: str) -> None:
-        """Report what happened: `label` goes into the hash, and never changes its words."""
+        """Report what happened: `text` for people, `label` for the hash, in fixed words."""
         self._hash.update(f"{self.clock.moment} {label}\n".encode())
         if self._lines is not None:
             self._lines.append(f"{self.clock.moment / SECOND:12.6f} {text}")

@@ -1,8 +1,8 @@
-"""Run a world: one thread, made-up time, and the real pool, streams and modes.
+"""Run a world in one thread and simulated time, with the real pool, streams and modes.
 
-Every call is the real `call_loop`, driven here: its tasks give way wherever a thread might,
-between any two steps, while it sleeps, and while an attempt is under way. The world's seed
-decides which of the tasks that are ready goes on.
+Every call is the real `call_loop`, driven here. It gives way wherever another thread might run:
+between any two steps, while it sleeps, and while an attempt is under way. The seed of the world
+decides which of the ready calls continues.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ from muxcore.testing.simulation.worlds import (
 from muxcore_backends.generic import Generic
 
 GRACE = SECOND // 10
-"""Rule 1: so much later than its deadline may a call end."""
+"""Rule 1: how long after its deadline a call may end."""
 LIMITS = Limits(connect=10, read=120, attempt=300)
 
 
@@ -106,7 +106,7 @@ def run(world: World, *, keep: bool = False) -> Run:
 
 
 class Simulation:
-    """One world while it happens."""
+    """One world under way."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Simulation:
     ) -> None:
         self.world = world
         self.requests: Counter[str] = Counter()
-        """What each provider has seen."""
+        """The requests that each provider has received."""
         self._on_end = ended
         self._timeline = Timeline(world.seed, keep=keep)
         self.clock = self._timeline.clock
@@ -139,40 +139,40 @@ class Simulation:
 
     def run(self) -> Run:
         for arrival in self.world.arrivals:
-            self.expect(arrival)
+            self.schedule(arrival)
         for happening in self.world.happenings:
-            self._timeline.at(happening.at, partial(self._happen, happening))
+            self._timeline.at(happening.at, partial(self._apply, happening))
         try:
             self._timeline.run()
-            self._look_back()
+            self._check_ends()
         except Exception as error:
             self._checker.is_over = True
             raise BrokenWorldError(error, self._timeline.trace) from error
         return Run(
-            tuple(calling.caller.ended for calling in self._calls),
+            tuple(thread.caller.ended for thread in self._calls),
             self._timeline.steps,
             self._pool.state.attempts,
             self._timeline.digest,
             self._timeline.trace,
         )
 
-    def _look_back(self) -> None:
-        for calling in self._calls:
-            demand(calling.caller.ended, 1, f"call {calling.caller.number} never ended")
+    def _check_ends(self) -> None:
+        for thread in self._calls:
+            demand(thread.caller.ended, 1, f"call {thread.caller.number} never ended")
         for candidate in self._pool.state.candidates:
             in_flight = candidate.health.in_flight
             demand(not in_flight, 2, f"{in_flight} in flight when all is quiet")
 
-    def _step(self, name: str, **more: Any) -> None:
-        """Note what the pool is about to be asked."""
+    def _begin(self, name: str, **more: Any) -> None:
+        """Set the cause of the pool's next change."""
         now = self.clock.now()
         self._checker.begin(Cause(name, now, now, **more))
 
-    def expect(self, arrival: Arrival) -> None:
+    def schedule(self, arrival: Arrival) -> None:
         """Schedule this call."""
         self._timeline.at(arrival.at, partial(self._arrive, arrival))
 
-    # -- What comes from outside --------------------------------------------------------------
+    # -- Events from outside ------------------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
         limit = self.clock.moment + arrival.patience
@@ -183,20 +183,20 @@ class Simulation:
         waiter = ObservedWaiter()
         caller = Caller(len(self._calls), limit, waiter, call)
         loop = call_loop(self._pool, waiter, call)
-        calling = CallThread(
+        thread = CallThread(
             arrival, caller, waiter, loop, limit, self._timeline, self._resume
         )
-        waiter.heard = calling.hear
-        self._calls.append(calling)
+        waiter.on_decision = thread.notify
+        self._calls.append(thread)
         self._checker.callers[caller.waiter] = caller
         self._timeline.report(f"{caller.number} arrives", f"{caller.number} arrives")
         if arrival.leaves is not None:
             self._timeline.at(
-                self.clock.moment + arrival.leaves, partial(self._leave, calling)
+                self.clock.moment + arrival.leaves, partial(self._leave, thread)
             )
-        self._resume(calling, None)
+        self._resume(thread, None)
 
-    def _happen(self, happening: Happening) -> None:
+    def _apply(self, happening: Happening) -> None:
         self._timeline.report(str(happening), label_of_happening(happening))
         match happening:
             case ClockSet():
@@ -208,10 +208,10 @@ class Simulation:
                 self._adopt(happening)
             case PoolClosed():
                 self._closed_at = self.clock.moment
-                self._step("close")
+                self._begin("close")
                 self._pool.close()
-                for calling in self._calls:
-                    self._scope(calling, CancelReason.CLOSED)
+                for thread in self._calls:
+                    self._cancel(thread, CancelReason.CLOSED)
 
     def _adopt(self, changed: ConfigChanged) -> None:
         endpoints = tuple(
@@ -219,125 +219,125 @@ class Simulation:
             for model, weight in zip(self._models.values(), changed.weights, strict=False)
         )
         configured = Configured(endpoints, changed.policy)
-        self._step("adopt", outcome=configured)
+        self._begin("adopt", outcome=configured)
         self._pool.adopt(self._pool.strategy, configured)
 
-    def _leave(self, calling: CallThread) -> None:
-        """Let the caller leave, in its own way, if the call is still under way."""
-        if calling.caller.ended or calling.left:
+    def _leave(self, thread: CallThread) -> None:
+        """Let the caller leave, if its call is still under way."""
+        if thread.caller.ended or thread.left:
             return
-        calling.left = True
-        leaving = calling.arrival.leaving
-        number = calling.caller.number
+        thread.left = True
+        leaving = thread.arrival.leaving
+        number = thread.caller.number
         self._timeline.report(f"{number} {leaving}", f"{number} {LEAVES_BY[leaving]}")
-        if calling.stream is not None:
-            self._leave_stream(calling, calling.stream, leaving)
+        if thread.stream is not None:
+            self._leave_stream(thread, thread.stream, leaving)
         elif leaving is Leaving.CANCELS:
-            self._step("cancel")
-            self._pool.cancel(calling.caller.waiter)
-            self._scope(calling, CancelReason.LEFT)
+            self._begin("cancel")
+            self._pool.cancel(thread.caller.waiter)
+            self._cancel(thread, CancelReason.LEFT)
         else:
-            self._interrupt(calling)
+            self._interrupt(thread)
 
-    def _interrupt(self, calling: CallThread) -> None:
-        """Raise a KeyboardInterrupt in the call's thread, wherever that stands."""
-        self._step("interrupt", caller=calling.caller)
-        calling.disturb()
-        calling.attempt = None
+    def _interrupt(self, thread: CallThread) -> None:
+        """Raise a KeyboardInterrupt in the call's thread, at its present step."""
+        self._begin("interrupt", caller=thread.caller)
+        thread.interrupt()
+        thread.attempt = None
         try:
-            calling.loop.throw(KeyboardInterrupt())
+            thread.loop.throw(KeyboardInterrupt())
         except KeyboardInterrupt:
-            self._end(calling, "interrupted")
+            self._end(thread, "interrupted")
         except StopIteration:
-            self._end(calling, "interrupted at its end")
+            self._end(thread, "interrupted at its end")
 
-    def _scope(self, calling: CallThread, reason: CancelReason) -> None:
-        if calling.stream is not None:
-            calling.stream.scope.cancel(reason)
-            calling.stream.exchange.arrived.append(TransportError(str(reason)))
-            self._timeline.soon(partial(self._listen, calling))
-        elif calling.attempt is not None:
-            slot = calling.attempt
+    def _cancel(self, thread: CallThread, reason: CancelReason) -> None:
+        if thread.stream is not None:
+            thread.stream.scope.cancel(reason)
+            thread.stream.exchange.arrived.append(TransportError(str(reason)))
+            self._timeline.soon(partial(self._listen, thread))
+        elif thread.attempt is not None:
+            slot = thread.attempt
             outcome = Cancelled(slot.endpoint.alias, slot.attempt, reason)
-            self._timeline.soon(partial(self._attempted, calling, slot, outcome))
+            self._timeline.soon(partial(self._attempted, thread, slot, outcome))
 
-    # -- One call, as its thread goes through it ------------------------------------------------
+    # -- The steps of one call ------------------------------------------------------------------
 
-    def _resume(self, calling: CallThread, event: Done) -> None:
-        if calling.caller.ended:
+    def _resume(self, thread: CallThread, event: Done) -> None:
+        if thread.caller.ended:
             return
         try:
-            request = calling.loop.send(event)
+            request = thread.loop.send(event)
         except StopIteration as stop:
-            self._ended(calling, stop.value)
+            self._finish(thread, stop.value)
         except StrategyError:
-            demand(self.world.mode == "unsound", 1, "a sound mode was blamed")
-            self._end(calling, "the mode is broken")
+            demand(self.world.mode == "unsound", 1, "a StrategyError for a sound mode")
+            self._end(thread, "the mode is broken")
         except MultiplexerError as error:
             closed = self._closed_at is not None and isinstance(error, ClosedError)
             expected = closed or isinstance(error, CallCancelledError)
-            demand(expected, 1, f"it raised {error}")
-            self._end(calling, str(error))
+            demand(expected, 1, f"the call raised {error}")
+            self._end(thread, str(error))
         else:
             match request:
                 case GiveWay():
-                    calling.give_way()
+                    thread.give_way()
                 case Nap():
-                    calling.sleep(request.seconds)
+                    thread.sleep(request.seconds)
                 case Attempt():
-                    self._attempt(calling, request.slot)
+                    self._attempt(thread, request.slot)
 
     # -- Attempts -------------------------------------------------------------------------------
 
-    def _attempt(self, calling: CallThread, slot: Slot) -> None:
-        """Let the model answer in its manner, unless the time is over before."""
-        calling.attempt, calling.began = slot, self.clock.moment
+    def _attempt(self, thread: CallThread, slot: Slot) -> None:
+        """Let the model answer in its manner, unless a time limit comes first."""
+        thread.attempt, thread.began = slot, self.clock.moment
         self.requests[slot.endpoint.alias] += 1
         manner = self._models[slot.endpoint.alias].manner(self.clock.moment)
         outcome, over = outcome_of(
-            calling.arrival,
+            thread.arrival,
             self._models[slot.endpoint.alias],
             slot,
             manner,
-            calling.began,
+            thread.began,
             self.world.silence_limit,
         )
-        limit = min(calling.began + self.world.attempt_limit, calling.limit)
+        limit = min(thread.began + self.world.attempt_limit, thread.limit)
         if over > limit:
             alias, number = slot.endpoint.alias, slot.attempt
-            if calling.limit <= limit:
+            if thread.limit <= limit:
                 outcome = Cancelled(alias, number, CancelReason.CALL_TIME)
             else:
                 outcome = Failed(alias, number, message=TimeLimit.ATTEMPT)
-            over = max(limit, calling.began)
-        self._timeline.at(over, partial(self._attempted, calling, slot, outcome, manner))
+            over = max(limit, thread.began)
+        self._timeline.at(over, partial(self._attempted, thread, slot, outcome, manner))
 
     def _attempted(
         self,
-        calling: CallThread,
+        thread: CallThread,
         slot: Slot,
         outcome: Responding | End,
         manner: Manner | None = None,
     ) -> None:
-        if calling.attempt is not slot:
+        if thread.attempt is not slot:
             return
-        calling.attempt = None
+        thread.attempt = None
         if manner is not None and isinstance(outcome, Responding):
-            self._open(calling, slot, manner)
-        calling.caller.outcomes.append(outcome)
-        number = calling.caller.number
+            self._open(thread, slot, manner)
+        thread.caller.outcomes.append(outcome)
+        number = thread.caller.number
         self._timeline.report(
-            f"{number} says {_describe_outcome(outcome)}",
+            f"{number} gets {_describe_outcome(outcome)}",
             f"{number} #{outcome.attempt} {label_of_outcome(outcome)}",
         )
-        self._resume(calling, outcome)
+        self._resume(thread, outcome)
 
     # -- Streams --------------------------------------------------------------------------------
 
-    def _open(self, calling: CallThread, slot: Slot, manner: Manner) -> None:
-        """Make the real stream of an attempt that has come to its first content."""
+    def _open(self, thread: CallThread, slot: Slot, manner: Manner) -> None:
+        """Open the real stream of an attempt with its first content."""
         exchange = SimulatedExchange()
-        limit = calling.limit / SECOND
+        limit = thread.limit / SECOND
         scope = CancelScope(limit, limit)
         alias = slot.endpoint.alias
         member = self._runtime.members[alias]
@@ -348,57 +348,57 @@ class Simulation:
         outcome = Responding(alias, slot.attempt)
         answered = Answered(outcome, opened, member, slot, scope)
         label = f"{alias}:{slot.attempt}"
-        stream = Stream(OpenedCall(self._runtime, calling.caller, answered))
+        stream = Stream(OpenedCall(self._runtime, thread.caller, answered))
         stream.__enter__()
         whole = manner.course is Course.WHOLE
-        calling.stream = SimulatedStream(stream, exchange, scope, label, whole)
-        script = arrivals_of(label, manner, self.world.silence_limit, calling.arrival)
+        thread.stream = SimulatedStream(stream, exchange, scope, label, whole)
+        script = arrivals_of(label, manner, self.world.silence_limit, thread.arrival)
         for after, piece in script:
             at = self.clock.moment + after
-            if at > calling.limit:
-                late = partial(self._scope, calling, CancelReason.CALL_TIME)
-                self._timeline.at(max(calling.limit, self.clock.moment), late)
+            if at > thread.limit:
+                late = partial(self._cancel, thread, CancelReason.CALL_TIME)
+                self._timeline.at(max(thread.limit, self.clock.moment), late)
                 break
-            self._timeline.at(at, partial(self._receive, calling, piece))
+            self._timeline.at(at, partial(self._receive, thread, piece))
 
-    def _receive(self, calling: CallThread, piece: bytes | TransportError | None) -> None:
-        if calling.stream is None or calling.caller.ended:
+    def _receive(self, thread: CallThread, piece: bytes | TransportError | None) -> None:
+        if thread.stream is None or thread.caller.ended:
             return
-        if calling.stream.scope.reason is None and piece is not None:
-            calling.stream.exchange.arrived.append(piece)
-        self._listen(calling, end=piece is None)
+        if thread.stream.scope.reason is None and piece is not None:
+            thread.stream.exchange.arrived.append(piece)
+        self._listen(thread, end=piece is None)
 
-    def _listen(self, calling: CallThread, *, end: bool = False) -> None:
+    def _listen(self, thread: CallThread, *, end: bool = False) -> None:
         """Read what has arrived, as the thread that consumes the stream does."""
-        streaming = calling.stream
-        if streaming is None or calling.caller.ended:
+        streaming = thread.stream
+        if streaming is None or thread.caller.ended:
             return
-        self._step("stream", caller=calling.caller)
+        self._begin("stream", caller=thread.caller)
         ended = streaming.read(end=end)
         if ended is not None:
-            streaming.check(ended, has_tools=calling.arrival.tools)
-            self._end(calling, ended)
+            streaming.check(ended, has_tools=thread.arrival.tools)
+            self._end(thread, ended)
 
     def _leave_stream(
-        self, calling: CallThread, streaming: SimulatedStream, leaving: Leaving
+        self, thread: CallThread, streaming: SimulatedStream, leaving: Leaving
     ) -> None:
         if leaving is Leaving.CANCELS:
-            self._scope(calling, CancelReason.LEFT)
+            self._cancel(thread, CancelReason.LEFT)
             return
-        self._step("leave", caller=calling.caller)
+        self._begin("leave", caller=thread.caller)
         if leaving is Leaving.DROPS:
-            # Nobody holds it any more from here on, so it is collected at once.
-            calling.stream = None
+            # The last reference: the stream is collected at once.
+            thread.stream = None
             del streaming.stream
         else:
             streaming.stream.close()
-        self._end(calling, "left")
+        self._end(thread, "left")
 
     # -- Ends -------------------------------------------------------------------------------------
 
-    def _ended(self, calling: CallThread, ending: CallEnding) -> None:
-        caller = calling.caller
-        demand(len(ending.trail) == len(caller.slots), 12, "a trail that is not whole")
+    def _finish(self, thread: CallThread, ending: CallEnding) -> None:
+        caller = thread.caller
+        demand(len(ending.trail) == len(caller.slots), 12, "the trail is incomplete")
         match ending:
             case CallServed():
                 last = ending.trail[-1].outcome
@@ -406,36 +406,36 @@ class Simulation:
                     return
                 demand(isinstance(last, Succeeded), 1, "served without an answer")
             case CallRejected():
-                refused = [tried.outcome for tried in ending.trail]
-                demand(ending.refusal in refused, 1, "the refusal is none of its attempts'")
-                calling.retry_at = ending.retry_at
+                refusals = [tried.outcome for tried in ending.trail]
+                demand(ending.refusal in refusals, 1, "the refusal is of no attempt")
+                thread.retry_at = ending.retry_at
             case CallExhausted(exhausted=Exhausted(reason=WaitReason.DEADLINE)):
-                deadline = cast("datetime", caller.asked.deadline)
-                over = self.clock.now() >= deadline or self.clock.moment >= calling.limit
-                demand(over, 1, "given up before the deadline")
+                deadline = cast("datetime", caller.call.deadline)
+                over = self.clock.now() >= deadline or self.clock.moment >= thread.limit
+                demand(over, 1, "the call gave up before its deadline")
             case CallExhausted():
-                calling.retry_at = ending.exhausted.retry_at
+                thread.retry_at = ending.exhausted.retry_at
             case CallCancelled():
                 pass
-        self._end(calling, label_of_ending(ending))
+        self._end(thread, label_of_ending(ending))
 
-    def _end(self, calling: CallThread, how: str) -> None:
-        caller = calling.caller
+    def _end(self, thread: CallThread, how: str) -> None:
+        caller = thread.caller
         demand(not caller.ended, 1, f"{caller.number} ended twice: {caller.ended}, {how}")
         caller.ended = how
-        calling.stream = None
-        late = self.clock.moment - calling.limit
+        thread.stream = None
+        late = self.clock.moment - thread.limit
         demand(late <= GRACE, 1, f"{caller.number} ended {late / SECOND} s too late")
         with suppress(KeyError):
             del self._checker.callers[caller.waiter]
         self._timeline.report(f"{caller.number} ends: {how}", f"{caller.number} ends {how}")
         if self._on_end is not None:
             retry_after = None
-            if calling.retry_at is not None:
-                # As in the gateway: rounded up, so that no client comes too early.
-                left = (calling.retry_at - self.clock.now()).total_seconds()
+            if thread.retry_at is not None:
+                # As in the gateway: rounded up, so that no client retries too early.
+                left = (thread.retry_at - self.clock.now()).total_seconds()
                 retry_after = max(1, math.ceil(left))
-            self._on_end(EndedCall(calling.arrival, how, self.clock.moment, retry_after))
+            self._on_end(EndedCall(thread.arrival, how, self.clock.moment, retry_after))
 
 
 def _describe_outcome(outcome: Responding | End) -> str:

@@ -1,6 +1,6 @@
-"""What happens in a world, as plain records: made of a seed, before anything runs.
+"""What happens in a world, as plain records, made from a seed before anything runs.
 
-All times are whole microseconds since the world began, on the clock that only runs forward.
+All times are whole microseconds since the world began, on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from muxcore_strategies.lowest_latency import LowestLatency
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
 UNTIL_ITS_END = -1
-"""A hint that is what is left of the period, in whole seconds, as a sound server says."""
+"""A hint that is the rest of the period in whole seconds, as a correct server gives it."""
 CALLS = 100
-"""Of one world."""
+"""The number of calls in one world."""
 PLAIN, DEFAULTS = Call(), Policy()
 
 
 class Course(StrEnum):
-    """How an answer goes on after its first content."""
+    """How an answer continues after its first content."""
 
     WHOLE = "whole"
     CUT = "cut off"
@@ -49,7 +49,7 @@ class Manner:
     hint: int | None = None
     course: Course = Course.WHOLE
     lasts: int = SECOND // 2
-    """From the first content to the end."""
+    """The time from the first content to the end."""
 
 
 @frozen
@@ -63,9 +63,9 @@ class Period:
 
 @frozen
 class SimulatedModel:
-    """A model as the world makes it: `usual` is its manner outside of all periods.
+    """A model of the world. `usual` is its manner outside of all periods.
 
-    One that `refuses_tools` refuses every call with tools; one that `takes_nonsense` answers
+    With `refuses_tools`, it refuses every call with tools; with `takes_nonsense`, it answers
     bad requests too.
     """
 
@@ -104,9 +104,10 @@ class Leaving(StrEnum):
 
 @frozen
 class Arrival:
-    """A call that comes at `at` and may take `patience`; `leaves` is when it gives up.
+    """A call that arrives at `at` and may take `patience`. Its caller leaves after `leaves`.
 
-    Sound models refuse a call that `is_bad`; those of `refused_by` refuse one which others take.
+    All models refuse a call that `is_bad`, except those that take nonsense. The models in
+    `refused_by` refuse a call which others take.
     """
 
     at: int
@@ -122,7 +123,7 @@ class Arrival:
 
 @frozen
 class ClockSet:
-    """The wall clock jumps by this much, while no time passes."""
+    """The wall clock is set by this much, while no time passes."""
 
     at: int
     by: int
@@ -138,7 +139,7 @@ class ModelReset:
 
 @frozen
 class ConfigChanged:
-    """The config is read anew: other weights and limits, the same models."""
+    """The config is reloaded: other weights and limits, the same models."""
 
     at: int
     weights: tuple[int, ...]
@@ -157,7 +158,7 @@ Happening: TypeAlias = ClockSet | ModelReset | ConfigChanged | PoolClosed
 
 @frozen
 class World:
-    """All that a run depends on. `seed` decides what `order` threads run in, nothing else."""
+    """Everything that a run depends on. `seed` decides only the order in which threads run."""
 
     seed: int
     models: tuple[SimulatedModel, ...]
@@ -169,7 +170,7 @@ class World:
     silence_limit: int = 120 * SECOND
 
 
-# -- Modes that others might add ------------------------------------------------------------
+# -- Modes as a third party might write them ------------------------------------------------
 
 Picked: TypeAlias = tuple[Endpoint, object]
 
@@ -190,7 +191,7 @@ class LeastBusy:
 
 @frozen
 class Scattered:
-    """Anybody, by a number that it remembers."""
+    """Any model, by a pseudo-random number in its memory."""
 
     def pick(
         self,
@@ -206,7 +207,7 @@ class Scattered:
 
 @frozen
 class Unsound:
-    """A broken mode: now and then it raises, or picks what it was not shown."""
+    """A broken mode: sometimes it raises, or picks an endpoint that it was not shown."""
 
     def pick(
         self,
@@ -233,14 +234,14 @@ MODES: dict[str, Callable[[], Strategy]] = {
     "unsound": Unsound,
 }
 
-# -- Worlds out of a seed -------------------------------------------------------------------
+# -- Worlds from a seed ---------------------------------------------------------------------
 
 REFUSALS: tuple[Kind, ...] = (*Limit, *Fault, *Refusal)
 
 
 def world_of(seed: int, calls: int = CALLS) -> World:
     """Make the world of this seed."""
-    dice = random.Random(seed)  # noqa: S311 - it is to be the same every time
+    dice = random.Random(seed)  # noqa: S311 - the same every time
     calm = dice.random() < 0.1  # noqa: PLR2004 - one in ten
     models = tuple(_model(dice, number, calm=calm) for number in range(dice.randint(1, 5)))
     arrivals = _arrivals(dice, calls, calm=calm)
@@ -301,7 +302,7 @@ def _periods(dice: random.Random) -> tuple[Period, ...]:
 
 def _manner(dice: random.Random) -> Manner:
     delay = dice.choice([SECOND // 20, SECOND, 10 * SECOND])
-    if dice.random() < 0.25:  # noqa: PLR2004 - one in four breaks after its first content
+    if dice.random() < 0.25:  # noqa: PLR2004 - one in four fails after its first content
         course = dice.choice(list(Course))
         return Manner(None, delay, None, course, dice.choice([1, 30]) * SECOND)
     hint = dice.choice([None, None, 1, 5, 90])
