@@ -16,6 +16,7 @@ import pytest
 from attrs import evolve
 
 from muxcore import PoolExhaustedError, StreamInterruptedError
+from muxcore.shell.call import attempts
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import (
     Answer,
@@ -186,6 +187,18 @@ def test_the_limit_of_an_attempt_is_over_with_the_first_content(
         list(stream)
     assert stream.reply.text == "pong from model-a"
     assert monotonic() - began > 1.1
+
+
+def test_a_server_that_has_sent_a_comment_may_not_be_silent_for_long(
+    make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local model may read its prompt for ten minutes in silence; a frozen one is dead."""
+    monkeypatch.setattr(attempts, "HEARTBEAT_SILENCE", 0.2)
+    alpha.then(Drip(Dripping.BODY, timedelta(hours=1)))
+    with make("alpha", "beta").stream(PING) as stream:
+        list(stream)
+    assert stream.reply.model == "beta"
+    assert stream.reply.attempts[0].message == "it was silent for too long"
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -39,6 +39,10 @@ from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.transport import Exchange, TransportError, send
 from muxcore.shell.importing import is_lacking
 
+HEARTBEAT_SILENCE = 90.0
+"""Seconds. A server that reads a long prompt may be silent for the whole of `read_timeout_ms`.
+Once it has sent a comment, it sends one every few seconds (llama.cpp: 30), so this long a
+silence is a dead server."""
 MOST_EMPTY_CHUNKS = 10_000
 """A stream without content is ended after this many chunks."""
 
@@ -102,7 +106,7 @@ def open_stream(
         exchange = _send(member, request, scope)
         decoder = _stream_decoder(member, exchange)
         decoder.prompt_tokens = request.prompt_tokens
-        has_content = _read_to_content(exchange, decoder)
+        has_content = _read_to_content(exchange, decoder, member)
         if not has_content:
             _judged(decoder.reply(), exchange.status)
     except (BrokenAnswerError, TransportError) as error:
@@ -246,7 +250,7 @@ def _classify(member: Member, answer: HttpResponse) -> Failure:
         return broken_by(member.endpoint.dialect, error).failure
 
 
-def _read_to_content(exchange: Exchange, decoder: StreamDecoder) -> bool:
+def _read_to_content(exchange: Exchange, decoder: StreamDecoder, member: Member) -> bool:
     """Read up to the first content; return False if the answer is whole without any."""
     seen = 0
     while True:
@@ -260,6 +264,9 @@ def _read_to_content(exchange: Exchange, decoder: StreamDecoder) -> bool:
             break
         if any(chunk.commits for chunk in islice(decoder.chunks, seen, None)):
             return True
+        if not decoder.chunks and member.limits.read > HEARTBEAT_SILENCE:
+            # A server which shows that it lives will do so again.
+            exchange.limit_silence(HEARTBEAT_SILENCE)
         seen = len(decoder.chunks)
         if seen > MOST_EMPTY_CHUNKS:
             raise broken(f"{seen} chunks came without any content")

@@ -133,15 +133,22 @@ class Exchange:
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpResponse(self.status, self.headers, body)
 
+    def limit_silence(self, seconds: float) -> None:
+        """From now on, wait at most so long for the next bytes of the body."""
+        if (sock := self._socket()) is not None:
+            sock.settimeout(seconds)
+
+    def _socket(self) -> socket.socket | None:
+        connection = getattr(self._response.raw, "connection", None)
+        sock = getattr(connection, "sock", None)
+        return sock if isinstance(sock, socket.socket) else None
+
     def _drain(self) -> None:
         """Read what little may follow a stream's last event, so that its connection is kept.
 
         Waits for a moment only: a server that keeps the stream open costs its connection.
         """
-        connection = getattr(self._response.raw, "connection", None)
-        sock = getattr(connection, "sock", None)
-        if isinstance(sock, socket.socket):
-            sock.settimeout(DRAIN_SECONDS)
+        self.limit_silence(DRAIN_SECONDS)
         try:
             # One piece is enough for the end of a chunked body; more is not waited for.
             if self._response.raw.read1(READ_SIZE, decode_content=True):
