@@ -376,8 +376,8 @@ class Call:
     `tried` holds the alias of each attempt so far, in order. `excluded` are those which another
     try would not help. `refused` are those which refused the request, but for its length;
     `outgrown` are those for which it was too long, and `larger_than` is the largest window
-    that was too small. `max_wait` limits the sum of its waits where it is less than the
-    policy's. `select` fills in the rest: `pin`, where this conversation is, for the mode; and
+    that was too small. `max_wait` limits its waits for a disabled model where it is less
+    than the policy's; a slot of a busy one is waited for as ever. `select` fills in the rest: `pin`, where this conversation is, for the mode; and
     `passed_over`, the models which refused in this turn what another model took.
     """
 

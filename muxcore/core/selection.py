@@ -104,11 +104,11 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
         return Wait(until, WaitReason.BUSY)
     if fallbacks:
         return _picked(state, mode, fallbacks, PickReason.FALLBACK, call, now)
-    if not waiting_for_primary:
-        patience = _patience(state, call, now)
-    return _none_open(
-        state, call, window, now, now + patience, primaries_only=waiting_for_primary
-    )
+    if waiting_for_primary:
+        limits = _Limits(now + patience, now + patience)
+    else:
+        limits = _limits(state, call, now)
+    return _none_open(state, call, window, now, limits, primaries_only=waiting_for_primary)
 
 
 def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdict, ...]:
@@ -158,8 +158,8 @@ def _select_after_refusal(
             return _picked(state, mode, fallbacks, reason, call, now)
     if call.refused:
         return Exhausted(_opinion_at(state, call, window, now), WaitReason.TRIED)
-    limit = now + _patience(state, call, now)
-    return _none_open(state, call, window, now, limit, primaries_only=False)
+    limits = _limits(state, call, now)
+    return _none_open(state, call, window, now, limits, primaries_only=False)
 
 
 def _opinion_at(
@@ -320,18 +320,23 @@ def _name(mode: Strategy) -> str:
 
 
 def _patience(
-    state: PoolState, call: Call, now: datetime, *, for_primary: bool = False
+    state: PoolState,
+    call: Call,
+    now: datetime,
+    *,
+    for_primary: bool = False,
+    for_slot: bool = False,
 ) -> timedelta:
     """Return how much longer this call may wait.
 
-    All its waits come to at most `max_wait`, the policy's or its own if that is less. For a
-    primary while a fallback could serve, they come to at most half of the time that was left
-    when the waiting began.
+    All its waits come to at most the policy's `max_wait`; those for a disabled model to at most
+    its own, if that is less. For a primary while a fallback could serve, they come to at most
+    half of the time that was left when the waiting began.
     """
     if state.policy.direct:
         return timedelta()
     longest = state.policy.max_wait
-    if call.max_wait is not None:
+    if call.max_wait is not None and not (for_primary or for_slot):
         longest = min(longest, call.max_wait)
     patience = longest - call.waited
     if call.deadline is None:
@@ -358,16 +363,30 @@ def _primary_opens(
     return min([limit, *ends])
 
 
+@frozen
+class _Limits:
+    """Until when a call waits: for a disabled model, and for a slot of one that is busy."""
+
+    disabled: datetime
+    slot: datetime
+
+
+def _limits(state: PoolState, call: Call, now: datetime) -> _Limits:
+    return _Limits(
+        now + _patience(state, call, now), now + _patience(state, call, now, for_slot=True)
+    )
+
+
 def _none_open(
     state: PoolState,
     call: Call,
     window: int,
     now: datetime,
-    limit: datetime,
+    limits: _Limits,
     *,
     primaries_only: bool,
 ) -> Choice:
-    """Take a last resort, or wait until `limit` for what opens first, or give up."""
+    """Take a last resort, or wait within the limits for what opens first, or give up."""
     fitting = [
         (candidate, candidate.health.opens_at(now), _occupied(candidate, now))
         for candidate in state.candidates
@@ -394,18 +413,26 @@ def _none_open(
         first = min(due, key=lambda c: (c.endpoint.is_fallback, _due_since(c, now)))
         return Picked(first.endpoint, PickReason.LAST_RESORT, state.memory)
 
-    reason = WaitReason.DISABLED
-    openings: list[datetime] = []
-    for candidate, at, occupied in reachable:
-        if not occupied:
-            openings.append(at)
-        elif at <= max(now, limit) or candidate.health.probed(now):
-            # A slot may be given back, and a probe succeed, at any moment. But a slot of a
-            # model that stays disabled is of no use.
-            reason = WaitReason.BUSY
+    # A slot may be given back, and a probe succeed, at any moment. But a slot of a model that
+    # stays disabled is of no use.
+    busy = [
+        c
+        for c, at, occupied in reachable
+        if occupied and (at <= max(now, limits.disabled) or c.health.probed(now))
+    ]
+    reason = WaitReason.BUSY if busy else WaitReason.DISABLED
+    openings = [
+        at for _, at, occupied in reachable if not occupied and at <= limits.disabled
+    ]
+    for candidate in busy:
+        is_slot = candidate.health.active_cooldown(now) is None
+        limit = (
+            limits.slot if is_slot and not candidate.health.probed(now) else limits.disabled
+        )
+        if limit > now:
             openings.append(min(limit, _frees_itself(candidate, now) or limit))
     until = min(openings, default=None)
-    if until is None or until > limit or limit <= now:
+    if until is None:
         return Exhausted(retry_at, reason)
     return Wait(until, reason)
 

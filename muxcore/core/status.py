@@ -84,13 +84,14 @@ class Status:
         return "\n".join(lines)
 
     def _model_lines(self, model: ModelStatus) -> list[str]:
-        rate = f"{model.success_rate:.0%}"
+        # Nothing has succeeded or failed without a call.
+        rate = f" | Success rate: {model.success_rate:.0%}" if model.total_requests else ""
         lines = [
             f"**{printable(model.alias)}**: {self._standing(model)}",
             (
                 f"  - Success: {model.success_count}"
                 f" | Rate limited: {model.rate_limit_count}"
-                f" | Failed: {model.fail_count} | Success rate: {rate}"
+                f" | Failed: {model.fail_count}{rate}"
             ),
         ]
         if model.refuted_count:

@@ -299,14 +299,24 @@ def test_a_busy_primary_is_waited_for(
     assert told(pool.after(waits / 2).select(over)) == ("f", PickReason.FALLBACK)
 
 
-@pytest.mark.parametrize(("own", "waits"), [(5, 5), (30, 30), (90, 30)])
-def test_a_call_waits_no_longer_than_its_own_max_wait_and_the_policys(
-    history: type[History], own: float, waits: float
+@pytest.mark.parametrize("pool_of", [(CAPPED, FALLBACK), (CAPPED,)])
+def test_a_slot_is_waited_for_whatever_the_calls_own_max_wait_is(
+    history: type[History], pool_of: tuple[Endpoint, ...]
 ) -> None:
-    pool = history(CAPPED, FALLBACK, policy=Policy(max_wait=seconds(30)))
+    """Rule 5: a busy primary has not failed."""
+    pool = history(*pool_of, policy=Policy(max_wait=seconds(30)))
     pool.start("a")
-    call = Call(max_wait=seconds(own), deadline=pool.now + seconds(1000))
-    assert pool.select(call) == Wait(pool.now + seconds(waits), WaitReason.BUSY)
+    call = Call(max_wait=seconds(5), deadline=pool.now + seconds(1000))
+    assert pool.select(call) == Wait(pool.now + seconds(30), WaitReason.BUSY)
+
+
+def test_a_disabled_model_is_waited_for_no_longer_than_the_calls_own_max_wait(
+    history: type[History],
+) -> None:
+    pool = history("a", policy=Policy(max_wait=seconds(30))).fail(TRANSIENT, "a")
+    again = pool.now + seconds(1)
+    assert pool.select(Call(max_wait=seconds(5))) == Wait(again, WaitReason.DISABLED)
+    assert pool.select(Call(max_wait=seconds(0.5))) == Exhausted(again, WaitReason.DISABLED)
 
 
 def test_a_slot_given_back_ends_the_wait_for_a_primary(history: type[History]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -16,13 +19,14 @@ import pytest
 
 from tests.processes import PYTHONPATH
 
-OWN = ("attrs", "cattrs", "pluggy", "requests", "tomli", "urllib3")
-VIBES = {
-    "3.0.2": ("mistral-vibe==3.0.2",),
-    "2.18.4": ("mistral-vibe==2.18.4",),
-    # It asks for any mcp, and breaks with the second.
-    "1.3.5": ("mistral-vibe==1.3.5", "mcp<2"),
-}
+OWN = ("attrs", "cattrs", "pluggy", "python-dotenv", "requests", "tomli", "urllib3")
+NEWEST = "newest"
+"""The newest vibe that the registry has."""
+KNOWN_NEWEST = "3.0.3"
+"""Where the registry cannot be asked, this one is taken for it."""
+# 1.3.5 asks for any mcp, and breaks with the second.
+BESIDE = {"1.3.5": ("mcp<2",)}
+MOST_LOOSENED = 10
 MINUTES = 10 * 60
 
 
@@ -38,6 +42,18 @@ def python_for_vibe() -> str | None:
     return str(max(found_there)) if found_there else None
 
 
+@cache
+def number_of(version: str) -> str:
+    """Return the number of a version, asking the registry for the newest."""
+    if version != NEWEST:
+        return version
+    asked = [sys.executable, "-m", "pip", "index", "versions", "mistral-vibe"]
+    with suppress(OSError, subprocess.SubprocessError):
+        if found := re.match(r"mistral-vibe \(([\d.]+)\)", run(asked)):
+            return found[1]
+    return KNOWN_NEWEST
+
+
 @pytest.fixture(scope="session")
 def vibe_python(pytestconfig: pytest.Config) -> Callable[[str], Path]:
     """Give the Python of an environment that has this version of vibe, made when missing.
@@ -50,10 +66,9 @@ def vibe_python(pytestconfig: pytest.Config) -> Callable[[str], Path]:
     folder = Path(given) if given else Path(cache.mkdir("vibes"))
 
     def give(version: str) -> Path:
+        number = number_of(version)
         # Two Pythons may run their tests side by side.
-        environment = (
-            folder / f"{version}-{sys.version_info.major}.{sys.version_info.minor}"
-        )
+        environment = folder / f"{number}-{sys.version_info.major}.{sys.version_info.minor}"
         tools = environment / ("Scripts" if os.name == "nt" else "bin")
         own = tools / "python"
         whole = environment / "whole"
@@ -65,7 +80,7 @@ def vibe_python(pytestconfig: pytest.Config) -> Callable[[str], Path]:
         shutil.rmtree(environment, ignore_errors=True)
         try:
             run([str(base), "-m", "venv", str(environment)])
-            run([str(own), "-m", "pip", "install", "--quiet", *VIBES[version], *OWN])
+            install(own, number)
         except (OSError, subprocess.SubprocessError) as error:
             last = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
             pytest.skip(f"no real vibe {version}: not installed: {' '.join(last)}")
@@ -73,6 +88,34 @@ def vibe_python(pytestconfig: pytest.Config) -> Callable[[str], Path]:
         return own
 
     return give
+
+
+def install(python: Path, number: str) -> None:
+    """Install a vibe with what it pins, but for versions that the registry does not have."""
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    run([*pip, "--no-deps", f"mistral-vibe=={number}"])
+    listing = (
+        "from importlib.metadata import requires;"
+        " print(*(r for r in requires('mistral-vibe') if 'extra ==' not in r), sep='\\n')"
+    )
+    wanted = [
+        *run([str(python), "-c", listing]).splitlines(),
+        *BESIDE.get(number, ()),
+        *OWN,
+    ]
+    for _ in range(MOST_LOOSENED):
+        try:
+            run([*pip, *wanted])
+        except subprocess.CalledProcessError as error:
+            missing = re.search(
+                r"No matching distribution found for ([\w.-]+)==", error.stderr
+            )
+            if missing is None:
+                raise
+            pinned = re.compile(rf"{re.escape(missing[1])}==[^ ;]+")
+            wanted = [pinned.sub(missing[1], each) for each in wanted]
+        else:
+            return
 
 
 def run(command: list[str], **environment: str) -> str:
