@@ -16,6 +16,21 @@ Tools: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 @frozen
+class SessionThinking:
+    """A level of thinking that the user has set for a session, for the model of this name."""
+
+    level: str
+    model: str
+
+    def level_for(self, model: str, own: str) -> str:
+        """Return the level for a model with a level of its own.
+
+        One that does not think by itself may refuse to, so it does only if it was meant.
+        """
+        return own if own == "off" and model != self.model else self.level
+
+
+@frozen
 class Chat:
     """One request for a completion. It never changes: backends rewrite a copy."""
 
@@ -27,6 +42,8 @@ class Chat:
     stream: bool = False
     extra: Mapping[str, Any] = field(factory=dict)
     """Any further members of the request's body, passed on as they are."""
+    thinking: SessionThinking | None = None
+    """None for the level of each model's own."""
 
 
 @frozen

@@ -10,6 +10,7 @@ from attrs import frozen
 from muxcore.core.records import Candidate, PoolState
 from muxcore.core.text import printable
 
+TITLE = "## Multiplexer Status"
 ACTIVE, PROBATION, DISABLED = "🟢", "🟡", "🔴"
 
 
@@ -70,7 +71,7 @@ class Status:
 
     def __str__(self) -> str:
         lines = [
-            "## Multiplexer Status",
+            TITLE,
             "",
             f"**Mode:** {printable(self.mode)}",
             f"**Pool:** {self.models_available}/{len(self.models)} models available",

@@ -33,7 +33,7 @@ from tests.vibe.conftest import NEWEST, number_of, vibe_python
 __all__ = ["vibe_python"]
 
 VERSIONS = (NEWEST, "3.0.2", "2.26.1")
-SECONDS = 90
+SECONDS = 600
 WORD = "heron"
 
 FAULTS: dict[str, Behaviour | None] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -80,7 +81,7 @@ def outcomes(
     """Let all faults go on at once: a vibe takes seconds to start."""
     made = {fault: desks(request.param, fault) for fault in FAULTS}
     ends = {fault: {way.__name__: Future[None]() for way in WAYS} for fault in FAULTS}
-    with ThreadPoolExecutor(len(made)) as several:
+    with ThreadPoolExecutor(os.cpu_count()) as several:
         for fault, mine in made.items():
             several.submit(talk, mine, ends[fault])
         yield ends

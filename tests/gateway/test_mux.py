@@ -44,6 +44,19 @@ def test_a_streamed_mux_has_usage_on_request(serve: Serve) -> None:
     assert chunks[-1]["usage"]["total_tokens"] == 0
 
 
+def test_no_model_sees_an_earlier_mux_or_its_answer(serve: Serve) -> None:
+    served = serve()
+    text = served.ask(messages=MUX).json()["choices"][0]["message"]["content"]
+    earlier = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
+    status = [*MUX, {"role": "assistant", "content": text}]
+    last = [{"role": "user", "content": "go on"}]
+    served.ask(messages=[*earlier, *status, *last])
+    assert served.large.requests[-1].body["messages"] == [*earlier, *last]
+    # One that was interrupted has no answer.
+    served.ask(messages=[*earlier, *MUX, *last])
+    assert served.large.requests[-1].body["messages"] == [*earlier, *last]
+
+
 def test_a_request_for_a_title_that_quotes_mux_goes_to_a_model(serve: Serve) -> None:
     served = serve()
     transcript = f"user: {MUX[0]['content']}\n\nassistant: ## Multiplexer Status"

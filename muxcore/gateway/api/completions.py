@@ -38,12 +38,16 @@ _KNOWN_MEMBERS = frozenset(
 
 @frozen
 class CompletionRequest:
-    """A request for a completion. Unknown members are in `chat.extra`."""
+    """A request for a completion. Unknown members are in `chat.extra`.
+
+    `effort` is its `reasoning_effort`, whatever is left out of the chat.
+    """
 
     model: str
     chat: Chat
     streams: bool
     wants_usage: bool
+    effort: object = None
 
 
 def read_request(body: bytes, left_out: Collection[str] = ()) -> CompletionRequest:
@@ -67,7 +71,13 @@ def read_request(body: bytes, left_out: Collection[str] = ()) -> CompletionReque
             name: value for name, value in members.items() if name not in _KNOWN_MEMBERS
         },
     )
-    return CompletionRequest(model, chat, streams, options.get("include_usage") is True)
+    return CompletionRequest(
+        model,
+        chat,
+        streams,
+        options.get("include_usage") is True,
+        raw.get("reasoning_effort"),
+    )
 
 
 def _parsed(body: bytes) -> Json:

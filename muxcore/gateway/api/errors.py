@@ -10,7 +10,8 @@ from http import HTTPStatus
 from attrs import evolve
 
 from muxcore.chat import AttemptReport, Json
-from muxcore.core.outcomes import Limit, Refusal
+from muxcore.core.outcomes import Fault, Limit, Refusal
+from muxcore.core.records import PoolState
 from muxcore.core.status import ModelStatus, Status
 from muxcore.core.text import printable
 from muxcore.errors import (
@@ -63,6 +64,29 @@ def error_response_of(
             )
         case _:
             return _server_error(HTTPStatus.SERVICE_UNAVAILABLE, str(error), "unavailable")
+
+
+def keys_are_refused(error: MultiplexerError, status: Status, only: str | None) -> bool:
+    """Whether every model that the call could ask has refused its key."""
+    asked = [model for model in status.models if only in {None, model.alias}]
+    return isinstance(error, PoolExhaustedError) and all(
+        model.is_disabled and model.cause == Fault.AUTH for model in asked
+    )
+
+
+def refused_keys(state: PoolState, only: str | None) -> ErrorResponse:
+    """Return a response that ends the turn at once, and names the variables to check.
+
+    It is no 401, as vibe would name the variable of the gateway's own token.
+    """
+    of_models = [
+        f"{printable(e.wire.key_variable) or 'its provider, which names none'}"
+        f" ({printable(e.alias)})"
+        for e in (candidate.endpoint for candidate in state.candidates)
+        if only in {None, e.alias}
+    ]
+    text = f"Invalid API key: check {', '.join(of_models)}, then `vibe-mux check`"
+    return ErrorResponse(HTTPStatus.BAD_REQUEST, text, code="invalid_api_key")
 
 
 def _server_error(status: int, message: str, code: str) -> ErrorResponse:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn, assert_never
 from urllib.parse import parse_qs, quote
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from muxcore.chat import Json, Reply
 from muxcore.config.definitions import known_as
@@ -27,10 +27,17 @@ from muxcore.gateway.api.authorization import (
     hosts_for,
 )
 from muxcore.gateway.api.completions import POOL, CompletionRequest, Frame
-from muxcore.gateway.api.errors import error_body, error_response_of, unknown_model
+from muxcore.gateway.api.errors import (
+    error_body,
+    error_response_of,
+    keys_are_refused,
+    refused_keys,
+    unknown_model,
+)
 from muxcore.gateway.api.receipts import Ledger, ServedCall, with_failed, with_served
 from muxcore.gateway.api.routing import Resource, Route, patience_for, route_of, session_of
-from muxcore.gateway.api.skill import asks_for_status
+from muxcore.gateway.api.session_thinking import with_session_thinking
+from muxcore.gateway.api.skill import asks_for_status, without_status
 from muxcore.gateway.api.status_page import status_json, status_text
 from muxcore.gateway.http.connection import ClientLeftError, Connection
 from muxcore.gateway.http.leases import Leases
@@ -198,6 +205,10 @@ def _handle(
             if asks_for_status(completion.chat.messages):
                 _answer_mux(response, completion, context)
             else:
+                if route.label:
+                    state = context.pool.multiplexer.state
+                    completion = with_session_thinking(completion, state)
+                completion = evolve(completion, chat=without_status(completion.chat))
                 _Call(response, request, route, completion, context).run()
         case Resource.MODELS:
             response.send(completions.as_json(_models(route.model, context)))
@@ -331,7 +342,11 @@ class _Call:
                 # A broken stream must not end like a complete one: cut the connection.
                 raise ClientLeftError from None
             now = clock.now()
-            response = error_response_of(error, multiplexer.status(), now, only)
+            status = multiplexer.status()
+            response = error_response_of(error, status, now, only)
+            if self.route.label and keys_are_refused(error, status, only):
+                # A vibe repeats a 503 for minutes, which mends no key.
+                response = refused_keys(multiplexer.state, only)
             _send_error(self.response, response)
 
     def _complete(

@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attrs import evolve
+
+from muxcore.chat import Chat
+from muxcore.core.status import TITLE
+
 NAME = "mux"
 COMMAND = f"/{NAME}"
 FILE = f"{NAME}/SKILL.md"
@@ -48,9 +53,25 @@ def asks_for_status(messages: Sequence[Mapping[str, Any]]) -> bool:
 
     A longer text that quotes it, such as vibe's request for a title, does not count.
     """
-    if not messages or messages[-1].get("role") != "user":
+    return bool(messages) and _is_command(messages[-1])
+
+
+def without_status(chat: Chat) -> Chat:
+    """Return the chat without each earlier `/mux` and its answer, which no model has seen."""
+    kept: list[Mapping[str, Any]] = []
+    follows = False
+    for message in chat.messages:
+        is_answer = follows and _text(message.get("content")).startswith(TITLE)
+        follows = _is_command(message)
+        if not (follows or is_answer):
+            kept.append(message)
+    return chat if len(kept) == len(chat.messages) else evolve(chat, messages=kept)
+
+
+def _is_command(message: Mapping[str, Any]) -> bool:
+    if message.get("role") != "user":
         return False
-    text = _text(messages[-1].get("content")).strip()
+    text = _text(message.get("content")).strip()
     if text == COMMAND:
         return True
     if not text.startswith(_BEGINNINGS):

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Generic, TypeAlias, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from muxcore.chat import Chat, Reply
 from muxcore.core.outcomes import (
@@ -23,6 +23,7 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.protocol import Slot
+from muxcore.core.records import Endpoint
 from muxcore.errors import MultiplexerError
 from muxcore.plugins.backend import (
     BadReplyError,
@@ -161,10 +162,17 @@ def succeeded(slot: Slot, reply: Reply, after: timedelta | None = None) -> Succe
 
 def _encode(member: Member, chat: Chat) -> HttpRequest:
     try:
-        return member.backend.request(member.endpoint, chat)
+        return member.backend.request(_thinking_as_asked(member.endpoint, chat), chat)
     except Exception as error:  # noqa: BLE001 - a third party's backend, or no JSON
         text = f"the request cannot be encoded: {type(error).__name__}: {error}"
         raise BrokenAnswerError(Failure(Refusal.REQUEST, message=text)) from None
+
+
+def _thinking_as_asked(endpoint: Endpoint, chat: Chat) -> Endpoint:
+    if chat.thinking is None:
+        return endpoint
+    level = chat.thinking.level_for(endpoint.model, endpoint.wire.thinking)
+    return evolve(endpoint, wire=evolve(endpoint.wire, thinking=level))
 
 
 def _send(member: Member, request: HttpRequest, scope: CancelScope) -> Exchange:
