@@ -88,7 +88,7 @@ class GenericDecoder:
         except MalformedError as error:
             raise _bad(data, f"a chunk is malformed: {error}") from None
         if self._halves or "\\u" in data:
-            self._join_halves(choices[0]["delta"])
+            self._join_halves(choices[0])
         if raw["choices"][0]["finish_reason"] or "usage" in choices[0]:
             move_usage(raw)
         complete_head(raw)
@@ -132,14 +132,14 @@ class GenericDecoder:
             raise failed_answer(error) from None
         self._finished = True
 
-    def _join_halves(self, delta: Json) -> None:
+    def _join_halves(self, choice: Json) -> None:
         """Join characters that were cut in two; replace halves that stay alone."""
+        delta, is_last = choice["delta"], choice["finish_reason"]
         for name in ("content", REASONING):
-            text = delta.get(name)
+            text = self._halves.pop(name, "") + (delta.get(name) or "")
             if not text:
                 continue
-            text = self._halves.pop(name, "") + text
-            if FIRST_HALF.match(text[-1]):
+            if FIRST_HALF.match(text[-1]) and not is_last:
                 self._halves[name] = text[-1]
                 text = text[:-1]
             try:

@@ -401,7 +401,7 @@ HALVES = [
     (["a\ud83d", "", "\ude00b"], "a\U0001f600b"),
     (["\ude00b", "c"], "\ufffdbc"),
     (["a\ud83d", "b"], "a\ufffdb"),
-    (["a", "\ud83d"], "a"),
+    (["a", "\ud83d"], "a\ufffd"),
 ]
 
 

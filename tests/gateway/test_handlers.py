@@ -320,7 +320,8 @@ def test_a_lone_surrogate_reaches_no_client(serve: Serve, stream: bool) -> None:
     served.large.then(Raw((raw,)))
     answer = served.ask(messages=messages, stream=stream)
     assert answer.status_code == 200
-    assert "\ufffd" in answer.content.decode()
+    text = answer.content.decode()
+    assert "\ufffd" in text or "\\ufffd" in text
     assert b"ud83d" not in answer.content
     assert served.large.requests[-1].body["messages"][0]["content"] == "\ufffd"
 
