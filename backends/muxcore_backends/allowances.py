@@ -31,6 +31,7 @@ REQUESTS = AllowanceKind.REQUESTS
 TOKENS = AllowanceKind.TOKENS
 INPUT_TOKENS = AllowanceKind.INPUT_TOKENS
 UNCACHED_INPUT_TOKENS = AllowanceKind.UNCACHED_INPUT_TOKENS
+UNCACHED_TOKENS = AllowanceKind.UNCACHED_TOKENS
 OUTPUT_TOKENS = AllowanceKind.OUTPUT_TOKENS
 
 
@@ -78,10 +79,11 @@ FAMILIES: tuple[HeaderFamily, ...] = (
     _family("x-ratelimitbysize-{}-month", TOKENS, MONTH),
     _family("ratelimitbysize-{}", TOKENS, MINUTE),
     # Anthropic: platform.claude.com/docs/en/api/rate-limits; docs.aws.amazon.com/
-    # claude-platform/latest/userguide/rate-limits.html. Resets are moments (RFC 3339).
+    # claude-platform/latest/userguide/rate-limits.html. Resets are moments (RFC 3339). What a
+    # cache serves does not count.
     _family("anthropic-ratelimit-requests-{}", REQUESTS),
-    _family("anthropic-ratelimit-tokens-{}", TOKENS),
-    _family("anthropic-ratelimit-input-tokens-{}", INPUT_TOKENS),
+    _family("anthropic-ratelimit-tokens-{}", UNCACHED_TOKENS),
+    _family("anthropic-ratelimit-input-tokens-{}", UNCACHED_INPUT_TOKENS),
     _family("anthropic-ratelimit-output-tokens-{}", OUTPUT_TOKENS),
     # Together: support.together.ai/en/articles/8988956-rate-limits. Resets are seconds.
     # Its tokens are not documented; from answers that clients recorded.
@@ -106,6 +108,9 @@ def allowances(headers: Mapping[str, str], now: datetime) -> tuple[Allowance, ..
 
     The names of `headers` may be in any case. `now` is when the answer arrived.
     """
+    # Of nearly every answer of a server of one's own, this is all that is done.
+    if "limit" not in "\n".join(headers).lower():
+        return ()
     fields = {name.lower(): value for name, value in headers.items()}
     found: dict[tuple[AllowanceKind, timedelta | None], Allowance] = {}
     # By the table and not by the headers, whose order is the server's.

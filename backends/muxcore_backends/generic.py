@@ -12,10 +12,12 @@ from attrs import frozen
 from muxcore import jsontext
 from muxcore.assembling import clean_usage, move_usage
 from muxcore.chat import Chat, Json, Reply
+from muxcore.core.allowance import Allowance
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
 from muxcore.plugins.hookspecs import BackendFactory, hookimpl
 from muxcore_backends import capabilities
+from muxcore_backends.allowances import allowances
 from muxcore_backends.capabilities import (
     CUTS_PROMPTS,
     DEVELOPER_ROLE,
@@ -180,6 +182,11 @@ class Generic:
 
     def failure(self, answer: HttpResponse, now: datetime) -> Failure:
         return classify(answer, now)
+
+    def allowances(
+        self, headers: Mapping[str, str], now: datetime
+    ) -> tuple[Allowance, ...]:
+        return allowances(headers, now)
 
 
 @lru_cache(maxsize=256)

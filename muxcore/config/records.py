@@ -10,7 +10,7 @@ from typing import Any
 from attrs import field, frozen
 
 from muxcore.config.keys import Key
-from muxcore.core.records import Endpoint, Policy, Sticky
+from muxcore.core.records import AnnouncedLimits, Endpoint, Policy, Sticky
 from muxcore.core.strategy import Strategy
 from muxcore.plugins.catalogue import Catalogue
 
@@ -69,6 +69,7 @@ class MultiplexerConfig:
     read_timeout_ms: int | None = field(default=None, metadata=milliseconds(1))
     attempt_timeout_ms: int | None = field(default=None, metadata=milliseconds(1))
     call_timeout_ms: int = field(default=1_200_000, metadata=milliseconds(1))
+    announced_limits: AnnouncedLimits = AnnouncedLimits.HEED
     options: dict[str, Any] = field(factory=dict)
     pool: tuple[Any, ...] = ()
 

@@ -230,6 +230,7 @@ def _policy(settings: MultiplexerConfig, *, enabled: bool) -> Policy:
         max_wait=_ms(settings.max_wait_ms),
         sticky=settings.sticky,
         direct=not enabled,
+        announced_limits=settings.announced_limits,
     )
 
 

@@ -6,7 +6,14 @@ from collections.abc import Collection, Sequence
 
 from attrs import evolve
 
-from muxcore.core.records import Candidate, Endpoint, Health, Policy, PoolState
+from muxcore.core.records import (
+    AnnouncedLimits,
+    Candidate,
+    Endpoint,
+    Health,
+    Policy,
+    PoolState,
+)
 
 
 def migrate(
@@ -29,6 +36,8 @@ def migrate(
         _migrated(known.get(endpoint.alias), endpoint, new_key=endpoint.alias in new_keys)
         for endpoint in endpoints
     )
+    if policy.announced_limits is AnnouncedLimits.IGNORE:
+        candidates = tuple(evolve(candidate, headroom=None) for candidate in candidates)
     aliases = {endpoint.alias for endpoint in endpoints}
     before = [_weight_terms(candidate.endpoint) for candidate in state.candidates]
     unchanged = same_mode and before == [_weight_terms(endpoint) for endpoint in endpoints]
@@ -65,6 +74,7 @@ def forgiven(candidate: Candidate) -> Candidate:
         health=Health(under_way=candidate.health.under_way),
         learnt_window=None,
         refutations=(),
+        headroom=None,
     )
 
 

@@ -4,6 +4,8 @@ Every change of a pool's state is one of these, folded in by `updating.update`. 
 begins with `Started`, reports `Responding` at most once, and ends exactly once: with
 `Succeeded`, `RateLimited`, `Failed`, `Rejected` or `Cancelled`. `Refuted` comes later than a
 `Rejected`, when another model takes the request. `Reset` is the user's.
+
+Where an outcome has `allowances`, they are what the answer's headers announce.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from attrs import frozen
+
+from muxcore.core.allowance import Allowance, Demand
 
 
 class Limit(StrEnum):
@@ -69,12 +73,14 @@ class Started:
     """An attempt begins. `update` gives it the next number, `state.attempts` afterwards.
 
     `memory` is what the strategy returned with its pick; `update` commits it. `call` is the
-    number of the call in the journal; the state does not depend on it.
+    number of the call in the journal; the state does not depend on it. `demand` is what the
+    attempt is expected to take of the limits that the endpoint announces.
     """
 
     alias: str
     memory: object = None
     call: int | None = None
+    demand: Demand | None = None
 
 
 @frozen
@@ -84,6 +90,7 @@ class Responding:
     alias: str
     attempt: int
     after: timedelta | None = None
+    allowances: tuple[Allowance, ...] = ()
 
 
 @frozen
@@ -105,6 +112,7 @@ class Succeeded:
     conversation: str | None = None
     new_turn: bool = False
     refusers: tuple[str, ...] = ()
+    allowances: tuple[Allowance, ...] = ()
 
 
 @frozen
@@ -116,6 +124,7 @@ class RateLimited:
     kind: Limit = Limit.RATE
     hint: timedelta | None = None
     message: str = ""
+    allowances: tuple[Allowance, ...] = ()
 
 
 @frozen
@@ -127,6 +136,7 @@ class Failed:
     kind: Fault = Fault.TRANSIENT
     hint: timedelta | None = None
     message: str = ""
+    allowances: tuple[Allowance, ...] = ()
 
 
 @frozen
@@ -141,6 +151,7 @@ class Rejected:
     kind: Refusal = Refusal.REQUEST
     window: int | None = None
     message: str = ""
+    allowances: tuple[Allowance, ...] = ()
 
 
 @frozen

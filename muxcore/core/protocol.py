@@ -12,6 +12,7 @@ from typing import TypeAlias, TypeVar, assert_never
 
 from attrs import evolve, field, frozen
 
+from muxcore.core.allowance import Demand
 from muxcore.core.outcomes import (
     TRANSIENT_KINDS,
     Cancelled,
@@ -49,13 +50,15 @@ MOST_SECOND_OPINIONS = 2
 class Slot:
     """An endpoint is chosen and its attempt begun, under this number.
 
-    `memory` is what the mode remembers from then on.
+    `memory` is what the mode remembers from then on; `demand` is what the attempt is expected
+    to take of announced limits.
     """
 
     endpoint: Endpoint
     attempt: int
     reason: PickReason
     memory: object = field(default=None, repr=False, eq=False)
+    demand: Demand | None = field(default=None, repr=False, eq=False)
 
 
 @frozen
@@ -154,8 +157,9 @@ def choose(
     choice = select(state, mode, now, call)
     if not isinstance(choice, Picked):
         return state, choice
-    state = update(state, Started(choice.endpoint.alias, choice.memory), now)
-    return state, Slot(choice.endpoint, state.attempts, choice.reason, choice.memory)
+    alias, memory, demand = choice.endpoint.alias, choice.memory, choice.demand
+    state = update(state, Started(alias, memory, demand=demand), now)
+    return state, Slot(choice.endpoint, state.attempts, choice.reason, memory, demand)
 
 
 def choose_all(

@@ -3,14 +3,17 @@
 In order:
 
 1. An endpoint is *open* unless this call has tried it, or it is disabled, on probation with
-   its probe under way, at `max_concurrent`, or unfit for the request.
-2. One turn, one model: a conversation stays where it is pinned, if that endpoint is open.
+   its probe under way, spent, at `max_concurrent`, or unfit for the request. It is *spent*
+   while too little is left of a limit that it announces.
+2. One turn, one model: a conversation stays where it is pinned, if that endpoint is open, or
+   spent for a short time only.
 3. After a refusal, models of another server come first, then other models of the same one. A
    prompt that was too long goes to windows known to be larger, then to those of unknown size.
    What has refused in this turn what another model took comes last.
 4. Primaries before fallbacks. A busy primary has not failed: the call waits for it, for a time.
 5. The mode's strategy picks among the open endpoints of that tier, and sees no others.
-6. If none is open: wait for the first that will be, within the call's patience.
+6. If none is open: wait for the first that will be, within the call's patience. A spent one
+   is tried after that: what is announced never refuses a call.
 7. Last resort (others say panic): none is open, but one may be tried all the same. It is never
    taken for a second opinion.
 
@@ -23,7 +26,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from muxcore.core.records import (
     Call,
@@ -45,6 +48,8 @@ from muxcore.errors import InvalidArgumentError, StrategyError
 FRESH = Call()
 MOST_REPEATS = 2
 """Attempts of one call on endpoints which it has tried already (rule 7)."""
+SHORT_WAIT = timedelta(seconds=5)
+"""So long a turn waits for its own model, if that is spent: about what a cold prompt costs."""
 PIN_LASTS = timedelta(minutes=5)
 """Providers keep a prompt cache for about as long. A later pin would save nothing."""
 
@@ -56,6 +61,7 @@ class Standing(StrEnum):
     BUSY = "at max_concurrent"
     PROBED = "on probation, its probe is under way"
     DISABLED = "disabled"
+    SPENT = "too little is left of a limit that it announces"
     TRIED = "tried in this call"
     UNFIT = "unfit for this request"
 
@@ -66,7 +72,10 @@ OPEN = Standing.OPEN
 
 @frozen
 class Verdict:
-    """Where one endpoint stands for a call. `until` is the end of its cooldown, if it is in one."""
+    """Where one endpoint stands for a call.
+
+    `until` is the end of its cooldown, if it is in one, or when a spent one has room again.
+    """
 
     alias: str
     standing: Standing
@@ -86,9 +95,9 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
         pin = _pin(state, call, now)
         if pin is not None:
             if _stays(state.policy.sticky, call):
-                pinned = state.find(pin.alias)
-                if pinned is not None and _standing(pinned, call, window, now) is OPEN:
-                    return Picked(pinned.endpoint, PickReason.STICKY, state.memory)
+                stay = _stay(state, pin, call, window, now)
+                if stay is not None:
+                    return stay
             # The mode decides afresh, and may weigh what it would leave behind.
             passed_over = () if call.new_turn else pin.refusers
             call = call.pinned(pin, passed_over)
@@ -111,14 +120,39 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
     return _none_open(state, call, window, now, limits, primaries_only=waiting_for_primary)
 
 
+def _stay(
+    state: PoolState, pin: Pin, call: Call, window: int, now: datetime
+) -> Picked | Wait | None:
+    """Return the pin's endpoint, a short wait for it, or None if the mode is to decide."""
+    pinned = state.find(pin.alias)
+    if pinned is None:
+        return None
+    if pinned.headroom is not None:
+        call = call.pinned(pin, ())
+    standing = _standing(pinned, call, window, now)
+    if standing is OPEN:
+        reason, demand = PickReason.STICKY, pinned.demand(call)
+        return Picked(pinned.endpoint, reason, state.memory, demand)
+    if standing is Standing.SPENT:
+        until = pinned.has_room_at(call, now)
+        patience = _patience(state, call, now, for_primary=True)
+        if until - now <= min(SHORT_WAIT, patience):
+            return Wait(until, WaitReason.SPENT)
+    return None
+
+
 def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdict, ...]:
     """Return where each endpoint stands for `call`, in pool order."""
     window = _window_needed(state, call)
+    if call.conversation is not None:
+        call = evolve(call, pin=_pin(state, call, now))
     verdicts = []
     for candidate in state.candidates:
         alias, standing = candidate.endpoint.alias, _standing(candidate, call, window, now)
         cooldown = candidate.health.active_cooldown(now)
-        if cooldown is None:
+        if standing is Standing.SPENT:
+            verdicts.append(Verdict(alias, standing, candidate.has_room_at(call, now)))
+        elif cooldown is None:
             verdicts.append(Verdict(alias, standing))
         else:
             verdicts.append(Verdict(alias, standing, cooldown.until, cooldown.cause))
@@ -156,6 +190,11 @@ def _select_after_refusal(
             return Wait(until, WaitReason.BUSY)
         if fallbacks:
             return _picked(state, mode, fallbacks, reason, call, now)
+    if call.refused and any(c.headroom is not None for c in state.candidates):
+        # No limit that is only announced denies a second opinion.
+        candidates = tuple(evolve(c, headroom=None) for c in state.candidates)
+        state = evolve(state, candidates=candidates)
+        return _select_after_refusal(state, mode, call, window, now)
     if call.refused:
         return Exhausted(_opinion_at(state, call, window, now), WaitReason.TRIED)
     limits = _limits(state, call, now)
@@ -211,6 +250,7 @@ def _open(
             anywhere
             and health.limited is None
             and health.broken is None
+            and candidate.headroom is None
             and endpoint.max_concurrent is None
             and (not window or _is_wide(candidate, window))
         ):
@@ -224,7 +264,9 @@ def _open(
     return primaries, fallbacks, primary_busy
 
 
-def _standing(candidate: Candidate, call: Call, window: int, now: datetime) -> Standing:
+def _standing(  # noqa: PLR0911 - one for each standing
+    candidate: Candidate, call: Call, window: int, now: datetime
+) -> Standing:
     endpoint, health = candidate.endpoint, candidate.health
     if not _fits(candidate, call, window):
         return Standing.UNFIT
@@ -235,6 +277,8 @@ def _standing(candidate: Candidate, call: Call, window: int, now: datetime) -> S
             return Standing.DISABLED
         if health.probed(now):
             return Standing.PROBED
+    if candidate.has_room_at(call, now) > now:
+        return Standing.SPENT
     cap = endpoint.max_concurrent
     if cap is not None and len(health.under_way) >= cap:
         return Standing.BUSY
@@ -308,9 +352,10 @@ def _picked(
         raise StrategyError(f"the mode {_name(mode)} raised {reason}") from error
     for candidate in shown:
         if endpoint is candidate.endpoint:
-            return Picked(endpoint, why, memory)
-    if any(endpoint == candidate.endpoint for candidate in shown):
-        return Picked(endpoint, why, memory)
+            return Picked(endpoint, why, memory, candidate.demand(call))
+    for candidate in shown:
+        if endpoint == candidate.endpoint:
+            return Picked(endpoint, why, memory, candidate.demand(call))
     text = f"the mode {_name(mode)} picked {endpoint!r}, which it was not shown"
     raise StrategyError(text)
 
@@ -352,15 +397,18 @@ def _primary_opens(
     now: datetime,
     limit: datetime,
 ) -> datetime:
-    """Return when a cooldown of a primary ends, `limit` at the latest."""
-    ends = [
-        cooldown.until
-        for candidate in candidates
-        if not candidate.endpoint.is_fallback
-        and _standing(candidate, call, window, now) is Standing.DISABLED
-        and (cooldown := candidate.health.active_cooldown(now)) is not None
-    ]
-    return min([limit, *ends])
+    """Return when a cooldown of a primary ends or a spent one has room, `limit` at the latest."""
+    moments = [limit]
+    for candidate in candidates:
+        if candidate.endpoint.is_fallback:
+            continue
+        standing = _standing(candidate, call, window, now)
+        cooldown = candidate.health.active_cooldown(now)
+        if standing is Standing.DISABLED and cooldown is not None:
+            moments.append(cooldown.until)
+        elif standing is Standing.SPENT:
+            moments.append(candidate.has_room_at(call, now))
+    return min(moments)
 
 
 @frozen
@@ -386,11 +434,55 @@ def _none_open(
     *,
     primaries_only: bool,
 ) -> Choice:
-    """Take a last resort, or wait within the limits for what opens first, or give up."""
+    """Wait within the limits for what opens first, or take a last resort, or give up."""
+    spent = _spent(state, call, window, now, primaries_only=primaries_only)
+    soon = min(limits.disabled, now + _patience(state, call, now, for_primary=True))
+    if spent and spent[0][0] <= soon:
+        ends = (c.health.active_cooldown(now) for c in state.candidates)
+        return Wait(
+            min([spent[0][0], *(end.until for end in ends if end is not None)]),
+            WaitReason.SPENT,
+        )
+    choice = _without_spent(state, call, window, now, limits, primaries_only=primaries_only)
+    if not spent or isinstance(choice, Picked):
+        return choice
+    # Nobody is refused for what is only announced: the first to have room is tried.
+    if soon <= now:
+        return Picked(spent[0][1].endpoint, PickReason.SPENT, state.memory)
+    until = choice.until if isinstance(choice, Wait) else soon
+    return Wait(min(until, soon), WaitReason.SPENT)
+
+
+def _spent(
+    state: PoolState, call: Call, window: int, now: datetime, *, primaries_only: bool
+) -> list[tuple[datetime, Candidate]]:
+    """Return the spent candidates which have a slot, each with the time when it has room."""
+    spent = [
+        (candidate.has_room_at(call, now), candidate)
+        for candidate in state.candidates
+        if candidate.headroom is not None
+        and _standing(candidate, call, window, now) is Standing.SPENT
+        and not candidate.occupied(now)
+        and not (primaries_only and candidate.endpoint.is_fallback)
+    ]
+    return sorted(spent, key=lambda one: (one[0], one[1].endpoint.is_fallback))
+
+
+def _without_spent(
+    state: PoolState,
+    call: Call,
+    window: int,
+    now: datetime,
+    limits: _Limits,
+    *,
+    primaries_only: bool,
+) -> Choice:
+    """Choose among those that are busy or disabled, or were tried."""
     fitting = [
-        (candidate, candidate.health.opens_at(now), _occupied(candidate, now))
+        (candidate, candidate.health.opens_at(now), candidate.occupied(now))
         for candidate in state.candidates
         if _fits(candidate, call, window)
+        and _standing(candidate, call, window, now) is not Standing.SPENT
     ]
     if not fitting:
         return Exhausted(None, WaitReason.UNFIT)
@@ -410,7 +502,7 @@ def _none_open(
 
     due = [c for c, at, occupied in reachable if at <= now and not occupied]
     if due:
-        first = min(due, key=lambda c: (c.endpoint.is_fallback, _due_since(c, now)))
+        first = min(due, key=lambda c: (c.endpoint.is_fallback, c.health.due_since(now)))
         return Picked(first.endpoint, PickReason.LAST_RESORT, state.memory)
 
     # A slot may be given back, and a probe succeed, at any moment. But a slot of a model that
@@ -430,7 +522,7 @@ def _none_open(
             limits.slot if is_slot and not candidate.health.probed(now) else limits.disabled
         )
         if limit > now:
-            openings.append(min(limit, _frees_itself(candidate, now) or limit))
+            openings.append(min(limit, candidate.health.frees_itself_at(now) or limit))
     until = min(openings, default=None)
     if until is None:
         return Exhausted(retry_at, reason)
@@ -444,24 +536,3 @@ def _may_be_tried(candidate: Candidate, state: PoolState, call: Call) -> bool:
         return True
     excluded = state.policy.direct or alias in call.excluded
     return not excluded and call.repeats < MOST_REPEATS
-
-
-def _occupied(candidate: Candidate, now: datetime) -> bool:
-    """Whether attempts under way keep others out: its probe, or as many as its cap."""
-    cap = candidate.endpoint.max_concurrent
-    health = candidate.health
-    return health.probed(now) or (cap is not None and health.in_flight >= cap)
-
-
-def _frees_itself(candidate: Candidate, now: datetime) -> datetime | None:
-    """Return when its cooldown ends without a probe, because one has already responded."""
-    cooldown = candidate.health.active_cooldown(now)
-    return None if cooldown is None or candidate.health.unproven else cooldown.until
-
-
-def _due_since(candidate: Candidate, now: datetime) -> datetime:
-    """Return since when it may be a last resort: the first goes first."""
-    cooldowns = [
-        cooldown.opens_at for cooldown in candidate.health.cooldowns if cooldown.active(now)
-    ]
-    return max(cooldowns, default=now)

@@ -20,10 +20,12 @@ from typing import assert_never
 
 from attrs import evolve
 
+from muxcore.core.allowance import Headroom, announced
 from muxcore.core.entries import Asked, Configured, Ended, Entry, Heard
 from muxcore.core.migration import forgiven, migrate
 from muxcore.core.outcomes import (
     Cancelled,
+    End,
     Failed,
     Fault,
     Limit,
@@ -37,6 +39,7 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.records import (
+    AnnouncedLimits,
     Candidate,
     Cooldown,
     Health,
@@ -54,8 +57,6 @@ LONGEST_HINT = timedelta(hours=1)
 QUOTA_DURATION = timedelta(minutes=15)
 LONGEST_ESCALATION = timedelta(minutes=5)
 MOST_PINS = 256
-AVERAGE_OVER = 8
-"""The newest time to first content counts one part in this many."""
 WEAKNESSES = frozenset({Refusal.REQUEST, Refusal.TEMPLATE})
 """Refusals which, once refuted, count against the model. A filter and a length limit do not:
 another model's may differ, and both are right."""
@@ -73,7 +74,7 @@ def update(  # noqa: C901, PLR0911 - one for each member of the union
     expect_aware(now)
     match outcome:
         case Started():
-            return _started(state, outcome)
+            return _started(state, outcome, now)
         case Succeeded():
             return _succeeded(state, outcome, now)
         case Responding():
@@ -81,7 +82,7 @@ def update(  # noqa: C901, PLR0911 - one for each member of the union
         case RateLimited() | Failed():
             return _failed(state, outcome, now)
         case Rejected() | Cancelled():
-            return _released(state, outcome)
+            return _released(state, outcome, now)
         case Refuted():
             return _refuted(state, outcome, now)
         case Reset():
@@ -120,13 +121,15 @@ def cooldown_length(
             assert_never(never)
 
 
-def _started(state: PoolState, outcome: Started) -> PoolState:
+def _started(state: PoolState, outcome: Started, now: datetime) -> PoolState:
     position = _position(state, outcome.alias)
     if position is None:
         return state
     candidate = state.candidates[position]
     health = candidate.health
-    number = state.attempts + 1
+    number, headroom = state.attempts + 1, candidate.headroom
+    if headroom is not None and outcome.demand is not None:
+        headroom = headroom.after_start(number, outcome.demand, now)
     return PoolState(
         _replaced(
             state.candidates,
@@ -137,6 +140,7 @@ def _started(state: PoolState, outcome: Started) -> PoolState:
                 candidate.tally,
                 candidate.learnt_window,
                 candidate.refutations,
+                headroom,
             ),
         ),
         state.policy,
@@ -159,11 +163,12 @@ def _responding(state: PoolState, outcome: Responding, now: datetime) -> PoolSta
             limited=_proven(health.limited, outcome.attempt),
             broken=_proven(health.broken, outcome.attempt),
         )
-    average, at, latest = _first_content(tally, outcome.after, now)
+    average, at, latest = tally.first_contents(outcome.after, now)
     tally = evolve(
         tally, first_content=average, first_content_at=at, latest_first_content=latest
     )
-    return _with(state, position, _evolved(candidate, health, tally))
+    headroom = _headroom(candidate, outcome, state, now)
+    return _with(state, position, _evolved(candidate, health, tally, headroom))
 
 
 def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState:
@@ -188,12 +193,13 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
             tally.tokens_in + outcome.tokens_in,
             tally.tokens_cached + outcome.tokens_cached,
             tally.tokens_out + outcome.tokens_out,
-            *_first_content(tally, outcome.after, now),
+            *tally.first_contents(outcome.after, now),
             tally.refuted,
             max(tally.newest_success, outcome.attempt),
         ),
         candidate.learnt_window and _window_after(candidate, outcome),
         candidate.refutations and _since(candidate.refutations, outcome.attempt),
+        _headroom(candidate, outcome, state, now),
     )
     pins = state.pins
     if outcome.conversation is not None:
@@ -216,9 +222,9 @@ def _failed(state: PoolState, outcome: RateLimited | Failed, now: datetime) -> P
     health, tally = candidate.health, candidate.tally
     match outcome:
         case RateLimited():
-            tally = _counted(tally, rate_limited=1)
+            tally = tally.counted(rate_limited=1)
         case Failed():
-            tally = _counted(tally, failed=1)
+            tally = tally.counted(failed=1)
         case _ as never:
             assert_never(never)
     limited, broken = health.limited, health.broken
@@ -230,10 +236,11 @@ def _failed(state: PoolState, outcome: RateLimited | Failed, now: datetime) -> P
             broken = _disabled(broken, outcome, state, now)
     under_way = _without(health.under_way, outcome.attempt)
     health = Health(limited, broken, under_way)
-    return _with(state, position, _evolved(candidate, health, tally))
+    headroom = _headroom(candidate, outcome, state, now)
+    return _with(state, position, _evolved(candidate, health, tally, headroom))
 
 
-def _released(state: PoolState, outcome: Rejected | Cancelled) -> PoolState:
+def _released(state: PoolState, outcome: Rejected | Cancelled, now: datetime) -> PoolState:
     position = _position(state, outcome.alias, outcome.attempt)
     if position is None:
         return state
@@ -241,13 +248,15 @@ def _released(state: PoolState, outcome: Rejected | Cancelled) -> PoolState:
     health, tally = candidate.health, candidate.tally
     match outcome:
         case Rejected():
-            tally = _counted(tally, rejected=1)
+            tally = tally.counted(rejected=1)
         case Cancelled():
-            tally = _counted(tally, cancelled=1)
+            tally = tally.counted(cancelled=1)
         case _ as never:
             assert_never(never)
     under_way = _without(health.under_way, outcome.attempt)
-    candidate = _evolved(candidate, evolve(health, under_way=under_way), tally)
+    health = evolve(health, under_way=under_way)
+    headroom = _headroom(candidate, outcome, state, now)
+    candidate = _evolved(candidate, health, tally, headroom)
     if isinstance(outcome, Rejected) and outcome.window is not None and outcome.window > 0:
         candidate = evolve(candidate, learnt_window=outcome.window)
     return _with(state, position, candidate)
@@ -378,43 +387,6 @@ def _without(under_way: tuple[int, ...], attempt: int) -> tuple[int, ...]:
     return under_way[:position] + under_way[position + 1 :]
 
 
-def _counted(
-    tally: Tally,
-    *,
-    rate_limited: int = 0,
-    failed: int = 0,
-    rejected: int = 0,
-    cancelled: int = 0,
-) -> Tally:
-    # Written out: a quarter of the time of `evolve`.
-    return Tally(
-        tally.succeeded,
-        tally.rate_limited + rate_limited,
-        tally.failed + failed,
-        tally.rejected + rejected,
-        tally.cancelled + cancelled,
-        tally.tokens_in,
-        tally.tokens_cached,
-        tally.tokens_out,
-        tally.first_content,
-        tally.first_content_at,
-        tally.latest_first_content,
-        tally.refuted,
-        tally.newest_success,
-    )
-
-
-def _first_content(
-    tally: Tally, after: timedelta | None, now: datetime
-) -> tuple[timedelta | None, datetime | None, timedelta | None]:
-    """Return the times of first contents: the average, when it was measured, the newest."""
-    average = tally.first_content
-    if after is None:
-        return average, tally.first_content_at, tally.latest_first_content
-    moved = after if average is None else average + (after - average) / AVERAGE_OVER
-    return moved, now, after
-
-
 def _pinned(
     pins: tuple[Pin, ...], conversation: str, outcome: Succeeded, now: datetime
 ) -> tuple[Pin, ...]:
@@ -447,6 +419,28 @@ def _since(refutations: tuple[Refutation, ...], attempt: int) -> tuple[Refutatio
     return tuple(one for one in refutations if one.attempt > attempt)
 
 
+def _headroom(
+    candidate: Candidate, outcome: Responding | End, state: PoolState, now: datetime
+) -> Headroom | None:
+    """Return what is left of the endpoint's limits after this."""
+    headroom = candidate.headroom
+    allowances = () if isinstance(outcome, Cancelled) else outcome.allowances
+    if headroom is None and not allowances:
+        return None
+    policy, attempt = state.policy, outcome.attempt
+    if policy.direct or policy.announced_limits is AnnouncedLimits.IGNORE:
+        return None
+    if headroom is not None:
+        # Before the announcement settles its charge: that says whether there seemed to be room.
+        if isinstance(outcome, RateLimited) and outcome.kind is Limit.RATE:
+            headroom = headroom.after_limit(attempt)
+        elif isinstance(outcome, Succeeded) and headroom.margin:
+            headroom = headroom.after_success()
+        if not isinstance(outcome, Responding):
+            headroom = headroom.after_end(attempt)
+    return announced(headroom, allowances, attempt, now)
+
+
 def _position(state: PoolState, alias: str, attempt: int | None = None) -> int | None:
     """Return the endpoint's position, if the pool has it and this attempt is under way."""
     for position, candidate in enumerate(state.candidates):
@@ -466,7 +460,9 @@ def _replaced(
     return tuple(replaced)
 
 
-def _evolved(candidate: Candidate, health: Health, tally: Tally) -> Candidate:
+def _evolved(
+    candidate: Candidate, health: Health, tally: Tally, headroom: Headroom | None
+) -> Candidate:
     # Written out: a quarter of the time of `evolve`.
     return Candidate(
         candidate.endpoint,
@@ -474,6 +470,7 @@ def _evolved(candidate: Candidate, health: Health, tally: Tally) -> Candidate:
         tally,
         candidate.learnt_window,
         candidate.refutations,
+        headroom,
     )
 
 

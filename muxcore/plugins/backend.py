@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from attrs import frozen
 
 from muxcore.chat import Chat, Chunk, Reply
+from muxcore.core.allowance import Allowance
 from muxcore.core.outcomes import Kind
 from muxcore.core.records import Endpoint
 
@@ -102,7 +103,11 @@ class Decoder(Protocol):
 
 
 class Backend(Protocol):
-    """A wire dialect. Every method is pure."""
+    """A wire dialect. Every method is pure.
+
+    One that can read what is left of a provider's limits has a method `allowances`, too (see
+    `AnnouncingBackend`).
+    """
 
     def request(self, endpoint: Endpoint, chat: Chat) -> HttpRequest:
         """Encode `chat` for `endpoint`, with the history rewritten in a copy where it has to be."""
@@ -118,4 +123,15 @@ class Backend(Protocol):
 
     def failure(self, answer: HttpResponse, now: datetime) -> Failure:
         """Classify an answer that is not a reply. `now` is for hints that name a moment."""
+        ...
+
+
+@runtime_checkable
+class AnnouncingBackend(Protocol):
+    """A backend which reads what an answer, of any status, announces to be left of its limits."""
+
+    def allowances(
+        self, headers: Mapping[str, str], now: datetime
+    ) -> tuple[Allowance, ...]:
+        """Read the headers, whose names are in lower case. `now` is when they arrived."""
         ...

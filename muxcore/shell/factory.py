@@ -12,7 +12,7 @@ from attrs import frozen
 from muxcore import config as configuration
 from muxcore.config import keys
 from muxcore.config.read import vibe_home
-from muxcore.core.records import Endpoint, PoolState
+from muxcore.core.records import AnnouncedLimits, Endpoint, PoolState
 from muxcore.core.strategy import Strategy
 from muxcore.errors import ConfigError
 from muxcore.shell.call.member import KeyFinder, Limits, Member, Wrapping
@@ -100,4 +100,7 @@ def _member(
         text = f"the backend {entry.name} of {entry.origin} cannot be made: {reason}"
         raise ConfigError([text]) from error
     key = config.keys.get(endpoint.alias)
-    return Member(endpoint, backend, key, limits, find_key=finder, wrap=wrap)
+    heeds = config.policy.announced_limits is AnnouncedLimits.HEED
+    return Member(
+        endpoint, backend, key, limits, find_key=finder, wrap=wrap, heeds_limits=heeds
+    )

@@ -160,8 +160,8 @@ PROVIDERS: dict[str, tuple[Headers, list[Allowance]]] = {
         },
         [
             left(REQUESTS, 999, 1000),
-            left(TOKENS, 90_000, 96_000, 4),
-            left(INPUT, 75_000, 80_000, 4),
+            left(AllowanceKind.UNCACHED_TOKENS, 90_000, 96_000, 4),
+            left(UNCACHED, 75_000, 80_000, 4),
             left(OUTPUT, 15_000, 16_000, 3),
         ],
     ),

@@ -30,6 +30,7 @@ def test_the_words_that_users_are_shown() -> None:
             "at max_concurrent",
             "on probation, its probe is under way",
             "disabled",
+            "too little is left of a limit that it announces",
             "tried in this call",
             "unfit for this request",
         ],
@@ -40,6 +41,7 @@ def test_the_words_that_users_are_shown() -> None:
             "nobody else can serve",
             "another model refused it",
             "nobody else can serve, though it refused in this turn",
+            "nobody else can serve, though its announced limit may be too small",
         ],
         "WaitReason": [
             "every model that could serve is busy",
@@ -47,6 +49,7 @@ def test_the_words_that_users_are_shown() -> None:
             "every model was tried",
             "no model of the pool can take this request",
             "the call's time is over",
+            "every model that could serve has spent its announced limit",
         ],
         "Sticky": ["call", "turn", "session"],
         "Phase": ["opt-in", "soft-default", "hard-default", "legacy-removal"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 
 import pytest
@@ -124,8 +124,8 @@ def test_an_exceeded_cap_is_found_and_shrunk(
 def test_a_cooldown_that_a_rejection_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     released = updating._released
 
-    def healing(state: PoolState, outcome: object) -> PoolState:
-        state = released(state, outcome)  # type: ignore[arg-type]
+    def healing(state: PoolState, outcome: object, now: datetime) -> PoolState:
+        state = released(state, outcome, now)  # type: ignore[arg-type]
         candidates = tuple(
             evolve(c, health=Health(under_way=c.health.under_way)) for c in state.candidates
         )

@@ -11,9 +11,11 @@ from attrs import frozen
 from muxcore import jsontext
 from muxcore.assembling import usage_of
 from muxcore.chat import Chat, Json, Reply
+from muxcore.core.allowance import Allowance
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
 from muxcore_backends import capabilities
+from muxcore_backends.allowances import allowances
 from muxcore_backends.anthropic.settings import settings_of
 from muxcore_backends.anthropic.stream import AnthropicDecoder
 from muxcore_backends.anthropic.turns import (
@@ -111,6 +113,11 @@ class Anthropic:
 
     def failure(self, answer: HttpResponse, now: datetime) -> Failure:
         return classify(answer, now)
+
+    def allowances(
+        self, headers: Mapping[str, str], now: datetime
+    ) -> tuple[Allowance, ...]:
+        return allowances(headers, now)
 
 
 def _address(api_base: str) -> str:

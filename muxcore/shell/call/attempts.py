@@ -10,6 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 from attrs import evolve, frozen
 
 from muxcore.chat import Chat, Reply
+from muxcore.core.allowance import Allowance
 from muxcore.core.outcomes import (
     Cancelled,
     CancelReason,
@@ -85,12 +86,13 @@ def complete(
         exchange = _send(member, request, scope)
         reply = _judged(_decode(member, exchange.answer()), exchange.status)
     except (BrokenAnswerError, TransportError) as error:
-        return _unanswered(error, member, slot, request, scope)
+        return _unanswered(error, member, slot, request, scope, exchange)
     finally:
         # Before its slot is given back: the server must not see one call too many.
         if exchange is not None:
             exchange.close()
-    outcome = succeeded(slot, reply, timedelta(seconds=clock.elapsed() - began))
+    after = timedelta(seconds=clock.elapsed() - began)
+    outcome = succeeded(slot, reply, after, _allowances(member, exchange))
     warnings = truncated_prompt_warning(request.prompt_tokens, reply.usage)
     return Answered(outcome, reply, member, slot, scope, (*request.rewrites, *warnings))
 
@@ -113,19 +115,20 @@ def open_stream(
     except (BrokenAnswerError, TransportError) as error:
         if exchange is not None:
             exchange.close()
-        return _unanswered(error, member, slot, request, scope)
+        return _unanswered(error, member, slot, request, scope, exchange)
     except BaseException:
         # An interrupt: nothing will read from the connection any more.
         if exchange is not None:
             exchange.close()
         raise
     after = timedelta(seconds=clock.elapsed() - began)
+    allowances = _allowances(member, exchange)
     outcome: Responding | Succeeded
     if has_content:
-        outcome = Responding(slot.endpoint.alias, slot.attempt, after)
+        outcome = Responding(slot.endpoint.alias, slot.attempt, after, allowances)
     else:
         exchange.close(drain=decoder.ended)
-        outcome = succeeded(slot, decoder.reply(), after)
+        outcome = succeeded(slot, decoder.reply(), after, allowances)
     return Answered(outcome, (exchange, decoder), member, slot, scope, request.rewrites)
 
 
@@ -148,7 +151,12 @@ def read_on(exchange: Exchange, decoder: StreamDecoder) -> bool:
     return bool(data or decoder.chunks)
 
 
-def succeeded(slot: Slot, reply: Reply, after: timedelta | None = None) -> Succeeded:
+def succeeded(
+    slot: Slot,
+    reply: Reply,
+    after: timedelta | None = None,
+    allowances: tuple[Allowance, ...] = (),
+) -> Succeeded:
     """Return the outcome of a whole answer."""
     return Succeeded(
         slot.endpoint.alias,
@@ -157,7 +165,20 @@ def succeeded(slot: Slot, reply: Reply, after: timedelta | None = None) -> Succe
         tokens_cached=reply.usage.cached_tokens or 0,
         tokens_out=reply.usage.completion_tokens or 0,
         after=after,
+        allowances=allowances,
     )
+
+
+def _allowances(member: Member, exchange: Exchange | None) -> tuple[Allowance, ...]:
+    """Return what the answer, if there is one, announces to be left of its limits."""
+    reader = member.limit_reader
+    if exchange is None or reader is None:
+        return ()
+    try:
+        found = tuple(reader.allowances(exchange.headers, clock.now()))
+    except Exception:  # noqa: BLE001 - a third party's backend may raise anything
+        return ()
+    return found if all(isinstance(one, Allowance) for one in found) else ()
 
 
 def _encode(member: Member, chat: Chat) -> HttpRequest:
@@ -289,6 +310,7 @@ def _unanswered(
     slot: Slot,
     request: HttpRequest | None,
     scope: CancelScope,
+    exchange: Exchange | None,
 ) -> Unanswered:
     rewrites = () if request is None else request.rewrites
     alias, attempt = slot.endpoint.alias, slot.attempt
@@ -298,14 +320,15 @@ def _unanswered(
         error = broken(str(error))
     failure = error.failure
     message = member.masked(_with_advice(failure, member))
+    hint, left = failure.hint, _allowances(member, exchange)
     outcome: RateLimited | Failed | Rejected
     match failure.kind:
-        case Limit():
-            outcome = RateLimited(alias, attempt, failure.kind, failure.hint, message)
-        case Fault():
-            outcome = Failed(alias, attempt, failure.kind, failure.hint, message)
-        case Refusal():
-            outcome = Rejected(alias, attempt, failure.kind, failure.window, message)
+        case Limit() as kind:
+            outcome = RateLimited(alias, attempt, kind, hint, message, left)
+        case Fault() as kind:
+            outcome = Failed(alias, attempt, kind, hint, message, left)
+        case Refusal() as kind:
+            outcome = Rejected(alias, attempt, kind, failure.window, message, left)
     return Unanswered(outcome, rewrites, error.status)
 
 

@@ -10,7 +10,7 @@ from attrs import define, frozen
 
 from muxcore import shell
 from muxcore.core.records import Endpoint
-from muxcore.plugins.backend import Backend
+from muxcore.plugins.backend import AnnouncingBackend, Backend
 from muxcore.shell import masking
 
 KeyFinder: TypeAlias = "Callable[[], Key | None]"
@@ -62,10 +62,15 @@ class Member:
         *,
         find_key: KeyFinder | None = None,
         wrap: Wrapping | None = None,
+        heeds_limits: bool = True,
     ) -> None:
         self.endpoint = endpoint
         self.backend = backend
         self.limits = limits
+        self.limit_reader: AnnouncingBackend | None = None
+        """The backend, if it reads what answers announce and the config heeds it."""
+        if heeds_limits and isinstance(backend, AnnouncingBackend):
+            self.limit_reader = backend
         self.key = key
         self._secrets = [] if key is None else [key]
         """Every key used so far, so that errors about an older key are masked too."""
@@ -106,6 +111,7 @@ class Member:
         return (
             self.endpoint == other.endpoint
             and self.limits == other.limits
+            and (self.limit_reader is None) == (other.limit_reader is None)
             and self.same_key(other)
         )
 

@@ -160,11 +160,11 @@ class CallRun:
         )
 
     def _measures_prompt(self) -> bool:
-        # A window may also be learnt from a refusal, so this may change at any time.
+        # What answers teach may change this at any time.
         if self._runtime.measures_prompts:
             return True
         for candidate in self._runtime.pool.state.candidates:
-            if candidate.learnt_window is not None:
+            if candidate.learnt_window is not None or candidate.headroom is not None:
                 return True
         return False
 

@@ -374,4 +374,4 @@ class Pool:
 
 
 def _started(slot: Slot, waiter: Waiter) -> Started:
-    return Started(slot.endpoint.alias, slot.memory, waiter.number)
+    return Started(slot.endpoint.alias, slot.memory, waiter.number, slot.demand)

@@ -52,6 +52,7 @@ PICKED_FOR = {
     PickReason.LAST_RESORT: "last resort",
     PickReason.AFTER_REFUSAL: "after a refusal",
     PickReason.PASSED_OVER: "passed over",
+    PickReason.SPENT: "spent",
 }
 WAITS_FOR = {
     WaitReason.BUSY: "busy",
@@ -59,6 +60,7 @@ WAITS_FOR = {
     WaitReason.TRIED: "tried",
     WaitReason.UNFIT: "unfit",
     WaitReason.DEADLINE: "deadline",
+    WaitReason.SPENT: "spent",
 }
 KINDS: dict[Kind, str] = {
     Limit.RATE: "rate",

@@ -200,7 +200,7 @@ class RuleChecker:
         memory = state.memory
         if after_refusal or slot.reason in {PickReason.MODE, PickReason.FALLBACK}:
             memory = self.mode.memory_of(alias)
-        self._replay(Started(alias, memory), now)
+        self._replay(Started(alias, memory, demand=slot.demand), now)
         demand(
             self._replayed.attempts == slot.attempt, 13, "the attempt has another number"
         )
