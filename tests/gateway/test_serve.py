@@ -225,9 +225,18 @@ def test_the_output_for_programs(
         assert ("token" in output) is not bool(token)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_server_and_restores_its_default(number: signal.Signals) -> None:
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP")
+    if hasattr(signal, name)
+]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_stops_the_server_and_restores_its_default(
+    number: signal.Signals,
+) -> None:
+    before = {each: signal.getsignal(each) for each in SIGNALS}
     try:
         stopping = serving._Stopping()
         stopping.on_signals()
@@ -235,6 +244,18 @@ def test_a_signal_stops_the_server_and_restores_its_default(number: signal.Signa
         signal.raise_signal(number)
         assert stopping.wait()
         assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@POSIX
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored_as_under_nohup() -> None:
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        serving._Stopping().on_signals()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
