@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from muxcore.gateway.http.selector import SelectorThread
 from muxcore.gateway.socket_sharing import copy_of_listener, sharing
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="descriptors are passed by POSIX")
 
 
-def watch(door: socket.socket, pass_on: Callable[[], bool]) -> None:
-    """Pass on one copy, as the thread of a server does when the door is readable."""
-
-    def run() -> None:
-        door.settimeout(PATIENCE)
-        with suppress(OSError):
-            pass_on()
-
-    threading.Thread(target=run, daemon=True).start()
+Watch = Callable[[socket.socket, Callable[[], bool]], None]
 
 
-def test_a_copy_accepts_what_the_listener_would(tmp_path: Path) -> None:
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    thread = SelectorThread("of the test")
+    thread.start()
+    yield thread.watch
+    thread.stop()
+
+
+def test_a_copy_accepts_what_the_listener_would(tmp_path: Path, watch: Watch) -> None:
     file = tmp_path / ("long-" * 30) / "server.sock"
     file.parent.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -44,7 +43,7 @@ def test_a_copy_accepts_what_the_listener_would(tmp_path: Path) -> None:
 
 
 def test_another_user_gets_no_copy_and_passes_none_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "server.sock"
     with (
@@ -56,7 +55,7 @@ def test_another_user_gets_no_copy_and_passes_none_on(
             copy_of_listener(file, PATIENCE)
 
 
-def test_a_file_that_a_dead_server_left_is_replaced(tmp_path: Path) -> None:
+def test_a_file_that_a_dead_server_left_is_replaced(tmp_path: Path, watch: Watch) -> None:
     file = tmp_path / "server.sock"
     file.touch()
     with pytest.raises(OSError, match="refused"):
