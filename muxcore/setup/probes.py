@@ -25,7 +25,7 @@ from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Endpoint
 from muxcore.core.text import printable
 from muxcore.errors import CallError
-from muxcore.setup.model_servers import models_at
+from muxcore.setup.model_servers import models_at, window_of
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.factory import parts_of
 from muxcore.shell.http.cancel_scope import CancelScope
@@ -53,6 +53,9 @@ TOOL: Json = {
         },
     },
 }
+ENOUGH_TOKENS = 64
+"""For the answer of a model on this machine: a talkative one would fill its context, and the
+verdict would be wrong. Clouds are asked without a limit, which some of them refuse."""
 PING: Json = {"role": "user", "content": "Reply with this one word: pong"}
 ASK: Json = {
     "role": "user",
@@ -201,10 +204,42 @@ class _Probe:
                 except _FoundError as found:
                     results[check] = found.result
                     faults.append(found.text)
+        if self._is_local:
+            faults += self._window_faults()
         return Report(self._endpoint, results, tuple(faults), self._limits)
 
+    @property
+    def _is_local(self) -> bool:
+        return is_loopback(self._endpoint.wire.api_base)
+
     def _answer(self) -> None:
-        self._ask(Check.ANSWER, [PING])
+        self._ask(Check.ANSWER, [PING], max_tokens=self._tokens)
+
+    @property
+    def _tokens(self) -> int | None:
+        return ENOUGH_TOKENS if self._is_local else None
+
+    def _window_faults(self) -> list[str]:
+        """Note the window that a server on this machine names, and compare the config's."""
+        answer = models_at(self._endpoint.wire.api_base, PATIENCE)
+        try:
+            listed = None if answer is None else answer.json()
+        except ValueError:
+            return []
+        window = window_of(listed, self._endpoint.model)
+        if window is None:
+            return []
+        self._limits["context window"] = f"{window} tokens"
+        configured = self._endpoint.context_window
+        if configured is None or configured <= window:
+            return []
+        return [
+            (
+                f"context window: the server reads {window} tokens, and the config says"
+                f" {configured}; write context_window = {window} in its pool entry, or start the"
+                " server with a larger context"
+            )
+        ]
 
     def _stream(self) -> None:
         self._asked(Check.STREAM, self._read_stream)
@@ -237,7 +272,9 @@ class _Probe:
         )
 
     def _read_stream(self) -> None:
-        with self._multiplexer.stream([PING], timeout=LONGEST) as stream:
+        with self._multiplexer.stream(
+            [PING], timeout=LONGEST, max_tokens=self._tokens
+        ) as stream:
             for _ in stream:
                 pass
 

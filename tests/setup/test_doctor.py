@@ -376,3 +376,42 @@ def test_a_provider_without_a_key(tmp_path: Path) -> None:
         report = probe(file)["a"]
     assert results(report) == ["none", "ok", "ok", "ok", "ok"]
     assert report.results[Check.KEY] is ProbeResult.NOT_NEEDED
+
+
+@pytest.mark.parametrize(
+    ("configured", "well"), [(None, True), (1024, True), (8192, False)]
+)
+def test_a_local_server_names_its_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: int | None, well: bool
+) -> None:
+    listed = {"data": [{"id": "a-model", "meta": {"n_ctx": 1024}}]}
+
+    class Listed:
+        status_code = 200
+
+        def json(self) -> object:
+            return listed
+
+    monkeypatch.setenv("LAB_KEY", KEY)
+    monkeypatch.setattr("muxcore.setup.probes.models_at", lambda *_: Listed())
+    with StandInServer([model := Model("a-model", capable)]) as server:
+        file = write(tmp_path, server.url, "a")
+        if configured is not None:
+            entry = '{model = "a"'
+            text = file.read_text().replace(
+                entry, f"{entry}, context_window = {configured}"
+            )
+            assert str(configured) in text
+            file.write_text(text)
+        report = probe(file)["a"]
+    assert report.limits["context window"] == "1024 tokens"
+    assert report.is_well == well
+    if not well:
+        assert report.faults == (
+            (
+                "context window: the server reads 1024 tokens, and the config says 8192; write"
+                " context_window = 1024 in its pool entry, or start the server with a larger"
+                " context"
+            ),
+        )
+    assert model.requests[0].body["max_tokens"] == 64
