@@ -1,7 +1,7 @@
 """The imperative shell: threads, clocks and HTTP around the pure core.
 
-What is slow to import (requests, cattrs, OpenSSL) is imported on first use. All such names of
-the shell are here, in one table.
+Modules that are slow to import (requests, cattrs, OpenSSL) are imported on first use. This
+package holds the table of all such names of the shell.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one place that reads a clock.
 
-`now` is the wall clock, for everything that is remembered; a test may freeze it. `elapsed`
-measures durations only, for limits which must hold in a frozen or set-back world too: it is
-bound once, so freezing the clock does not stop it.
+`now` is the wall clock, for everything that is stored; a test may freeze it. `elapsed` is the
+monotonic clock, for limits that must hold even if the wall clock is frozen or set back. It is
+bound at import, so freezing the clock does not stop it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 LONGEST_SLEEP = 1_000_000.0
-"""Seconds. Locks reject timeouts that are much longer."""
+"""In seconds. Locks reject timeouts that are much longer."""
 
 
 class Clock(Protocol):

@@ -20,7 +20,7 @@ from muxcore.shell.call.member import KeyFinder, Limits, Member, Wrapping
 
 @frozen(eq=False)
 class Parts:
-    """What a multiplexer is made of, and what a reload of its config changes."""
+    """The parts of a multiplexer, all of which a reload of the config may change."""
 
     members: Sequence[Member]
     strategy: Strategy
@@ -29,7 +29,7 @@ class Parts:
     call_timeout: timedelta
     enabled: bool = True
     origin: str = ""
-    """Which mode of which distribution decides, for errors."""
+    """The mode and its distribution, for errors."""
 
 
 NOT_WRAPPED: Mapping[str, Wrapping] = {}

@@ -1,8 +1,8 @@
-"""Imports on first use, safe from forks and from a system that is out of descriptors.
+"""Import modules on first use, safely under forks and without free file descriptors.
 
 A child that is forked while another thread imports would wait for ever for a module that no
-thread of its own completes. And an import that fails half way may be remembered as it is: some
-libraries take a module that cannot be opened for one that is not installed.
+thread of the child completes. And a failed import may leave a broken module behind: some
+libraries treat a module that cannot be opened as not installed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from importlib import import_module
 from muxcore.errors import MultiplexerError
 
 NEEDED_DESCRIPTORS = 8
-"""An import has few files open at once, beside what other threads open meanwhile."""
+"""An import opens few files at once; other threads may open some meanwhile."""
 
 LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""What an `OSError` says when this machine has no more to give."""
+"""The `errno` of an `OSError` when this machine is out of something."""
 
 _lock = threading.RLock()
 
@@ -36,7 +36,7 @@ def imported(module: str, name: str) -> object:
             return getattr(import_module(module), name)
         except (ImportError, OSError) as error:
             for half in set(sys.modules) - before:
-                # To be imported anew, not to be taken as it is.
+                # It may be incomplete, so the next import must load it again.
                 sys.modules.pop(half, None)
             if isinstance(error, OSError) or is_short_of_descriptors():
                 reason = getattr(error, "strerror", None) or str(error)
@@ -46,7 +46,7 @@ def imported(module: str, name: str) -> object:
 
 
 def is_lacking(error: BaseException) -> bool:
-    """Whether this error says that the machine, and not the other side, lacks something."""
+    """Whether this error means that the machine, not the other side, lacks something."""
     return isinstance(error, OSError) and error.errno in LACKING
 
 
@@ -61,7 +61,7 @@ def is_short_of_descriptors() -> bool:
 
 @contextlib.contextmanager
 def _spare_descriptors(number: int = NEEDED_DESCRIPTORS) -> Generator[None]:
-    """Hold so many descriptors. Raise `OSError` if there are not as many."""
+    """Hold this many descriptors. Raise `OSError` if fewer are free."""
     with contextlib.ExitStack() as stack:
         for _ in range(number):
             stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
@@ -69,7 +69,7 @@ def _spare_descriptors(number: int = NEEDED_DESCRIPTORS) -> Generator[None]:
 
 
 if hasattr(os, "register_at_fork"):
-    # A fork waits for an import to end. In the child, the forking thread holds the lock.
+    # A fork waits for the import under way. In the child, the forking thread holds the lock.
     os.register_at_fork(
         before=_lock.acquire,
         after_in_parent=_lock.release,

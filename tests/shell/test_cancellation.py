@@ -99,13 +99,13 @@ def test_a_call_cancelled_as_its_attempt_begins_sends_nothing(
 ) -> None:
     multiplexer = make("alpha")
     cancellation = Cancellation()
-    watch_attempt = Cancellation.watch_attempt
+    attach_attempt = Cancellation.attach_attempt
 
     def cancelled_first(self: Cancellation, scope: CancelScope) -> None:
         self.cancel()
-        watch_attempt(self, scope)
+        attach_attempt(self, scope)
 
-    monkeypatch.setattr(Cancellation, "watch_attempt", cancelled_first)
+    monkeypatch.setattr(Cancellation, "attach_attempt", cancelled_first)
     with pytest.raises(MultiplexerError, match=r"^cancelled$"):
         multiplexer.complete(PING, cancellation=cancellation)
     assert not alpha.requests

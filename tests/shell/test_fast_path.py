@@ -214,7 +214,7 @@ HEAD = (
 
 def test_a_request_is_written_again_with_another_body() -> None:
     written = RequestHead("/v1", HEADERS, HEAD)
-    again = written.again("/v1", {**HEADERS, "Content-Length": "5"}, b"hello")
+    again = written.with_body("/v1", {**HEADERS, "Content-Length": "5"}, b"hello")
     assert again == HEAD.replace(b"Length: 3", b"Length: 5") + b"hello"
 
 
@@ -228,13 +228,13 @@ def test_a_request_is_written_again_with_another_body() -> None:
     ],
 )
 def test_another_head_is_not_written_again(url: str, headers: dict[str, str]) -> None:
-    assert RequestHead("/v1", HEADERS, HEAD).again(url, headers, b"hello") is None
+    assert RequestHead("/v1", HEADERS, HEAD).with_body(url, headers, b"hello") is None
 
 
 def test_a_head_without_a_length_is_not_written_again() -> None:
     headers = {"Transfer-Encoding": "chunked"}
     head = b"POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert RequestHead("/v1", headers, head).again("/v1", headers, b"hello") is None
+    assert RequestHead("/v1", headers, head).with_body("/v1", headers, b"hello") is None
 
 
 class Server:

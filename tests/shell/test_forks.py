@@ -180,7 +180,7 @@ def test_a_call_that_was_forked_away_says_so(make: Make, alpha: Model) -> None:
     with forked_meanwhile(multiplexer), pytest.raises(MultiplexerError) as caught:
         multiplexer.complete(PING)
     assert str(caught.value) == (
-        "the call cannot go on: it belongs to the process that this one was forked from"
+        "the call cannot continue: it belongs to the process that this one was forked from"
     )
 
 

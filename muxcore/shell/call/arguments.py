@@ -1,4 +1,4 @@
-"""What a caller hands in: the options of a call, and the checks of both."""
+"""The options of a call, and the checks of a caller's arguments."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ EXAMPLE = '[{"role": "user", "content": "hello"}]'
 
 @frozen
 class CallOptions:
-    """What a caller asks of a call, beside the chat itself. `timeout` is in seconds.
+    """The options of a call, besides the chat. `timeout` is in seconds.
 
-    `patience` limits how long the call waits for a model, where it is less than the policy's.
+    `patience` limits how long the call waits for a model, if it is less than the policy's limit.
     """
 
     session: str | None = None
@@ -32,14 +32,14 @@ class CallOptions:
 
 
 def check_chat(chat: Chat) -> None:
-    """Raise `InvalidArgumentError` for what cannot be a chat in any dialect."""
+    """Raise `InvalidArgumentError` for a value that is no chat in any dialect."""
     _check_list("messages", chat.messages, f"a list such as {EXAMPLE}")
     if chat.tools is not None:
         _check_list("tools", chat.tools, "a list of mappings, one for each tool")
 
 
 def call_seconds(options: CallOptions, longest: float) -> float:
-    """Return for how many seconds the call may run. Raise `InvalidArgumentError`."""
+    """Return how many seconds the call may run. Raise `InvalidArgumentError`."""
     timeout = options.timeout
     if timeout is None:
         return longest
@@ -75,7 +75,7 @@ def _check_list(place: str, value: object, expected: str) -> None:
 
 
 def _described(value: object) -> str:
-    """Describe a wrong value, without the contents of whole histories."""
+    """Describe a wrong value, cut short: it may be a whole history."""
     if value is None:
         return "None"
     return f"{reprlib.repr(value)} ({type(value).__name__})"

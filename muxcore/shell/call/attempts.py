@@ -1,4 +1,4 @@
-"""One attempt at one member: encode, send, decode, and classify what came of it."""
+"""Make one attempt: encode the request, send it, decode the response, classify failures."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ MOST_EMPTY_CHUNKS = 10_000
 
 T = TypeVar("T")
 Opened: TypeAlias = tuple[Exchange, StreamDecoder]
-"""A stream at its first content, or whole without any."""
+"""A stream at its first content, or at its end if it has none."""
 
 
 @frozen(eq=False)
 class Answered(Generic[T]):
-    """A member answers: `answer` is a `Reply`, or a stream at its first content."""
+    """An attempt with an answer: a `Reply`, or a stream at its first content."""
 
     outcome: Responding | Succeeded
     answer: T
@@ -77,18 +77,18 @@ class Unanswered:
 def complete(
     member: Member, slot: Slot, chat: Chat, scope: CancelScope
 ) -> Answered[Reply] | Unanswered:
-    """Make an attempt whose answer comes whole."""
+    """Make an attempt that asks for a whole answer."""
     began = clock.elapsed()
     request: HttpRequest | None = None
     exchange: Exchange | None = None
     try:
         request = _encode(member, chat)
         exchange = _send(member, request, scope)
-        reply = _judged(_decode(member, exchange.answer()), exchange.status)
+        reply = _checked(_decode(member, exchange.read_response()), exchange.status)
     except (BrokenAnswerError, TransportError) as error:
         return _unanswered(error, member, slot, request, scope, exchange)
     finally:
-        # Before its slot is given back: the server must not see one call too many.
+        # Before the slot is given back, or the server would see one call too many.
         if exchange is not None:
             exchange.close()
     after = timedelta(seconds=clock.elapsed() - began)
@@ -111,13 +111,13 @@ def open_stream(
         decoder.prompt_tokens = request.prompt_tokens
         has_content = _read_to_content(exchange, decoder, member)
         if not has_content:
-            _judged(decoder.reply(), exchange.status)
+            _checked(decoder.reply(), exchange.status)
     except (BrokenAnswerError, TransportError) as error:
         if exchange is not None:
             exchange.close()
         return _unanswered(error, member, slot, request, scope, exchange)
     except BaseException:
-        # An interrupt: nothing will read from the connection any more.
+        # An interrupt: no caller will read the response.
         if exchange is not None:
             exchange.close()
         raise
@@ -132,7 +132,7 @@ def open_stream(
     return Answered(outcome, (exchange, decoder), member, slot, scope, request.rewrites)
 
 
-def read_on(exchange: Exchange, decoder: StreamDecoder) -> bool:
+def read_more(exchange: Exchange, decoder: StreamDecoder) -> bool:
     """Decode what has arrived of a stream, waiting for it; return False at the end.
 
     Raise `TransportError` or `BrokenAnswerError` when it breaks.
@@ -202,9 +202,9 @@ def _send(member: Member, request: HttpRequest, scope: CancelScope) -> Exchange:
         sent = send(member.connections, request, member.key, timeout, scope)
     except Exception as error:  # noqa: BLE001 - a third party's backend may ask for anything
         if isinstance(error, MultiplexerError) or is_lacking(error):
-            # Raised by this machine, not by the model or its backend.
+            # The machine lacks something; the model and its backend are not at fault.
             scope.cancel(CancelReason.LACKING)
-        # Its kind alone: the text may repeat what was to be sent, and so the key.
+        # Only its type: the text may repeat the request, and with it the key.
         dialect, kind = member.endpoint.dialect, type(error).__name__
         sent = TransportError(
             f"the request of the backend {dialect} cannot be sent ({kind})"
@@ -231,7 +231,7 @@ def _decode(member: Member, answer: HttpResponse) -> Reply:
 
 
 def _assembled(member: Member, body: bytes) -> Reply:
-    """Assemble an answer that came as a stream, although it was asked for whole."""
+    """Assemble an answer that came as a stream although a whole one was requested."""
     decoder = _new_decoder(member)
     decoder.feed(body)
     decoder.end()
@@ -241,13 +241,13 @@ def _assembled(member: Member, body: bytes) -> Reply:
 
 
 def _stream_decoder(member: Member, exchange: Exchange) -> StreamDecoder:
-    """Return the decoder of an answer's stream, also of one that came whole."""
+    """Return the decoder of the stream, also if the answer came whole."""
     if exchange.status != HTTPStatus.OK:
-        answer = exchange.answer()
+        answer = exchange.read_response()
         raise BrokenAnswerError(_classify(member, answer), answer.status)
     if not looks_whole(exchange.peek()):
         return _new_decoder(member)
-    reply = _decode(member, exchange.answer())
+    reply = _decode(member, exchange.read_response())
     return StreamDecoder.of_whole(reply, member.endpoint.dialect)
 
 
@@ -262,8 +262,8 @@ def _new_decoder(member: Member) -> StreamDecoder:
     )
 
 
-def _judged(reply: Reply, status: int) -> Reply:
-    """Return the answer, if it is one. Raise `BrokenAnswerError`."""
+def _checked(reply: Reply, status: int) -> Reply:
+    """Return the reply. Raise `BrokenAnswerError` if it is no answer."""
     failure = failure_of(reply)
     if failure is not None:
         raise BrokenAnswerError(failure, status)
@@ -280,11 +280,11 @@ def _classify(member: Member, answer: HttpResponse) -> Failure:
 
 
 def _read_to_content(exchange: Exchange, decoder: StreamDecoder, member: Member) -> bool:
-    """Read up to the first content; return False if the answer is whole without any."""
+    """Read up to the first content; return False if the answer ended without any."""
     seen = 0
     while True:
         try:
-            more = read_on(exchange, decoder)
+            more = read_more(exchange, decoder)
         except TransportError:
             if decoder.complete:
                 return False
@@ -333,7 +333,7 @@ def _unanswered(
 
 
 def _with_advice(failure: Failure, member: Member) -> str:
-    """Add to the server's words where the refused key comes from."""
+    """Return the server's message, with the variable of a refused key."""
     if failure.kind is not Fault.AUTH:
         return failure.message
     variable = member.endpoint.wire.key_variable

@@ -1,4 +1,4 @@
-"""Cancelling a call from another thread, wherever it stands."""
+"""Cancel a call from another thread, at any step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from muxcore.shell.pool.waiter import Waiter
 
 
 class Cancellation:
-    """Pass one to a call, and `cancel` it from any thread, at any time, any number of times.
+    """Pass it to a call, and call `cancel` from any thread, at any time, any number of times.
 
-    The call then gives its slot back (`Cancelled`: no model's availability changes) and raises
-    `CallCancelledError`.
+    The call then raises `CallCancelledError`. It gives its slot back, and the availability of
+    no model changes.
     """
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class Cancellation:
         if pool is not None and waiter is not None:
             pool.cancel(waiter)
 
-    def watch_over(self, pool: Pool, waiter: Waiter) -> None:
-        """Begin to watch over a call."""
+    def attach_call(self, pool: Pool, waiter: Waiter) -> None:
+        """Cancel this call from now on."""
         with self._lock:
-            # An earlier call may have left its attempt here.
+            # The attempt may be that of an earlier call.
             self._pool, self._waiter, self._scope = pool, waiter, None
             waiter.cancelled = self._cancelled
 
-    def watch_attempt(self, scope: CancelScope) -> None:
-        """Watch over this attempt of the call."""
+    def attach_attempt(self, scope: CancelScope) -> None:
+        """Cancel this attempt with the call."""
         with self._lock:
             self._scope = scope
             cancelled = self._cancelled

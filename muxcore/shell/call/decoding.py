@@ -1,4 +1,4 @@
-"""From the bytes of a stream to its chunks: no I/O, only what is fed to it."""
+"""Decode the bytes of a stream to chunks, without I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from muxcore.shell.http.events import LARGEST_BODY, EventParser, EventTooLongErr
 
 
 class BrokenAnswerError(Exception):
-    """An answer is a failure; `status` is its HTTP status, where that says so."""
+    """A response that is a failure; `status` is its HTTP status, if that shows it."""
 
     def __init__(self, failure: Failure, status: int | None = None) -> None:
         self.failure = failure
@@ -25,26 +25,26 @@ class BrokenAnswerError(Exception):
 
 
 def broken(message: str) -> BrokenAnswerError:
-    """Return the error for an answer which another attempt may get right."""
+    """Return the error for a broken answer, which counts as a transient failure."""
     return BrokenAnswerError(Failure(Fault.TRANSIENT, message=message))
 
 
 def broken_by(dialect: str, error: Exception) -> BrokenAnswerError:
-    """Return the error for an answer at which a backend raised something unexpected."""
+    """Return the error for an answer on which a backend raised an unexpected error."""
     return broken(f"the backend {dialect} raised {type(error).__name__}: {error}")
 
 
 class _Whole:
-    """The decoder of a stream which is whole from the beginning."""
+    """The decoder of a stream whose answer came whole."""
 
     done = ended = True
 
-    def feed(self, event: ServerEvent) -> Iterable[Chunk]:  # noqa: ARG002 - there is none
+    def feed(self, event: ServerEvent) -> Iterable[Chunk]:  # noqa: ARG002 - no event comes
         return ()
 
 
 class StreamDecoder:
-    """Decodes one stream. Feed it bytes, and take what it decodes out of `chunks`."""
+    """Decodes one stream. Feed it bytes, and take the decoded chunks from `chunks`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class StreamDecoder:
     ) -> None:
         self.chunks: deque[Chunk] = deque()
         self.ended = False
-        """Whether the stream has said that nothing more will come."""
+        """Whether the stream has announced its end."""
         self._decoder = decoder
         self._dialect = dialect
         self._finishes = finishes
@@ -69,7 +69,7 @@ class StreamDecoder:
 
     @classmethod
     def of_whole(cls, reply: Reply, dialect: str) -> Self:
-        """Return the decoder of a stream which came as one whole answer."""
+        """Return a decoder for an answer that came whole."""
         decoder = cls(_Whole(), dialect, finishes=True)
         decoder.ended = True
         for chunk in chunks_of(reply):
@@ -78,7 +78,7 @@ class StreamDecoder:
         return decoder
 
     def feed(self, data: bytes) -> None:
-        """Decode what has arrived. Raise `BrokenAnswerError`, after what came before it."""
+        """Decode `data`. Raise `BrokenAnswerError` after adding the chunks before the fault."""
         self._size += len(data)
         if self._size > LARGEST_BODY:
             self.flush()
@@ -90,12 +90,12 @@ class StreamDecoder:
             raise broken(str(error)) from None
 
     def end(self) -> None:
-        """Decode what a clean end of the stream leaves. Raise `BrokenAnswerError`."""
+        """Decode the rest after a clean end of the stream. Raise `BrokenAnswerError`."""
         self.ended = True
         self._decode(filter(is_whole, self._parser.end()))
 
     def flush(self) -> None:
-        """Pass on the chunks that were held back: no more will come."""
+        """Add the chunks that were held back, at the end of the stream."""
         self.chunks += self._finish.end()
 
     def _decode(self, events: Iterable[ServerEvent]) -> None:
@@ -136,7 +136,7 @@ class StreamDecoder:
         return self._assembler.reply()
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what the caller should know of the whole answer."""
+        """Return the warnings about the whole answer."""
         if self.prompt_tokens is None:
             return ()
         return truncated_prompt_warning(self.prompt_tokens, self.reply().usage)

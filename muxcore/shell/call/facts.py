@@ -1,4 +1,4 @@
-"""What a chat says about its call: its conversation, whose turn it is, its size."""
+"""What a chat shows about its call: the conversation, whether a turn begins, the size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from muxcore.chat import Chat, Message, Messages
 USERS = frozenset({"user"})
 SYSTEMS = frozenset({"system", "developer"})
 BYTES_PER_TOKEN = 4
-"""A rule of thumb for English and code; an estimate only ever skips what is far too small."""
+"""A rule of thumb for English and code. An estimate only rules out windows far too small."""
 
 
 def conversation_of(session: str | None, chat: Chat) -> str | None:
-    """Name the conversation, so that the calls of one turn stay on one model.
+    """Return the name of the conversation, so that the calls of one turn stay on one model.
 
     With a session, or a `prompt_cache_key` in its place, the name is that and a hash of the
     first user message: sub-agents share their parent's session but begin with their own words.
@@ -76,7 +76,7 @@ def _size(message: Message) -> int:
     if isinstance(content, str):
         size += len(content)
     elif isinstance(content, list):
-        # Images count with their text alone: how many tokens one takes differs widely.
+        # Images are not counted: the number of tokens of one differs widely.
         size += sum(len(p.get("text") or "") for p in content if isinstance(p, Mapping))
     for call in message.get("tool_calls") or ():
         size += len(str(call.get("function", "")))

@@ -1,7 +1,8 @@
 """The loop of one call: the only code that steps through `core.protocol.call_steps`.
 
-A generator which does no I/O and never sleeps: it asks the pool, and yields what only its
-driver can do. The drivers are `runner` (threads and HTTP) and the simulator (made-up time).
+A generator that does no I/O and never sleeps. It asks the pool for decisions and yields to its
+driver what only that can do: sleep, make an attempt, give way. There are two drivers: `runner`
+(threads and HTTP) and the simulator (simulated time).
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from muxcore.shell.pool.waiter import Waiter
 
 @frozen
 class GiveWay:
-    """Other threads may run before the next step; send None."""
+    """Other threads may run before the next step. The driver sends None."""
 
 
 GIVE_WAY = GiveWay()
 Need: TypeAlias = Nap | Attempt | GiveWay
-"""What a driver does: sleep unless woken, make this attempt, or give way."""
+"""What the driver must do next: sleep until woken, make this attempt, or give way."""
 Done: TypeAlias = bool | Responding | End | None
-"""What it sends then: whether it was woken, the attempt's outcome, or None."""
+"""What the driver sends after it: whether it was woken, the outcome, or None."""
 Loop: TypeAlias = Generator[Need, Done, CallEnding]
 
 _RESULTS: dict[type, CallResult] = {
@@ -56,10 +57,10 @@ _RESULTS: dict[type, CallResult] = {
 def call_loop(  # noqa: C901 - one for each step
     pool: Pool, waiter: Waiter, call: Call
 ) -> Loop:
-    """Go through the call; return how it ended.
+    """Run the call to its end, and return how it ended.
 
-    Whatever is raised on the way, the call keeps no slot and no place in the line. Only a
-    stream that is responding keeps its slot, in `waiter`: the stream settles it.
+    Even if an error is raised, the call gives back its slot and its place in the line. Only a
+    responding stream keeps its slot, in `waiter`; the stream settles it.
     """
     steps = call_steps(call)
     responding = False
@@ -77,7 +78,7 @@ def call_loop(  # noqa: C901 - one for each step
                 case Attempt():
                     outcome = yield step
                     if not isinstance(outcome, Responding | End):
-                        raise TypeError(f"an attempt was answered with {outcome!r}")
+                        raise TypeError(f"the driver sent {outcome!r}, expected an outcome")
                     responding = isinstance(outcome, Responding)
                     event = credited(outcome, step.call)
                     pool.record(event)

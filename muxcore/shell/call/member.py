@@ -1,4 +1,4 @@
-"""The members of a pool at run time, each an endpoint with its backend, key and connections."""
+"""The members of a pool: each endpoint with its backend, key and connections at run time."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Runtime:
     pool: Pool
     deadlines: Deadlines
     members: dict[str, Member]
-    """By alias. Members which left the config stay: a call may be about to ask one."""
+    """By alias. Members that left the config stay, because a call may be about to use one."""
     call_timeout: float
     """Seconds."""
     measures_prompts: bool = False
     origin: str = ""
-    """Which mode of which distribution decides, for errors."""
+    """The mode and its distribution, for errors."""
 
 
 class Member:
-    """What is needed to speak to one endpoint. Shared by threads."""
+    """One endpoint at run time: its backend, key and connections. Shared by threads."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Member:
             return self._connections
 
     def renew_key(self, refused: Key | None) -> bool:
-        """Look for the key again, as `refused` was; return whether it is another now."""
+        """Look for the key again, after `refused` was refused; return whether it has changed."""
         if self._find_key is None:
             return False
         with self._lock:
@@ -107,7 +107,7 @@ class Member:
             return True
 
     def can_replace(self, other: Member) -> bool:
-        """Whether this one can serve for `other`, of a newer config, with its connections."""
+        """Whether this member, with its connections, can replace `other` of a newer config."""
         return (
             self.endpoint == other.endpoint
             and self.limits == other.limits
@@ -133,7 +133,7 @@ class Member:
             yield from value.split()
 
     def after_fork(self) -> None:
-        """In a forked child: the connections are the parent's, so make new ones.
+        """Run in a forked child: the connections are the parent's, so make new ones.
 
         Dropping them closes only this process's side: nothing is sent or shut down.
         """

@@ -1,4 +1,4 @@
-"""`Multiplexer`: a pool of models behind every call."""
+"""`Multiplexer`, the public class: a pool of models behind every call."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class Multiplexer:
     ) -> Reply:
         """Return a whole answer of one model of the pool.
 
-        `session` names what the call belongs to, so that a turn stays on one model.
+        `session` names the session of the call, so that a turn stays on one model.
         `timeout` (seconds) shortens the config's limit for the whole call. `model`, an alias,
-        asks that model alone. `cancellation` lets another thread cancel the call. `extra`
-        goes into the request's body as it is.
+        uses that model alone. `cancellation` lets another thread cancel the call. `extra`
+        is added to the body of the request.
 
         Raise `InvalidArgumentError` for a wrong argument, `RequestRejectedError` when the
         request is at fault, `PoolExhaustedError` when no model could serve in time,
@@ -118,19 +118,19 @@ class Multiplexer:
         )
 
     def answer(self, chat: Chat, options: CallOptions) -> Reply:
-        """Do as `complete` does. Here `chat.extra` may have members of any name."""
+        """As `complete`, for a `Chat`; its `extra` may have members of any name."""
         chat = evolve(chat, stream=False) if chat.stream else chat
         return shell.CallRun(self._runtime, chat, options).complete()
 
     def answer_in_chunks(self, chat: Chat, options: CallOptions) -> Stream:
-        """Do as `stream` does. Here `chat.extra` may have members of any name."""
+        """As `stream`, for a `Chat`; its `extra` may have members of any name."""
         streaming = evolve(chat, stream=True)
         return shell.Stream(shell.CallRun(self._runtime, streaming, options))
 
     def adopt(self, parts: Parts) -> None:
-        """Continue with the parts of another config; what stayed keeps its health (`migrate`).
+        """Continue with the parts of another config; endpoints in both keep their health.
 
-        Running calls run on, and are counted where they are; waiting ones choose again.
+        Calls under way continue on their endpoint; waiting calls choose again.
         """
         runtime = self._runtime
         former = dict(runtime.members)
@@ -145,7 +145,7 @@ class Multiplexer:
             for alias, member in coming.items()
             if alias in former and former[alias].can_replace(member)
         }
-        # A call may hold a slot of one which is left out now, and be about to ask it.
+        # A call may hold a slot of a member that left, and be about to use it.
         runtime.members.update({**coming, **kept})
         self._mode, self._enabled = parts.mode, parts.enabled
         runtime.origin = parts.origin
@@ -164,13 +164,13 @@ class Multiplexer:
                 member.close()
 
     def status(self) -> Status:
-        """Return what `/mux` shows; `str()` of it is that text."""
+        """Return the status that `/mux` shows; `str()` makes its text."""
         now = clock.now()
         return status_of(self.state, self._mode, now, enabled=self._enabled)
 
     @property
     def state(self) -> PoolState:
-        """The present state, for `select`, `explain` and for reading."""
+        """The present state, as `select` and `explain` take it."""
         return self._runtime.pool.state
 
     def reset(self, alias: str | None = None) -> None:
@@ -180,7 +180,7 @@ class Multiplexer:
         self._runtime.pool.record(Reset(alias))
 
     def close(self) -> None:
-        """End everything: running and later calls raise `MultiplexerError("closed")`."""
+        """Cancel all calls; running and later ones raise `MultiplexerError("closed")`."""
         self._runtime.pool.close()
         self._runtime.deadlines.close()
         for member in self._runtime.members.values():
@@ -202,7 +202,7 @@ class Multiplexer:
         return f"<Multiplexer {self._mode}: {', '.join(aliases)}>"
 
     def _after_fork(self) -> None:
-        """In a forked child: begin with nothing under way, and leave the parent's alone."""
+        """Run in a forked child: begin with no call under way, and keep off the parent's."""
         self._runtime.deadlines.after_fork()
         for member in self._runtime.members.values():
             member.after_fork()
@@ -214,7 +214,7 @@ _ALL: weakref.WeakSet[Multiplexer] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for multiplexer in tuple(_ALL):
-        multiplexer._after_fork()  # noqa: SLF001 - it is this module's own
+        multiplexer._after_fork()  # noqa: SLF001 - a class of this module
 
 
 # Where there is no fork, there is nothing to register.

@@ -1,4 +1,4 @@
-"""What a caller learns of a call: a report of each attempt, warnings, and its error."""
+"""What the caller of a call gets: a report of each attempt, warnings, and the error."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from muxcore.errors import (
 )
 
 FAR_BELOW = 0.5
-"""Estimates are rough, but by far less than this factor."""
+"""Estimates are rough, but not by this factor."""
 
 
 def report(
     tried: EndedAttempt, rewrites: tuple[str, ...] = (), served_by: str = ""
 ) -> AttemptReport:
-    """Describe one attempt of a call, which was served by the model `served_by`, if by any."""
+    """Describe one attempt. `served_by` is the alias that served the call, or empty."""
     alias = tried.slot.endpoint.alias
     match tried.outcome:
         case Succeeded():
@@ -69,7 +69,7 @@ def error_of(
     """Return the error to raise for this ending. `statuses` are those of the attempts."""
     match ending:
         case CallRejected(trail=trail, refusal=refusal, retry_at=retry_at):
-            # Others may have been tried before the one that refused, and failed.
+            # Attempts before the refusal may have failed in other ways.
             place = next(i for i, tried in enumerate(trail) if tried.outcome is refusal)
             refused = attempts[place]
             text = f"{printable(refused.alias)} refused the request ({refused.outcome})"
@@ -96,7 +96,7 @@ def error_of_cancelled(
         case CancelReason.LEFT:
             return CallCancelledError()
         case CancelReason.FORKED | CancelReason.LACKING:
-            return MultiplexerError(f"the call cannot go on: {reason}")
+            return MultiplexerError(f"the call cannot continue: {reason}")
         case CancelReason.CALL_TIME:
             return _exhausted(WaitReason.DEADLINE, attempts, None)
         case _ as never:
@@ -119,9 +119,9 @@ def _exhausted(
 
 
 def truncated_prompt_warning(expected: int | None, usage: Usage) -> tuple[str, ...]:
-    """Warn if a server has read far less than it was sent.
+    """Warn if a server has read far less than was sent.
 
-    `expected` is the estimate of a request to a server which is known to truncate, else None.
+    `expected` is the estimated prompt size if the server is known to truncate, else None.
     """
     read = usage.prompt_tokens or 0
     if expected is None or not 0 < read < expected * FAR_BELOW:

@@ -1,4 +1,4 @@
-"""One call under way: the shell's driver of `loop`. It sleeps and makes the attempts."""
+"""Run one call in a thread: the driver of `loop` that sleeps and makes HTTP attempts."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ class CallRun:
 
     def __init__(self, runtime: Runtime, chat: Chat, options: CallOptions) -> None:
         self.call = Call()
-        """What the last attempt was chosen for."""
+        """The call as it was when the last attempt was chosen."""
         self.reports: tuple[AttemptReport, ...] = ()
         self._runtime = runtime
         self._chat = chat
         self._options = options
         self._waiter = Waiter()
         self._limit = 0.0
-        """When the call's time is over, on `clock.elapsed`'s scale."""
+        """When the call's time is over, as a time of `clock.elapsed`."""
         self._scope: CancelScope | None = None
-        """What the last attempt runs under."""
+        """The scope of the last attempt."""
 
     def complete(self) -> Reply:
-        """Make attempts until a model gives a whole answer. Raise as `Multiplexer.complete`."""
+        """Make attempts until a model answers. Raise as `Multiplexer.complete` does."""
         answered = self._run(complete)
         alias = answered.slot.endpoint.alias
         return evolve(answered.answer, model=alias, attempts=self.reports)
 
     def open(self) -> Answered[Opened]:
-        """Make attempts until a stream comes to its first content.
+        """Make attempts until a stream has its first content.
 
         The stream then belongs to the caller, which ends it with `end` or `abandon`.
         """
@@ -77,7 +77,7 @@ class CallRun:
         return answered
 
     def end(self, answered: Answered[Opened], outcome: End) -> None:
-        """Record how the stream ended, once, and give everything back. Safe to repeat."""
+        """Record once how the stream ended; give back its slot and connection. Repeatable."""
         pool = self._runtime.pool
         try:
             if self._waiter.slot is not None:
@@ -89,7 +89,7 @@ class CallRun:
             pool.settle(self._waiter)
 
     def abandon(self, answered: Answered[Opened]) -> None:
-        """Give everything back in the garbage collector, where no lock may be taken."""
+        """Do as `end` does, in the garbage collector, where no lock may be taken."""
         self._release(answered)
         self._runtime.pool.abandon(self._waiter)
 
@@ -125,7 +125,7 @@ class CallRun:
             ending: CallEnding = stop.value
         except StrategyError as error:
             origin = self._runtime.origin
-            # The core knows no more of a mode than its class.
+            # The core knows only the class of the mode.
             placed = StrategyError(f"{error} ({origin})") if origin else error
             raise placed from error.__cause__
         finally:
@@ -141,13 +141,13 @@ class CallRun:
         return answered
 
     def _begin(self) -> Call:
-        """Check what the caller handed in, and start the clock."""
+        """Check the arguments of the caller, and set the deadline."""
         runtime, chat, options = self._runtime, self._chat, self._options
         check_chat(chat)
         if options.model is not None:
             check_known(options.model, runtime.pool.state)
         if options.cancellation is not None:
-            options.cancellation.watch_over(runtime.pool, self._waiter)
+            options.cancellation.attach_call(runtime.pool, self._waiter)
         seconds = call_seconds(options, runtime.call_timeout)
         self._limit = clock.elapsed() + seconds
         return Call(
@@ -178,7 +178,7 @@ class CallRun:
         try:
             runtime.deadlines.add(scope)
             if self._options.cancellation is not None:
-                self._options.cancellation.watch_attempt(scope)
+                self._options.cancellation.attach_attempt(scope)
             key = member.key
             attempt = make_attempt(member, slot, self._chat, scope)
             match attempt.outcome:
@@ -195,14 +195,14 @@ class CallRun:
         return attempt
 
     def _give_up(self) -> None:
-        """End the last attempt, which no caller waits for any more."""
+        """Cancel the last attempt: its caller has left."""
         if self._scope is not None:
             self._runtime.deadlines.remove(self._scope)
             self._scope.cancel(CancelReason.LEFT)
 
 
 def _result_of(outcome: End) -> CallResult:
-    """Return how a stream ended which had come to its first content."""
+    """Return the result of a call whose stream ended after its first content."""
     match outcome:
         case Succeeded():
             return CallResult.SERVED

@@ -17,7 +17,7 @@ from muxcore.errors import (
     MultiplexerError,
     StreamInterruptedError,
 )
-from muxcore.shell.call.attempts import Answered, Opened, read_on, succeeded
+from muxcore.shell.call.attempts import Answered, Opened, read_more, succeeded
 from muxcore.shell.call.decoding import BrokenAnswerError
 from muxcore.shell.call.reports import report
 from muxcore.shell.call.runner import CallRun
@@ -27,7 +27,7 @@ from muxcore.shell.http.transport import TransportError
 class Stream:
     """A streaming call. Use it as a context manager: the call is made on entering.
 
-    Errors before the first content are raised there. Iterating gives `Chunk`s; a failure
+    Errors before the first content are raised there. Iteration yields `Chunk`s; a failure
     after the first content raises `StreamInterruptedError`. `reply` is the whole answer
     after the end, and what has arrived so far before it.
     """
@@ -36,9 +36,9 @@ class Stream:
         self._call = call
         self._answered: Answered[Opened] | None = None
         self._broken: str | None = None
-        """Why the stream broke, while chunks which came before are still to be given."""
+        """Why the stream failed; chunks that came before are returned first."""
         self._outcome: End | None = None
-        """How it ended, once everything is given back."""
+        """How it ended, once its slot and connection are given back."""
         self._error: MultiplexerError | None = None
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ class Stream:
     def __next__(self) -> Chunk:
         answered = self._answered or self._entered()
         if self._outcome is not None:
-            # An interrupted answer stays interrupted, however often it is asked for more.
+            # Every later call raises the same error.
             raise self._error or StopIteration
         _, decoder = answered.answer
         try:
@@ -115,18 +115,18 @@ class Stream:
         return self._answered
 
     def _read(self, answered: Answered[Opened]) -> bool:
-        """Read until there is a chunk; return False if none will come any more."""
+        """Read until there is a chunk; return False at the end."""
         exchange, decoder = answered.answer
         while self._broken is None and not decoder.chunks:
             try:
-                if not read_on(exchange, decoder):
+                if not read_more(exchange, decoder):
                     break
             except (BrokenAnswerError, TransportError) as error:
                 self._broken = answered.member.masked(str(error))
         return bool(decoder.chunks)
 
     def _end(self, answered: Answered[Opened], outcome: End) -> None:
-        # Set only when all is given back: after an interrupt before that, `__exit__` does it.
+        # Set last: after an interrupt in `end`, `__exit__` calls it again.
         self._call.end(answered, outcome)
         self._outcome = outcome
 

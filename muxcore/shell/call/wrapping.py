@@ -1,4 +1,4 @@
-"""A whole answer that comes in another wrapping, and whether an answer is one at all. Pure."""
+"""Accept an answer in the wrong form (whole or streamed), and detect one that is empty. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from muxcore.core.outcomes import Fault, Refusal
 from muxcore.plugins.backend import Failure, ServerEvent
 
 _STREAMED = re.compile(rb"(?:data|event|id|retry)?:")
-"""How a line of an event stream begins. JSON, a web page and words begin in another way."""
+"""The beginning of a line of an event stream; JSON, HTML and prose begin differently."""
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
@@ -27,7 +27,7 @@ def looks_whole(body: bytes) -> bool:
 
 
 def is_whole(event: ServerEvent) -> bool:
-    """Whether the last event of a stream, without the empty line after it, is not cut."""
+    """Whether an event without the empty line after it is complete."""
     if event.data.strip() == "[DONE]":
         return True
     try:
@@ -38,9 +38,9 @@ def is_whole(event: ServerEvent) -> bool:
 
 
 def failure_of(reply: Reply) -> Failure | None:
-    """Return why an answer that looks well is none; None if it is one.
+    """Return the failure that a 200 response holds instead of an answer, or None.
 
-    An empty answer that tokens were counted for is the model's own.
+    An empty answer with completion tokens counted is an answer of the model.
     """
     content = any(reply.message.get(name) for name in ("content", "tool_calls"))
     if reply.finish_reason == "content_filter" and not content:
@@ -51,7 +51,7 @@ def failure_of(reply: Reply) -> Failure | None:
 
 
 def chunks_of(reply: Reply) -> tuple[Chunk, ...]:
-    """Cut a whole answer into the chunks of a stream: its content, its end, its usage."""
+    """Return a whole answer as the chunks of a stream: its content, its end, its usage."""
     head: Json = {
         **{name: reply.raw.get(name) for name in ("id", "created", "model")},
         "object": "chat.completion.chunk",
@@ -72,7 +72,7 @@ def chunks_of(reply: Reply) -> tuple[Chunk, ...]:
 
 
 class LastFinish:
-    """Lets one finish reason of each choice through: the last one, after all content.
+    """Passes on one finish reason of each choice: the last one, after all content.
 
     Some servers send one with every chunk, or two at the end. Clients stop at the first.
     """
@@ -81,33 +81,33 @@ class LastFinish:
 
     def __init__(self) -> None:
         self._held: list[Chunk] = []
-        """The chunk with a finish reason, and what has followed it without content."""
+        """The chunk with a finish reason, and the chunks without content after it."""
         self._taken: dict[object, Chunk] = {}
-        """By choice: the end that was taken from a held chunk when content followed it."""
+        """By choice: the finish of a held chunk whose content was passed on."""
 
     def pass_on(self, chunk: Chunk) -> Iterable[Chunk]:
-        """Return what may be passed on, now that `chunk` has come."""
+        """Return the chunks that may be passed on after `chunk` has arrived."""
         finishes = chunk.finish_reason is not None
         if not (self._held or finishes):
             return (chunk,)
-        goes_on = finishes or chunk.commits
-        passed = self._reopened(_index(chunk)) if goes_on else []
+        continues = finishes or chunk.commits
+        passed = self._reopened(_index(chunk)) if continues else []
         if finishes:
             self._taken.pop(_index(chunk), None)
-        if finishes or not goes_on:
+        if finishes or not continues:
             self._held.append(chunk)
         else:
             passed.append(chunk)
         return passed
 
     def end(self) -> Iterable[Chunk]:
-        """Return what was held back: nothing more will come."""
+        """Return the held chunks, at the end of the stream."""
         held, self._held = [*self._taken.values(), *self._held], []
         self._taken.clear()
         return held
 
     def _reopened(self, index: object) -> list[Chunk]:
-        """Return the content of held chunks of a choice that goes on, without its end."""
+        """Return the content of a choice's held chunks, without its finish reason."""
         passed: list[Chunk] = []
         still_held: list[Chunk] = []
         for chunk in self._held:

@@ -1,9 +1,9 @@
-"""Cancelling an attempt from outside: its time is over, or the multiplexer is closed.
+"""Cancel attempts from another thread: at their time limit, or when the pool closes.
 
-A timeout given to `requests` limits each silence, not a slow drip, so the total is kept here:
-one thread sleeps until the earliest limit of all attempts under way and shuts that socket
-down, which ends a silent read at once. In the headers, or in a body without a length, that
-looks like a clean end to the reader, so a `CancelScope` remembers its reason.
+A timeout given to `requests` limits each silence, not a slow drip. So one thread sleeps until
+the earliest time limit of all attempts under way and shuts that socket down, which ends a
+silent read at once. Within the headers, or in a body without a length, the reader takes this
+for a clean end, so a `CancelScope` keeps the reason.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from muxcore.shell.pool.parker import Parker
 
 
 class TimeLimit(StrEnum):
-    """The time for one attempt is over: the model failed, and another may be asked."""
+    """The time limit of one attempt, which counts as a failure: another model may be tried."""
 
     ATTEMPT = "the time for one attempt is over"
 
 
 StopReason: TypeAlias = CancelReason | TimeLimit
-"""Why an attempt was ended from outside. A `CancelReason` ends its call as well."""
+"""Why an attempt was cancelled. A `CancelReason` ends its call as well."""
 
 
 class CancelScope:
-    """One attempt that may be cancelled: its limits, its socket, and the reason if it was.
+    """One attempt that can be cancelled: its time limits, its socket, and the reason.
 
-    Limits are on `clock.elapsed`'s scale. `reused` is true if its connection was used before,
-    so that the server may have closed it meanwhile.
+    Limits are times of `clock.elapsed`. `reused` says that the connection was used before, so
+    the server may have closed it meanwhile.
     """
 
     __slots__ = ("_lock", "_sock", "attempt_limit", "call_limit", "reason", "reused")
@@ -45,7 +45,7 @@ class CancelScope:
         self.reason: StopReason | None = None
         self.reused = False
         self._sock: socket.socket | None = None
-        # Reentrant: the garbage collector may end a stream while this is held.
+        # Reentrant: the garbage collector may end a stream while the lock is held.
         self._lock = threading.RLock()
 
     @property
@@ -53,31 +53,32 @@ class CancelScope:
         return min(self.attempt_limit, self.call_limit)
 
     def attach(self, sock: socket.socket | None) -> None:
-        """Take the socket that this attempt reads from; shut it down if already cancelled."""
+        """Set the socket that this attempt reads from; shut it down if already cancelled."""
         with self._lock:
             self._sock = sock
             if self.reason is not None:
                 _shut(sock)
 
     def detach(self) -> None:
-        """Forget the socket: another attempt may use it from now on."""
+        """Release the socket, which another attempt may use from now on."""
         with self._lock:
             self._sock = None
 
     def detach_if(self, sock: socket.socket) -> None:
-        """Forget this very socket: another attempt takes it over."""
+        """Release the socket if it is this one, because another attempt takes it over."""
         with self._lock:
             if self._sock is sock:
                 self._sock = None
 
     def cancel(self, reason: StopReason) -> None:
+        """Shut the socket down. The first reason stays."""
         with self._lock:
             if self.reason is None:
                 self.reason = reason
             _shut(self._sock)
 
     def after_fork(self) -> None:
-        """In a forked child: the socket is the parent's, and shutting it would end its call."""
+        """Run in a forked child: the socket is the parent's, and a shutdown would end its call."""
         self._lock = threading.RLock()
         self._sock = None
         self.reason = CancelReason.FORKED
@@ -94,7 +95,7 @@ def _shut(sock: socket.socket | None) -> None:
 
 
 class Deadlines:
-    """Holds the limits of all attempts under way, with one thread that sleeps in between.
+    """The time limits of all attempts under way, kept by one thread that sleeps in between.
 
     The thread starts with the first attempt and ends with `close`. Only its start takes a
     lock: an interrupt or the garbage collector may come at any point.
@@ -104,8 +105,8 @@ class Deadlines:
         self._scopes: set[CancelScope] = set()
         self._parker = Parker()
         self._wakes_at = math.inf
-        """When the thread looks again by itself. Infinite while it is awake, so that a thread
-        which adds a scope that it may not have seen unparks it."""
+        """When the thread wakes without being unparked. Infinite while it is awake, so that a
+        thread which adds a scope meanwhile unparks it."""
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -120,7 +121,7 @@ class Deadlines:
             try:
                 self._start()
             except RuntimeError:
-                # Without the thread nothing would hold the limits.
+                # Without the thread there would be no limit.
                 self._scopes.discard(scope)
                 scope.cancel(CancelReason.LACKING)
                 return
@@ -143,12 +144,12 @@ class Deadlines:
         with self._starting:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            # One whose start was interrupted never ran.
+            # A thread whose start was interrupted cannot be joined.
             with contextlib.suppress(RuntimeError):
                 thread.join()
 
     def after_fork(self) -> None:
-        """In a forked child: no thread runs here, and the attempts are the parent's."""
+        """Run in a forked child: no thread runs here, and the attempts are the parent's."""
         for scope in tuple(self._scopes):
             scope.after_fork()
         self._scopes.clear()
@@ -159,7 +160,7 @@ class Deadlines:
 
     def _start(self) -> None:
         with self._starting:
-            # An interrupt may have left one that never started.
+            # An interrupt may have left a thread that never started.
             if self._closed or (self._thread is not None and self._thread.is_alive()):
                 return
             self._wakes_at = math.inf
@@ -169,8 +170,7 @@ class Deadlines:
             self._thread.start()
 
     def _run(self) -> None:
-        # An interrupted start may look as if there had been none: then there are two threads
-        # for a time, and the newer one stays.
+        # After an interrupted start, two threads may run for a time: the newer one stays.
         while not self._closed and self._thread is threading.current_thread():
             self._wakes_at = math.inf
             moment = clock.elapsed()
@@ -181,9 +181,11 @@ class Deadlines:
                     earliest = min(earliest, limit)
                 else:
                     self._scopes.discard(scope)
-                    over = scope.call_limit <= moment
-                    scope.cancel(CancelReason.CALL_TIME if over else TimeLimit.ATTEMPT)
+                    call_is_over = scope.call_limit <= moment
+                    scope.cancel(
+                        CancelReason.CALL_TIME if call_is_over else TimeLimit.ATTEMPT
+                    )
             self._wakes_at = earliest
             self._parker.park(max(0.0, earliest - clock.elapsed()))
-        # A permit wakes one thread, which may have been the wrong one.
+        # The permit may have woken this thread instead of the newer one: pass it on.
         self._parker.unpark()

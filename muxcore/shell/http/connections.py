@@ -66,10 +66,10 @@ class _Current(threading.local):
 _current = _Current()
 
 
-class _Cuttable(Repeatable):
-    """Mixed into a connection: attaches its socket to the scope of the current attempt."""
+class _Cancellable(Repeatable):
+    """A mixin for connections: attaches the socket to the scope of the current attempt."""
 
-    _lent: CancelScope | None = None
+    _attached_to: CancelScope | None = None
     _unsent: list[bytes] | None = None
     response_class = FinalResponse
 
@@ -82,7 +82,7 @@ class _Cuttable(Repeatable):
             try:
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
-                self._lend(sock)
+                self._attach(sock)
                 sock.settimeout(_current.scope.timeout(_current.connect))
                 sock.connect(address)
             except OSError as error:
@@ -94,7 +94,7 @@ class _Cuttable(Repeatable):
                 sock.close()
                 raise
             else:
-                # For a TLS handshake, or what a proxy says, which could be drawn out too.
+                # Also limits a TLS handshake and the response of a proxy.
                 sock.settimeout(_current.scope.timeout(_current.connect))
                 sys.audit("http.client.connect", self, self.host, self.port)
                 return sock
@@ -117,8 +117,8 @@ class _Cuttable(Repeatable):
 
     def connect(self) -> None:
         super().connect()
-        self._lend(self.sock)
-        # Sending may take as long as a silence.
+        self._attach(self.sock)
+        # The limit of a silence applies to sending too.
         self.sock.settimeout(_current.silence)
 
     def request(
@@ -126,28 +126,28 @@ class _Cuttable(Repeatable):
     ) -> None:
         self.timeout = _current.silence
         if self.sock is not None:
-            self._lend(self.sock)
+            self._attach(self.sock)
         # Headers and body leave together: one system call and one packet instead of two.
         unsent: list[bytes] = []
         self._unsent = unsent
         try:
             super().request(method, url, body, headers, **options)
             self._unsent = None
-            self._written = RequestHead(url, headers, unsent[0])
+            self._last_head = RequestHead(url, headers, unsent[0])
             self.send(b"".join(unsent))
         finally:
             self._unsent = None
 
     def prepare(self) -> None:
-        self._lend(self.sock)
+        self._attach(self.sock)
         self.sock.settimeout(_current.silence)
 
-    def _lend(self, sock: socket.socket) -> None:
-        """Let the current attempt shut this socket down, and the last one no more."""
-        if self._lent is not None and self._lent is not _current.scope:
-            self._lent.detach_if(sock)
-        self._lent = _current.scope
-        self._lent.attach(sock)
+    def _attach(self, sock: socket.socket) -> None:
+        """Move this socket from the scope of the last attempt to that of the current one."""
+        if self._attached_to is not None and self._attached_to is not _current.scope:
+            self._attached_to.detach_if(sock)
+        self._attached_to = _current.scope
+        self._attached_to.attach(sock)
 
     def send(self, data: Any) -> None:
         if self._unsent is None or not isinstance(data, bytes):
@@ -156,39 +156,39 @@ class _Cuttable(Repeatable):
             self._unsent.append(data)
 
 
-class _HTTPConnection(_Cuttable, HTTPConnection):
+class _HTTPConnection(_Cancellable, HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Cuttable, HTTPSConnection):
+class _HTTPSConnection(_Cancellable, HTTPSConnection):
     pass
 
 
 class _Idle:
-    """The idle connections of a pool, instead of urllib3's queue of them.
+    """The idle connections of a pool, in place of urllib3's queue.
 
     It uses no lock written in Python, so neither an interrupt nor a garbage collection which
-    ends a stream leaves it locked. One too many is closed without a message in the log.
+    ends a stream leaves it locked. A connection over the limit is closed without a log message.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._idle: deque[_Cuttable] = deque()
+        self._idle: deque[_Cancellable] = deque()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> _Cuttable:  # noqa: ARG002, FBT001, FBT002 - the queue's
+    def get(self, block: bool = True, timeout: float | None = None) -> _Cancellable:  # noqa: ARG002, FBT001, FBT002 - the queue's
         connection = self.newest()
         if connection is None:
             raise queue.Empty
         return connection
 
-    def newest(self) -> _Cuttable | None:
-        """Take the one that was used last, if there is any."""
+    def newest(self) -> _Cancellable | None:
+        """Take the connection that was used last, or return None."""
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
-    def put(self, connection: _Cuttable | None, block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002
+    def put(self, connection: _Cancellable | None, block: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002
         # urllib3 fills its queue with None, to block where this raises `queue.Empty`.
         if connection is not None:
             self._idle.append(connection)
@@ -211,10 +211,10 @@ _POOLS = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
 
 
 class _Adapter(HTTPAdapter):
-    """The adapter of `requests`, without what that works out again at every call.
+    """The adapter of `requests`, for one host and one set of settings.
 
-    It serves one host, with one set of settings: the connection pool and the target are
-    looked up once. Cookies are not kept, so answers are not searched for them.
+    So it looks up the connection pool and the target once, not at every call. It does not
+    search responses for cookies, as none are kept.
     """
 
     _pool: HTTPConnectionPool | None = None
@@ -239,7 +239,7 @@ class _Adapter(HTTPAdapter):
         return self._target[1]
 
     def resend(self, request: requests.PreparedRequest) -> Response | None:
-        """Send it on the fast path, if there is a connection for that; else return None."""
+        """Send it on the fast path; return None if no idle connection can repeat it."""
         pool = self._pool
         if pool is None or pool.pool is None or pool.proxy or HTTPAdapter.send is not _SEND:
             return None
@@ -251,7 +251,7 @@ class _Adapter(HTTPAdapter):
         if connection is None:
             return None
         target = self.request_url(request, None)
-        message = connection.again(target, request.headers, body)
+        message = connection.repeated(target, request.headers, body)
         if message is None:
             idle.put(connection)
             return None
@@ -275,7 +275,7 @@ class _Adapter(HTTPAdapter):
 
 
 class Sender(Protocol):
-    """Sends the requests of one endpoint: its connections, or a wrapping of them."""
+    """What sends the requests of one endpoint: its connections, or a wrapping of them."""
 
     def send(
         self,
@@ -301,7 +301,7 @@ class Connections:
             settings = session.merge_environment_settings(
                 url, proxies={}, stream=True, verify=None, cert=None
             )
-        # Traffic to this machine never leaves it, not even to a proxy.
+        # Traffic to this machine never goes through a proxy.
         self._proxies: Mapping[str, str] = {} if loopback else settings["proxies"]
         self._verify = True if settings["verify"] is None else settings["verify"]
         self._cert = settings["cert"]
@@ -314,7 +314,7 @@ class Connections:
     ) -> Response:
         _current.scope = scope
         _current.connect, _current.silence = timeout
-        # Unless a new connection is made, it is one that was used before.
+        # Set to False when a new connection is made.
         scope.reused = True
         try:
             return self._adapter.resend(request) or self._adapter.send(

@@ -1,7 +1,7 @@
-"""Server-sent events out of bytes, however these are cut (WHATWG HTML, section 9.2).
+"""Parse server-sent events from bytes that are cut anywhere (WHATWG HTML, section 9.2).
 
-A pure incremental parser: an event counts when the empty line after it has arrived, so a
-stream that breaks off never gives half an event. `end` is for a stream that ends cleanly.
+A pure incremental parser. An event is complete when the empty line after it has arrived, so a
+stream that breaks off never yields half an event. Call `end` only after a clean end.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from muxcore.plugins.backend import ServerEvent
 
 LARGEST_BODY = 64 * 1024 * 1024
-"""Bytes of one answer, whole or streamed."""
+"""The most bytes of one answer, whole or streamed."""
 
 LONGEST_EVENT = 16 * 1024 * 1024
-"""Bytes; the longest answers of today's models are far below."""
+"""In bytes. The longest answers of today's models are far below."""
 
 _PLAIN_EVENTS = re.compile(rb"(?:data:[^\r\n]*\n\n)+")
 _DATA = re.compile(r"data: ?([^\n]*)\n\n")
@@ -23,29 +23,29 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventTooLongError(Exception):
-    """A line or an event is longer than any answer would be."""
+    """A line or an event is longer than any real answer."""
 
 
 class EventParser:
-    """Feed it bytes as they arrive; it gives the events that they complete."""
+    """Takes bytes as they arrive, and returns the events that they complete."""
 
     __slots__ = (
         "_at_start",
         "_data",
         "_event",
         "_held",
+        "_incomplete",
         "_parts",
         "_skip_newline",
-        "_unended",
     )
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        """The line that is not yet ended, in pieces, so that a long one costs no copies."""
-        self._unended = 0
+        """The pieces of the incomplete last line, so that a long one is not copied each time."""
+        self._incomplete = 0
         self._data: list[bytes] = []
         self._held = 0
-        """The size of `_data`, where every line counts, an empty one too."""
+        """The size of `_data` with the field names, so that empty lines count too."""
         self._event = b""
         self._skip_newline = False
         self._at_start = True
@@ -56,8 +56,8 @@ class EventParser:
         if not data:
             return events
         data = self._newlines(data)
-        self._unended += len(data)
-        if self._unended + self._held > LONGEST_EVENT:
+        self._incomplete += len(data)
+        if self._incomplete + self._held > LONGEST_EVENT:
             raise EventTooLongError(f"an event of more than {LONGEST_EVENT} bytes")
         if b"\n" not in data:
             self._parts.append(data)
@@ -77,13 +77,13 @@ class EventParser:
                 events.append(self._complete())
             else:
                 self._event = b""
-        self._unended = len(rest)
+        self._incomplete = len(rest)
         return events
 
     def end(self) -> list[ServerEvent]:
-        """Return the event that the end of the stream left without its empty line.
+        """Return the last event, if the stream ended without the empty line after it.
 
-        Some proxies trim it. Whether the event is whole is for the caller to judge.
+        Some proxies trim that line. The caller must check that the event is not cut.
         """
         rest, self._parts = b"".join(self._parts), []
         if self._at_start:
@@ -93,9 +93,9 @@ class EventParser:
         return [self._complete()] if self._data else []
 
     def _take_plain(self, data: bytes) -> tuple[list[ServerEvent], bytes]:
-        """Take what `data` begins with of whole events of one line; return the rest too.
+        """Return the complete one-line events at the beginning of `data`, and the rest.
 
-        Nearly all that comes is such an event, and takes half of the time this way.
+        Nearly all events are of this form. They take half of the time this way.
         """
         if self._parts or self._data or self._event or self._skip_newline or self._at_start:
             return [], data
@@ -106,9 +106,9 @@ class EventParser:
         return [ServerEvent(text) for text in texts], data[plain.end() :]
 
     def _newlines(self, data: bytes) -> bytes:
-        """End every line with a line feed, however its end was cut."""
+        """Replace every line end by a line feed, also one that was cut in two."""
         if self._skip_newline and data:
-            # The line feed of a CR LF that was cut in two.
+            # The line feed of a CR LF whose CR came before.
             self._skip_newline = False
             data = data.removeprefix(b"\n")
         if b"\r" in data:

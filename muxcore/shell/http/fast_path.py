@@ -1,8 +1,9 @@
-"""The fast path under `requests`: a kept connection repeats its request with another body.
+"""A faster way to repeat a request: the same head with another body, on an idle connection.
 
-It does what `urllib3` and `http.client` do, without their detours: a third of the cost of a
-whole call. Anything unusual is left to them: connecting, proxies, another URL or other headers
-than the last time, and an answer whose head is not simple or has not arrived as a whole.
+It sends and reads bytes on the socket as `urllib3` and `http.client` would, without their
+detours, which are a third of the cost of a whole call. It leaves everything unusual to them:
+connecting, proxies, another URL or other headers than last time, and a response whose head is
+not simple or has not arrived as a whole. `connections` decides when to use it.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ else:
 
 
 class RequestHead:
-    """The head of a request as `http.client` checked and wrote it, for a body of any length.
+    """The head of a request as `http.client` wrote it, to be sent with other bodies.
 
-    It holds the key, as the connection's own buffer did, so its repr does not show it.
+    It holds the key, as the connection's buffer does, so its repr does not show it.
     """
 
     __slots__ = ("_after", "_before", "_fields", "_url")
@@ -44,11 +45,11 @@ class RequestHead:
         length = f"\r\n{LENGTH}: {headers.get(LENGTH)}\r\n".encode("latin-1")
         self._before, found, self._after = head.partition(length)
         if not found:
-            # It cannot be written again.
+            # Without that line the head cannot be reused: no URL equals this one.
             self._url = ""
 
-    def again(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
-        """Return the whole request with this body; None if its head differs."""
+    def with_body(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
+        """Return the request with this body, or None if its URL or headers differ."""
         if url != self._url or _fields(headers) != self._fields:
             return None
         length = b"\r\nContent-Length: %d\r\n" % len(body)
@@ -67,9 +68,9 @@ _FIELD = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
 
 
 class FinalResponse(http.client.HTTPResponse):
-    """`http.client`'s response, which reads past every interim answer.
+    """The response of `http.client`, which skips every interim response.
 
-    By itself it reads past 100 alone; caches send 103 unasked (RFC 9110, section 15.2).
+    `http.client` skips only a 100; caches also send 103 (RFC 9110, section 15.2).
     """
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -80,15 +81,15 @@ class FinalResponse(http.client.HTTPResponse):
 
 
 class SimpleResponse(FinalResponse):
-    """`http.client`'s response, which reads a simple head without a parser for e-mail.
+    """The response of `http.client`, which reads a simple head without the e-mail parser.
 
-    That parser took a fifth of a whole call. `plain` is the head, if it was simple.
+    That parser takes a fifth of a whole call. `plain` is the head, if it is simple.
     """
 
     plain: SimpleHead | None = None
 
     def begin(self) -> None:
-        # After a peek the standard library can still read the head.
+        # A peek leaves the head for the standard library to read.
         held = self.fp.peek()
         head = _PLAIN_HEAD.match(held)
         plain = None if head is None else SimpleHead.of(head)
@@ -109,21 +110,21 @@ class SimpleResponse(FinalResponse):
 
 @define
 class SimpleHead:
-    """What a simple head says. Names in `fields` are in lower case, repeated ones joined."""
+    """A simple head. Names in `fields` are in lower case, repeated fields are joined."""
 
     fields: dict[str, str]
     length: int | None
     chunked: bool
     closes: bool
     ahead: int = 0
-    """How many bytes of the body have come with the head."""
+    """The number of bytes of the body that came with the head."""
 
     @classmethod
     def of(cls, head: re.Match[bytes]) -> Self | None:
-        """Read the fields; None if they do not say simply how long the body is."""
+        """Return the head, or None if its fields leave the length of the body unclear."""
         fields: dict[str, str] = {}
         for name, value in _FIELD.findall(head[3].decode("latin-1")):
-            name = name.lower()  # noqa: PLW2901 - they differ in nothing else
+            name = name.lower()  # noqa: PLW2901 - only its case changes
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         coding, length = fields.get("transfer-encoding"), fields.get("content-length")
         closes = "close" in fields.get("connection", "").lower()
@@ -144,7 +145,7 @@ class ContentLengthReader:
         self.ended = not left
 
     def take(self, data: bytes) -> bytes:
-        """Return the part of `data` which belongs to the body; empty `data` is the end."""
+        """Return the part of `data` that belongs to the body. Empty `data` is the end."""
         if not data:
             raise IncompleteRead(0, self._left)
         self.excess = len(data) > self._left
@@ -169,15 +170,15 @@ LONGEST_LINE = 65536
 
 
 class ChunkedReader:
-    """The framing of a body in chunks. All chunks that have come are taken out at once."""
+    """The framing of a body in chunks. Takes all chunks that have arrived at once."""
 
     def __init__(self) -> None:
         self.ended = False
         self._rest = b""
-        """A line whose end has not arrived."""
+        """An incomplete line."""
         self._left = 0
         self._is_closing = False
-        """Whether the empty line that ends a chunk is still to come."""
+        """Whether the line end after a chunk has not arrived."""
         self._is_trailing = False
 
     @property
@@ -198,7 +199,7 @@ class ChunkedReader:
                 self._left -= len(piece)
                 if self._left:
                     break
-                # Its end nearly always arrives with it.
+                # The line end nearly always arrives with the chunk.
                 if data.startswith(b"\r\n", at):
                     at += 2
                 else:
@@ -230,27 +231,27 @@ class ChunkedReader:
 
 
 class Body:
-    """The body of an answer with a simple head, instead of urllib3's response.
+    """The body of a response with a simple head, in place of urllib3's response.
 
-    That took two thirds of the time of reading a stream. This one reads from the socket, and
-    takes all chunks that have come at once.
+    That takes two thirds of the time of reading a stream. This one reads from the socket, and
+    takes all chunks that have arrived at once.
     """
 
     length_remaining: int | None = None
-    """0 at the end, as urllib3's."""
+    """0 at the end, as in urllib3."""
 
     def __init__(
         self,
-        answer: SimpleResponse,
+        response: SimpleResponse,
         plain: SimpleHead,
         pool: HTTPConnectionPool,
         connection: Repeatable,
     ) -> None:
         self.connection: Repeatable | None = connection
         self._pool = pool
-        self._answer = answer
+        self._response = response
         self._receive = connection.sock.recv
-        self._held = answer.fp.read(plain.ahead) if plain.ahead else b""
+        self._held = response.fp.read(plain.ahead) if plain.ahead else b""
         self._closes = plain.closes
         self._framing: ContentLengthReader | Http10Reader | ChunkedReader
         if plain.chunked:
@@ -263,7 +264,7 @@ class Body:
             )
 
     def read1(self, size: int, decode_content: bool | None = None) -> bytes:  # noqa: ARG002, FBT001 - urllib3's
-        """Return what has arrived, waiting for it; b"" at the end."""
+        """Wait for data and return what has arrived; b"" at the end."""
         framing = self._framing
         try:
             body = b""
@@ -278,8 +279,8 @@ class Body:
         return body
 
     def close(self) -> None:
-        """End it. After the whole body, another call may have its connection already."""
-        self._answer.close()
+        """Close the connection, if this body still has it: after its end, another call may."""
+        self._response.close()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
@@ -289,13 +290,13 @@ class Body:
         if self._closes or self._framing.excess or self._pool.pool is None:
             self.close()
         elif self.connection is not None:
-            self._answer.close()
+            self._response.close()
             connection, self.connection = self.connection, None
             self._pool.pool.put(connection)
 
 
 def raise_as_urllib3(error: BaseException, pool: HTTPConnectionPool) -> NoReturn:
-    """Raise what urllib3 would raise."""
+    """Raise the error that urllib3 would raise."""
     if isinstance(error, TimeoutError):
         raise ReadTimeoutError(pool, "", "Read timed out.") from None
     if isinstance(error, ssl.SSLError):
@@ -306,44 +307,44 @@ def raise_as_urllib3(error: BaseException, pool: HTTPConnectionPool) -> NoReturn
 
 
 class Repeatable(ConnectionBase):
-    """Mixed into a connection of urllib3: repeats the last request with another body."""
+    """A mixin for connections of urllib3: repeats the last request with another body."""
 
     sock: Any = None
-    _written: RequestHead | None = None
+    _last_head: RequestHead | None = None
 
-    def again(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
-        """Return the request, if it may be sent and differs from the last in its body only."""
-        if self._written is None or is_connection_dropped(self):
+    def repeated(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
+        """Return the last request with this body, or None if it cannot be repeated."""
+        if self._last_head is None or is_connection_dropped(self):
             return None
-        return self._written.again(url, headers, body)
+        return self._last_head.with_body(url, headers, body)
 
     def prepare(self) -> None:
         """Make the connection ready for another request."""
 
     def resend(self, request: bytes) -> SimpleResponse:
-        """Send what `again` returned, and read the head of the answer."""
-        answer: SimpleResponse | None = None
+        """Send what `repeated` returned, and read the head of the response."""
+        response: SimpleResponse | None = None
         try:
-            # As in urllib3: a server that stops reading may have answered all the same.
+            # As in urllib3: a server that stops reading may still have responded.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self.send(request)
-            answer = SimpleResponse(self.sock, method="POST")
-            answer.begin()
+            response = SimpleResponse(self.sock, method="POST")
+            response.begin()
         except BaseException:
-            if answer is not None:
-                answer.close()
+            if response is not None:
+                response.close()
             self.close()
             raise
-        return answer
+        return response
 
     def __del__(self) -> None:
-        # An interrupt may leave it without an owner, just taken from the idle ones.
+        # After an interrupt, nothing may refer to a connection just taken from the idle ones.
         if self.sock is not None:
             self.close()
 
 
 class RawBody(Protocol):
-    """What is read of a body: urllib3's responses have it, and `Body`."""
+    """The part of a body that is used here: urllib3's responses have it, and `Body`."""
 
     def read1(self, size: int, /, *, decode_content: bool) -> bytes: ...
 
@@ -351,7 +352,7 @@ class RawBody(Protocol):
 
 
 class Response(Protocol):
-    """What is read of an answer: the responses of `requests` have it, and of the fast path."""
+    """The part of a response that is used here: `requests.Response` has it, and `FastResponse`."""
 
     status_code: int
 
@@ -364,7 +365,7 @@ class Response(Protocol):
 
 
 class FastResponse:
-    """An answer by the fast path."""
+    """A response by the fast path."""
 
     __slots__ = ("headers", "raw", "status_code")
 
@@ -380,33 +381,33 @@ class FastResponse:
 def resend(
     pool: HTTPConnectionPool, connection: Repeatable, request: bytes
 ) -> FastResponse:
-    """Send what the connection's `again` returned. Raise what urllib3 raises."""
+    """Send what the connection's `repeated` returned. Raise the errors of urllib3."""
     try:
         connection.prepare()
-        answer = connection.resend(request)
+        response = connection.resend(request)
     except BaseException as error:  # noqa: BLE001 - it is raised again
         raise_as_urllib3(error, pool)
-    plain = answer.plain
+    plain = response.plain
     raw: RawBody
     if plain is not None and "content-encoding" not in plain.fields:
-        raw = Body(answer, plain, pool, connection)
+        raw = Body(response, plain, pool, connection)
         headers: Mapping[str, str] = plain.fields
     else:
-        # As items: urllib3 cannot read the standard library's own headers.
-        headers = HTTPHeaderDict(answer.headers.items())
+        # As items: urllib3 cannot read the headers of the standard library.
+        headers = HTTPHeaderDict(response.headers.items())
         raw = HTTPResponse(
-            answer,
+            response,
             headers=headers,
-            status=answer.status,
-            version=answer.version,
-            reason=answer.reason,
+            status=response.status,
+            version=response.version,
+            reason=response.reason,
             preload_content=False,
             decode_content=False,
-            original_response=answer,
+            original_response=response,
             pool=pool,
             connection=connection,
             request_method="POST",
         )
-        if answer.will_close:
+        if response.will_close:
             connection.close()
-    return FastResponse(answer.status, headers, raw)
+    return FastResponse(response.status, headers, raw)

@@ -1,6 +1,6 @@
-"""One request over HTTP: send it, read its answer, and describe what went wrong.
+"""Send one request over HTTP, read its response, and describe a failure in a few words.
 
-Nothing is decided here. No exception of `requests` leaves this module: each carries the
+It decides nothing. No exception of `requests` leaves this module, because each holds the
 request, and with it the key.
 """
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
 READ_SIZE = 65536
 USER_AGENT = f"vibe-mux/{version()}"
-"""Some firewalls before providers refuse the name of a bare HTTP library."""
+"""The firewalls of some providers refuse the name of an HTTP library."""
 DRAIN_SECONDS = 0.01
 
 
 class TransportError(Exception):
-    """The attempt got no answer, or only a part. Its text is for people, without secrets."""
+    """There is no response, or only a part of one. The text is for people, without secrets."""
 
 
 class LowercaseHeaders(Mapping[str, str]):
-    """Headers with their names in lower case. Most are never read."""
+    """Headers with their names in lower case, converted on use: most are never read."""
 
     __slots__ = ("_headers",)
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = headers
-        """Without regard to case, as those of requests and urllib3 are."""
+        """A mapping that ignores case, as those of requests and urllib3 do."""
 
     def __getitem__(self, name: str) -> str:
         return self._headers[name]
@@ -62,7 +62,7 @@ class LowercaseHeaders(Mapping[str, str]):
 
 
 class Exchange:
-    """A request that was sent, and its answer with the body still to be read."""
+    """A request that was sent, and its response with an unread body."""
 
     def __init__(self, response: Response, scope: CancelScope) -> None:
         self._response = response
@@ -82,7 +82,7 @@ class Exchange:
         return response.headers if kept else LowercaseHeaders(response.headers)
 
     def peek(self) -> bytes:
-        """Return the beginning of the body, up to what is more than white space."""
+        """Return the beginning of the body, up to the first piece that is not white space."""
         while piece := self._receive():
             self._peeked.append(piece)
             if not piece.isspace():
@@ -90,7 +90,7 @@ class Exchange:
         return b"".join(self._peeked)
 
     def read(self) -> bytes:
-        """Return what has arrived of the body, waiting for it; b"" at the end.
+        """Wait for data and return what has arrived of the body; b"" at the end.
 
         Raise `TransportError` if the body breaks off.
         """
@@ -106,21 +106,21 @@ class Exchange:
             else:
                 self._ended = not piece or self._is_read()
                 if not piece and self._scope.reason is not None:
-                    # A body without a length that is cut looks as if it had ended.
+                    # A shutdown looks like the end of a body without a length.
                     failure = str(self._scope.reason)
         if failure is not None:
-            # Raised out here, so that its context is not the error with the request in it.
+            # Raised outside the `except`, so that its context does not hold the request.
             raise TransportError(failure)
         return piece
 
     def _is_read(self) -> bool:
-        """Whether all of an announced length has come: that saves asking for more."""
+        """Whether a body of known length is complete, which saves one more read."""
         raw = self._response.raw
         left = getattr(raw, "length_remaining", None)
         return left == 0 and "content-encoding" not in self._response.headers
 
-    def answer(self) -> HttpResponse:
-        """Read the whole body."""
+    def read_response(self) -> HttpResponse:
+        """Read the whole body. Raise `TransportError` if it is cut or too long."""
         parts = []
         size = 0
         while piece := self.read():
@@ -128,7 +128,7 @@ class Exchange:
             if size > LARGEST_BODY:
                 raise TransportError(f"the answer is longer than {LARGEST_BODY} bytes")
             parts.append(piece)
-        # From here on another call may use the connection, and must not be cut with this one.
+        # From now on another call may use the connection, and must not be cancelled with this one.
         self._scope.detach()
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return HttpResponse(self.status, self.headers, body)
@@ -144,22 +144,22 @@ class Exchange:
         return sock if isinstance(sock, socket.socket) else None
 
     def _drain(self) -> None:
-        """Read what little may follow a stream's last event, so that its connection is kept.
+        """Read the rest after the last event of a stream, so that the connection is kept.
 
-        Waits for a moment only: a server that keeps the stream open costs its connection.
+        Waits only for a moment. If the server keeps the stream open, the connection is closed.
         """
         self.limit_silence(DRAIN_SECONDS)
         try:
-            # One piece is enough for the end of a chunked body; more is not waited for.
+            # One piece is enough for the end of a chunked body.
             if self._response.raw.read1(READ_SIZE, decode_content=True):
                 self._response.close()
         except ERRORS:
             self._response.close()
 
     def close(self, *, drain: bool = False) -> None:
-        """Give the connection back if the body was read, else close it.
+        """Give the connection back if the body is read, else close it.
 
-        `drain`: after the last event of a stream, where only the end of the body is left.
+        `drain` reads the rest first; use it after the last event of a stream.
         """
         if drain:
             self._drain()
@@ -174,7 +174,7 @@ def send(
     timeout: tuple[float, float],
     scope: CancelScope,
 ) -> Exchange | TransportError:
-    """Send the request; return the exchange, or the error to raise if no answer came.
+    """Send the request; return the exchange, or the error to raise if there is no response.
 
     `timeout` is for connecting and for each silence, in seconds. The error is returned, so
     that neither its context nor a frame of its traceback holds the request with the key.
@@ -191,27 +191,27 @@ def send(
             try:
                 return Exchange(connections.send(prepared, timeout, scope), scope)
             except BROKEN as error:
-                # The server closed it while it was idle, which says nothing about the model.
-                # The next may be such a one too, until only a new one is left.
+                # The server closed the idle connection, which says nothing about the model.
+                # The next one may be closed too; the last is a new one.
                 if not scope.reused or scope.reason is not None or not _closed_idle(error):
                     raise
     except ERRORS as error:
         if any(map(is_lacking, _causes(error))) or is_short_of_descriptors():
-            # No fault of the model: another attempt would meet the same.
+            # The machine lacks something: every other attempt would fail too.
             scope.cancel(CancelReason.LACKING)
         return TransportError(_describe_failure(error, scope))
     except BaseException as error:  # noqa: BLE001 - it is raised again
-        # An interrupt passes, without the frames below, which hold the key as it is sent.
+        # An interrupt: raise it without the frames below, which hold the key.
         error.__cause__ = error.__context__ = None
-        raise error.with_traceback(None)  # noqa: B904 - that would be a context again
+        raise error.with_traceback(None)  # noqa: B904 - a cause would bring them back
     finally:
         if name is not None:
-            # The answer keeps its request.
+            # The response refers to its request.
             del prepared.headers[name]
 
 
 def _prepared(request: HttpRequest) -> requests.PreparedRequest:
-    """Make the request as `requests` sends it, without what its `prepare` looks up anew."""
+    """Make the request as `requests` sends it, without the lookups of its `prepare`."""
     prepared = requests.PreparedRequest()
     prepared.method = "POST"
     prepared.url = request.url
@@ -229,7 +229,7 @@ ERRORS = (
     OSError,
     ValueError,
 )
-"""All that sending and reading may raise; urllib3 raises `ValueError` for odd bytes."""
+"""What sending and reading may raise; urllib3 raises `ValueError` for invalid bytes."""
 
 
 BROKEN = (
@@ -237,7 +237,7 @@ BROKEN = (
     urllib3.exceptions.ProtocolError,
     urllib3.exceptions.SSLError,
 )
-"""What `requests` raises for a broken connection, and urllib3 on the fast path."""
+"""What `requests`, or urllib3 on the fast path, raises for a broken connection."""
 
 
 def _closed_idle(error: BaseException) -> bool:
@@ -254,7 +254,7 @@ CLOSED_IDLE = (
 
 
 def _describe_failure(error: BaseException, scope: CancelScope) -> str:
-    """Describe in a few plain words why there is no answer."""
+    """Describe in a few plain words why there is no response."""
     if scope.reason is not None:
         return str(scope.reason)
     causes = tuple(_causes(error))
@@ -263,13 +263,13 @@ def _describe_failure(error: BaseException, scope: CancelScope) -> str:
             return text
     _, found, path = str(error).partition("invalid path: ")
     if found and type(error) is OSError:
-        # `requests` says so of REQUESTS_CA_BUNDLE, and before anything is sent.
+        # From `requests`, for REQUESTS_CA_BUNDLE, before anything is sent.
         return f"the certificates that the environment names are not there: {path}"
     return f"no answer ({type(error).__name__})"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what it wraps, the innermost last."""
+    """Yield the error and the errors that it wraps, the innermost last."""
     seen: set[int] = set()
     todo: list[object] = [error]
     while todo:

@@ -1,4 +1,4 @@
-"""Waking a sleeping thread, with a primitive which no interrupt can catch half-way."""
+"""Wake a sleeping thread, with a primitive that no interrupt leaves in an invalid state."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import suppress
 
 
 class Parker:
-    """Wakes one sleeping thread, now or as soon as it would sleep.
+    """Wakes one thread, now or as soon as it sleeps.
 
     `threading.Event` and `Condition` take their lock in Python code, so a KeyboardInterrupt
-    between taking and using it leaves it locked for ever, and so does a garbage collection
-    which runs there and unparks. This is a single lock implemented in C, acquired by the
+    between acquiring and releasing it leaves it locked for ever, and so does a garbage
+    collection which runs there and unparks. This is a single lock implemented in C, acquired by the
     thread that is woken.
     """
 
@@ -22,10 +22,10 @@ class Parker:
         self._permit.acquire()
 
     def unpark(self) -> None:
-        # A permit which is there already stays the only one.
+        # There is at most one permit.
         with suppress(RuntimeError):
             self._permit.release()
 
     def park(self, seconds: float) -> bool:
-        """Sleep until unparked, and use the permit up; return False after `seconds`."""
+        """Sleep until unparked, and take the permit; return False after `seconds`."""
         return self._permit.acquire(timeout=seconds)

@@ -1,18 +1,18 @@
-"""A pool's state, shared by threads, and the calls that wait for a slot.
+"""The state of a pool, shared by threads, and the line of calls that wait for a slot.
 
-The core decides; this module says when it is asked, and wakes the calls that it decided for.
-Whenever anything changes, the waiting calls choose again in the order of their arrival,
-before any new call does, so none is overtaken. A waiting call sleeps until it is served or
-its wait is over: nothing polls.
+The core decides. This module calls it, one change at a time, and wakes the calls that got a
+decision. It does no I/O. After every change, the waiting calls choose again in the order of
+their arrival, before any new call, so none is overtaken. A waiting call sleeps until it gets a
+decision or its wait is over: nothing polls.
 
 Each change is made of entries, and the state is their fold: the pool writes its own journal.
 The clock is read with the guard held, so the entries of all threads are in the order of `now`.
 
-A KeyboardInterrupt may come between any two calls of functions. So every change passes
-through `Pool._store`, and is made in three steps: it is worked out, stored together with the decisions
-that come with it, and delivered. What an interrupt left undelivered is delivered by the next
-change, which the interrupted call itself makes when it settles. For the same reason the only
-locks are those implemented in C, in `with` statements alone (see `parker`).
+A KeyboardInterrupt may come between any two function calls. So every change passes through
+`Pool._store` and is made in three steps: it is computed, stored together with its decisions,
+and delivered. If an interrupt prevents the delivery, the next change delivers; the interrupted
+call makes one when it settles. For the same reason all locks are implemented in C, and used
+only in `with` statements (see `parker`).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from muxcore.shell.pool.parker import Parker
 from muxcore.shell.pool.waiter import Decision, Waiter, Waiting
 
 A_MOMENT = timedelta(milliseconds=1)
-"""By how much two readings of the clocks may differ that mean the same time."""
+"""Two readings of the clocks that differ by less mean the same time."""
 
 A_SECOND = timedelta(seconds=1)
-"""A clock that runs backwards by less than this is a clock that is being adjusted."""
+"""A clock that goes back by less is being adjusted, not set."""
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -63,9 +63,9 @@ class Change:
 
 
 MakeChange: TypeAlias = Callable[[PoolState, datetime], Change]
-"""Works out a change of the present state, at a moment. The guard is held."""
+"""Computes a change of the present state, with the guard held."""
 Observer: TypeAlias = Callable[[PoolState, Change], None]
-"""Sees the state before each change, and the change, before any call hears of it."""
+"""Gets the state before each change, and the change, before any call gets its decision."""
 
 
 @frozen
@@ -77,14 +77,14 @@ class Nap:
 
 
 class _Owner(weakref.ref[object]):
-    """Refers to the object that holds a call; its callback runs when that is forgotten."""
+    """A reference to the object that owns a call; its callback runs when that is collected."""
 
     __slots__ = ("waiter",)
     waiter: Waiter
 
 
 class Pool:
-    """The state of a pool, shared by threads."""
+    """The state of a pool, its lock and its line of waiters. Shared by threads."""
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ class Pool:
     ) -> None:
         self.strategy = strategy
         self.mode = mode
-        """What the config calls the strategy."""
+        """The name of the strategy in the config."""
         self.journal = RecentEntries()
         self._state = state
         self._undelivered: tuple[PoolState, Change, int] | None = None
-        """The state before the latest change, that change, and the number of the first of its
-        entries, until it is delivered."""
+        """The state before the latest change, that change, and the number of its first entry,
+        until it is delivered."""
         self._next_entry = 1
         self._latest = NEVER
         """The moment of the last entry."""
@@ -113,7 +113,7 @@ class Pool:
         self._line: tuple[Waiter, ...] = ()
         """The waiting calls, in the order of arrival."""
         self._abandoned: deque[Waiter] = deque()
-        """Calls that the garbage collector found: settled when the guard is free."""
+        """Calls that the garbage collector found, to be settled when the guard is free."""
         self._owners: dict[Waiter, _Owner] = {}
         self._orphaned: deque[_Owner] = deque()
         """The same, for calls that had an owner."""
@@ -124,7 +124,7 @@ class Pool:
         return self._state
 
     def choose(self, call: Call, waiter: Waiter) -> Slot | Wait | Exhausted:
-        """Choose for `call`; if it must wait, it has its place in the line from now on."""
+        """Choose an endpoint for `call`. A call that must wait joins the line."""
         moment = self._clock.elapsed()
         limit = waiter.limit
 
@@ -159,15 +159,15 @@ class Pool:
         return waiter.decided()
 
     def begin_sleep(self, sleep: Sleep, waiter: Waiter) -> Nap:
-        """Begin a wait: the thread sleeps as long as the nap says, unless it is woken."""
+        """Begin a wait. The thread then sleeps for the nap, or until it is woken."""
         moment = self._clock.elapsed()
         waiter.waiting = Waiting(sleep.call, moment, sleep.wait.until)
         return Nap(min(max(0.0, waiter.wakes_at - moment), LONGEST_SLEEP), moment)
 
     def end_sleep(self, sleep: Sleep, waiter: Waiter, nap: Nap, *, woken: bool) -> Slept:
-        """End a wait: the thread was `woken`, or it slept for the whole nap."""
+        """End a wait. The thread was `woken`, or it slept for the whole nap."""
         if not woken:
-            # So it is over, even if the clock stands still or was set back meanwhile.
+            # The wait is over, even if the wall clock stands still or was set back.
             until = sleep.wait.until
             self._apply(lambda state, now: self._serve(state, max(now, until), late=waiter))
         waited = timedelta(seconds=self._clock.elapsed() - nap.since)
@@ -180,7 +180,7 @@ class Pool:
         )
 
     def adopt(self, strategy: Strategy, configured: Configured, mode: str = "") -> None:
-        """Continue with another config, and the mode that it names."""
+        """Continue with another config and its mode."""
 
         def change(state: PoolState, now: datetime) -> Change:
             self.strategy, self.mode = strategy, mode
@@ -189,37 +189,38 @@ class Pool:
         self._apply(change)
 
     def settle(self, waiter: Waiter) -> None:
-        """Take out a call that is over, however it ended: it keeps no place and no slot."""
+        """Remove a call that is over. It gives back its slot and its place in the line."""
         if self._owners:
             self._owners.pop(waiter, None)
         if waiter.number is None and self._undelivered is None:
-            # It has never chosen, so it holds nothing.
+            # It has never asked for an endpoint, so it holds nothing.
             return
         with self._guard:
-            # What an interrupt left undelivered may hold a slot for this very call.
+            # An undelivered change may hold a slot for this call.
             self._deliver()
-            self._take_out(waiter)
+            self._remove(waiter)
         self._sweep()
 
     def own(self, owner: object, waiter: Waiter) -> None:
-        """Give a call an owner: when that is forgotten, the next change settles the call.
+        """Give a call an owner. After that is collected, the next change settles the call.
 
-        No interrupt can prevent it, as it can a `__del__`: only C code is involved.
+        Only C code is involved, so no interrupt can prevent it, as it could in a `__del__`.
         """
         reference = _Owner(owner, self._orphaned.append)
         reference.waiter = waiter
         self._owners[waiter] = reference
 
     def abandon(self, waiter: Waiter) -> None:
-        """Settle a call that is no longer referenced; safe in the garbage collector.
+        """Settle a call that is no longer referenced. Safe in the garbage collector.
 
-        That may run in the thread which holds the guard; then the release does the work.
+        That may run in the thread which holds the guard; then that thread settles the call
+        after it has released the guard.
         """
         self._abandoned.append(waiter)
         self._sweep()
 
     def cancel(self, waiter: Waiter) -> None:
-        """End the wait of this call, now or as soon as it would begin one."""
+        """Cancel this call: its wait, or the next choice that it asks for."""
         waiter.cancelled = True
 
         def change(state: PoolState, now: datetime) -> Change:
@@ -232,20 +233,20 @@ class Pool:
         self._apply(change)
 
     def close(self) -> None:
-        """End every wait; every later call is refused."""
+        """End every wait, and refuse every later call."""
         self._closed = True
 
         def change(state: PoolState, now: datetime) -> Change:
-            # One error for each: several threads which raise the same mix up its traceback.
+            # One error each: threads that raise the same one would mix up its traceback.
             decisions = tuple((waiter, ClosedError()) for waiter in self._line)
             return Change(state, now, (), decisions)
 
         self._apply(change)
 
     def after_fork(self) -> None:
-        """In a forked child: the calls under way are the parent's, so end them here.
+        """Run in a forked child: the calls under way are the parent's, so end them here.
 
-        A thread of the parent may have held the lock at that moment.
+        The locks are new, as a thread of the parent may have held the old ones.
         """
         self._guard = threading.Lock()
         self._line = ()
@@ -266,18 +267,18 @@ class Pool:
         self._sweep()
 
     def _store(self, change: MakeChange) -> None:
-        """Make one change of the pool, with the guard held. Every change passes through here."""
+        """Make one change of the pool, with the guard held. All changes pass through here."""
         before, number = self._state, self._next_entry
         made = change(before, self._now())
         latest = made.now if made.entries else self._latest
         following = number + len(made.entries)
-        # No call stands between the stores, and CPython looks for signals at calls and
-        # loops only: an interrupt cannot leave an attempt begun and its call unaware of it.
+        # CPython handles signals only at calls and loops, and there is none between these two
+        # stores. So no interrupt can leave an attempt without the decision for its call.
         self._state, self._undelivered = made.state, (before, made, number)
         self._latest, self._next_entry = latest, following
 
     def _now(self) -> datetime:
-        """Read the clock. A clock that is set back by a second or more is taken as it is."""
+        """Read the clock. It counts as running backwards only by a second or more."""
         now, latest = self._clock.now(), self._latest
         return latest if now < latest and latest - now < A_SECOND else now
 
@@ -302,15 +303,15 @@ class Pool:
         leaving: Waiter | None = None,
         entries: tuple[Entry, ...] = (),
     ) -> Change:
-        """Let the waiting calls choose again, after `entries` have made this state.
+        """Let the waiting calls choose again in this state, which `entries` lead to.
 
-        The `late` one hears the decision in any case.
+        The `late` waiter gets its decision even if that has not changed.
         """
         if not self._line:
             return Change(state, now, (), (), entries)
         line = [waiter for waiter in self._line if waiter is not leaving]
         moment = self._clock.elapsed()
-        # For the late one, `now` may be a time which this clock has not reached.
+        # For the late waiter, `now` may lie ahead of the clock.
         wall = now if late is None else self._now()
         waits = [waiter.waiting for waiter in line]
         calls = [
@@ -333,8 +334,7 @@ class Pool:
         return Change(state, now, tuple(still), tuple(decisions), (*entries, *begun))
 
     def _sweep(self) -> None:
-        # A thread which finds the guard taken leaves the rest to its holder, which looks
-        # again after releasing it.
+        # If the guard is taken, its holder does the rest: it sweeps after releasing it.
         while (self._abandoned or self._orphaned) and not self._guard.locked():
             with self._guard:
                 self._deliver()
@@ -342,14 +342,14 @@ class Pool:
                     self._abandoned.append(self._orphaned[0].waiter)
                     self._orphaned.popleft()
                 while self._abandoned:
-                    # Removed only when it is done, in case an interrupt comes between.
+                    # Popped only afterwards, in case of an interrupt.
                     waiter = self._abandoned[0]
-                    self._take_out(waiter)
+                    self._remove(waiter)
                     self._owners.pop(waiter, None)
                     self._abandoned.popleft()
 
-    def _take_out(self, waiter: Waiter) -> None:
-        """Take a call out, with the guard held."""
+    def _remove(self, waiter: Waiter) -> None:
+        """Remove a call, with the guard held."""
 
         def change(state: PoolState, now: datetime) -> Change:
             entries: tuple[Entry, ...] = ()
@@ -358,7 +358,7 @@ class Pool:
                 cancelled = Cancelled(alias, waiter.slot.attempt)
                 state, entries = update(state, cancelled, now), (cancelled,)
             if waiter.number is not None:
-                # What was served so far is of no use to a caller who leaves a stream.
+                # A caller that leaves a stream has not been served.
                 left = waiter.slot is not None
                 result = CallResult.CANCELLED if left else waiter.result
                 entries = (*entries, Ended(waiter.number, result))

@@ -17,12 +17,12 @@ Decision: TypeAlias = Slot | Wait | Exhausted | MultiplexerError
 """What the pool decides for a call; an error ends the call."""
 
 ZERO = timedelta()
-UNDECIDED = MultiplexerError("the pool has decided nothing for this call")
+UNDECIDED = MultiplexerError("the pool has made no decision for this call")
 
 
 @frozen
 class Waiting:
-    """What a waiting call waits for. `since` is on the clock that never runs backwards."""
+    """What a waiting call waits for. `since` is a time of the monotonic clock."""
 
     call: Call
     since: float
@@ -54,21 +54,21 @@ class Waiter:
     def __init__(self) -> None:
         self.decision: Decision = UNDECIDED
         self.slot: Slot | None = None
-        """The attempt whose slot it holds, until the end of that attempt is recorded."""
+        """The slot that it holds, until the end of that attempt is recorded."""
         self.cancelled = False
         self.waiting = NOT_WAITING
         self.parker: Parker | None = None
-        """What wakes it; None until it waits for the first time."""
+        """Wakes its thread; None until it waits for the first time."""
         self.limit: float | None = None
-        """When the call's time is over, on the clock that never runs backwards."""
+        """When the call's time is over, on the monotonic clock."""
         self.number: int | None = None
         """The call's number in the journal, from its first choice until it is settled."""
         self.tokens: int | None = None
-        """The estimated size of its prompt, if that was measured."""
+        """The estimated size of its prompt, if that was estimated."""
         self.result = CallResult.CANCELLED
         """How the call ends, as far as is known."""
         self.wakes_at = 0.0
-        """When the wait that was decided for it is over, on the same clock."""
+        """When its wait is over, on the monotonic clock."""
 
     def timely(
         self,
@@ -89,7 +89,7 @@ class Waiter:
         return evolve(call, waited=call.waited + waited, deadline=deadline)
 
     def receive(self, decision: Decision) -> None:
-        """Take what the pool decided, and wake the call."""
+        """Store the decision of the pool, and wake the call."""
         self.decision = decision
         if isinstance(decision, Slot):
             self.slot = decision
@@ -97,12 +97,12 @@ class Waiter:
             self.parker.unpark()
 
     def park(self, seconds: float) -> bool:
-        """Sleep until a decision comes; return False if none came within `seconds`."""
+        """Sleep until a decision arrives; return False if none does within `seconds`."""
         return self.parker is not None and self.parker.park(seconds)
 
     def decided(self) -> Slot | Wait | Exhausted:
         """Return the latest decision. Raise it if it is an error."""
-        # Every decision so far is read here, so nothing is left to wake up for.
+        # Take the permit of the decision that is read here.
         self.park(0.0)
         if isinstance(self.decision, MultiplexerError):
             raise self.decision
