@@ -9,9 +9,10 @@ from __future__ import annotations
 import heapq
 import random  # noqa: TID251 - seeded
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Protocol
 
 from attrs import define, evolve, field, frozen
 
@@ -41,8 +42,10 @@ from muxcore.core.protocol import (
 from muxcore.core.records import Call, Exhausted, PoolState, Wait
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
+from muxcore_backends.allowances import allowances
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 CACHE_LASTS = 5 * MINUTE
 
@@ -68,13 +71,17 @@ class Outage:
     kind: Fault
 
 
+NO_HEADERS: Mapping[str, str] = {}
+
+
 @frozen
 class PlayedAnswer:
-    """A server's answer: its end, and the times to its first content and to its end."""
+    """A server's answer: its end, the times to its first content and to its end, its headers."""
 
     end: End
     first: timedelta
     whole: timedelta
+    headers: Mapping[str, str] = NO_HEADERS
 
 
 @define
@@ -117,6 +124,12 @@ class Server:
         return PlayedAnswer(evolve(end, conversation=request.conversation), first, whole)
 
 
+class Playing(Protocol):
+    """What plays a provider's model."""
+
+    def play(self, slot: Slot, request: Request, now: datetime) -> PlayedAnswer: ...
+
+
 # --- the driver ----------------------------------------------------------------------------
 
 
@@ -153,7 +166,7 @@ class World:
 
     state: PoolState
     mode: Strategy
-    servers: dict[str, Server]
+    servers: Mapping[str, Playing]
     now: datetime = START
     line: list[SleepingCall] = field(factory=list)
     events: list[tuple[datetime, int, Callable[[], None]]] = field(factory=list)
@@ -163,8 +176,8 @@ class World:
     def at(self, moment: datetime, act: Callable[[], None]) -> None:
         heapq.heappush(self.events, (moment, next(self.numbers), act))
 
-    def run(self) -> None:
-        while self.events:
+    def run(self, until: datetime = NEVER) -> None:
+        while self.events and self.events[0][0] < until:
             self.now, _, act = heapq.heappop(self.events)
             act()
 
@@ -200,14 +213,22 @@ class World:
         played = self.servers[alias].play(slot, running.request, self.now)
         if isinstance(played.end, Succeeded):
             self.firsts[slot.attempt] = self.now + played.first
-            responding = Responding(alias, slot.attempt, played.first)
-            self.at(self.now + played.first, lambda: self._record(responding))
+            self.at(self.now + played.first, lambda: self._respond(slot, played))
 
         def end() -> None:
-            self._record(played.end)
-            self._advance(running, played.end)
+            outcome = played.end
+            if isinstance(outcome, RateLimited):
+                left = allowances(played.headers, self.now)
+                outcome = evolve(outcome, allowances=left)
+            self._record(outcome)
+            self._advance(running, outcome)
 
         self.at(self.now + played.whole, end)
+
+    def _respond(self, slot: Slot, played: PlayedAnswer) -> None:
+        left = allowances(played.headers, self.now)
+        alias, number = slot.endpoint.alias, slot.attempt
+        self._record(Responding(alias, number, played.first, left))
 
     def _record(self, outcome: Outcome) -> None:
         self.state = update(self.state, outcome, self.now)

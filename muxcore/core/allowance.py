@@ -144,11 +144,19 @@ class Headroom:
 
     def fits_at(self, demand: Demand, now: datetime) -> datetime:
         """Return when there is room for a call of this demand; `now` if there is."""
-        moment = now
-        for announcement in self.announcements:
-            if announcement.at <= now < announcement.at + TRUSTED_FOR:
-                moment = max(moment, self._fits_at(announcement, demand))
-        return moment
+        moments = [self._fits_at(one, demand) for one in self.trusted(now)]
+        return max([now, *moments])
+
+    def trusted(self, now: datetime) -> tuple[Announcement, ...]:
+        """Return the announcements that are young enough to count."""
+        return tuple(
+            one for one in self.announcements if one.at <= now < one.at + TRUSTED_FOR
+        )
+
+    def left(self, announcement: Announcement, now: datetime) -> int | None:
+        """Return what is left of a limit, less what calls under way take; None if unknown."""
+        left = announcement.left(now)
+        return None if left is None else max(left - self._taken(announcement), 0)
 
     def _fits_at(self, announcement: Announcement, demand: Demand) -> datetime:
         allowance = announcement.allowance
@@ -157,15 +165,20 @@ class Headroom:
         if limit is not None:
             # What is larger than the limit is tried when it is full.
             needed = min(needed + limit * self.margin // 1000, limit)
-        begun = [c for c in self.charges if c.attempt > announcement.attempt]
-        amount = needed + sum(charge.demand.of(kind) for charge in begun)
-        moment = announcement.holds(amount)
-        if begun and limit is not None and amount > limit:
+        taken = self._taken(announcement)
+        moment = announcement.holds(needed + taken)
+        if taken and limit is not None and needed + taken > limit:
             # Even a full one is taken by calls under way: one period after the last began,
             # at the latest, it is full again.
             period = allowance.window or announcement.resets_at - announcement.at
-            moment = max(moment, begun[-1].at + period)
+            moment = max(moment, self.charges[-1].at + period)
         return min(moment, announcement.at + TRUSTED_FOR)
+
+    def _taken(self, announcement: Announcement) -> int:
+        """Return what attempts which began after this announcement are expected to take."""
+        kind = announcement.allowance.kind
+        later = (c for c in self.charges if c.attempt > announcement.attempt)
+        return sum(charge.demand.of(kind) for charge in later)
 
     def after_start(self, attempt: int, demand: Demand, now: datetime) -> Headroom:
         """Return the headroom after an attempt began."""

@@ -15,6 +15,16 @@ ACTIVE, PROBATION, DISABLED = "🟢", "🟡", "🔴"
 
 
 @frozen
+class LimitLeft:
+    """What is left of a limit that a model announces; `full_at` (UTC) is when it is full."""
+
+    kind: str
+    left: int
+    limit: int | None
+    full_at: datetime | None
+
+
+@frozen
 class ModelStatus:
     """One model's part. `disabled_until` (UTC) and `cause` describe a cooldown under way.
 
@@ -39,6 +49,7 @@ class ModelStatus:
     disabled_until: datetime | None
     cause: str
     refuted_count: int = 0
+    limits: tuple[LimitLeft, ...] = ()
 
     @property
     def is_disabled(self) -> bool:
@@ -106,7 +117,17 @@ class Status:
             if model.priced:
                 line += f" | Cost: ${model.cost:.2f}"
             lines.append(line)
+        if model.limits:
+            left = ", ".join(self._limit_text(limit) for limit in model.limits)
+            lines.append(f"  - Left: {left}")
         return lines
+
+    def _limit_text(self, limit: LimitLeft) -> str:
+        of = "" if limit.limit is None else f" of {_count(limit.limit)}"
+        text = f"{_count(limit.left)}{of} {limit.kind}"
+        if limit.full_at is None:
+            return text
+        return f"{text} (full at {limit.full_at.astimezone(self.zone):%H:%M:%S})"
 
     def _standing(self, model: ModelStatus) -> str:
         if model.disabled_until is not None:
@@ -166,7 +187,21 @@ def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:
         disabled_until=None if cooldown is None else cooldown.until,
         cause="" if cooldown is None else str(cooldown.cause),
         refuted_count=tally.refuted,
+        limits=_limits(candidate, now),
     )
+
+
+def _limits(candidate: Candidate, now: datetime) -> tuple[LimitLeft, ...]:
+    headroom = candidate.headroom
+    if headroom is None:
+        return ()
+    found = []
+    for announcement in headroom.trusted(now):
+        allowance, left = announcement.allowance, headroom.left(announcement, now)
+        full_at = announcement.resets_at if announcement.resets_at > now else None
+        if left is not None:
+            found.append(LimitLeft(str(allowance.kind), left, allowance.limit, full_at))
+    return tuple(found)
 
 
 def _model_json(model: ModelStatus) -> dict[str, Any]:
@@ -191,7 +226,18 @@ def _model_json(model: ModelStatus) -> dict[str, Any]:
         "tokens_cached": model.tokens_cached,
         "tokens_out": model.tokens_out,
         "cost": model.cost,
+        "limits": [_limit_json(limit) for limit in model.limits],
         "first_content_ms": None if first is None else first / timedelta(milliseconds=1),
+    }
+
+
+def _limit_json(limit: LimitLeft) -> dict[str, Any]:
+    full_at = None if limit.full_at is None else limit.full_at.isoformat()
+    return {
+        "kind": limit.kind,
+        "left": limit.left,
+        "limit": limit.limit,
+        "full_at": full_at,
     }
 
 

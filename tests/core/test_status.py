@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import evolve
 
-from muxcore.core.outcomes import Cancelled, Fault, Limit, Rejected, Responding, Succeeded
+from muxcore.core.allowance import Allowance, AllowanceKind, Demand
+from muxcore.core.outcomes import (
+    Cancelled,
+    Fault,
+    Limit,
+    Rejected,
+    Responding,
+    Started,
+    Succeeded,
+)
 from muxcore.core.records import Endpoint, Policy
 from muxcore.core.status import status_of
 
@@ -55,6 +64,32 @@ def test_the_text(history: type[History]) -> None:
     )
 
 
+def test_what_is_left_of_announced_limits(history: type[History]) -> None:
+    """§13. Times are local; what calls under way are expected to take is off."""
+    pool = history("a", "b")
+    minute = pool.now + timedelta(seconds=60)
+    announced = (
+        Allowance(AllowanceKind.REQUESTS, 3, 50, minute),
+        Allowance(AllowanceKind.TOKENS, 30_000, 450_000, minute),
+        Allowance(AllowanceKind.OUTPUT_TOKENS, 7),
+    )
+    pool.tell(Succeeded("a", pool.start(), allowances=announced))
+    pool.tell(Started("a", demand=Demand(12_000)))
+    status = status_of(pool.state, "failover", pool.now, zone=timezone(timedelta(hours=2)))
+    assert (
+        "  - Left: 2 of 50 requests (full at 14:01:00), 18k of 450k tokens (full at"
+        " 14:01:00), 7 output tokens (full at 14:01:00)\n"
+    ) in str(status)
+    assert status.to_json()["per_model"]["a"]["limits"][0] == {
+        "kind": "requests",
+        "left": 2,
+        "limit": 50,
+        "full_at": "2026-03-01T12:01:00+00:00",
+    }
+    pool.after(60 * 15)
+    assert "Left" not in str(status_of(pool.state, "failover", pool.now))
+
+
 def test_the_json(history: type[History]) -> None:
     pool = sample(history)
     shown = status_of(pool.state, "failover", pool.now, notices=("late",)).to_json()
@@ -87,6 +122,7 @@ def test_the_json(history: type[History]) -> None:
                 "tokens_cached": 1_092_000,
                 "tokens_out": 34_000,
                 "cost": pytest.approx(0.1112),
+                "limits": [],
                 "first_content_ms": None,
             },
             "devstral-small": {
@@ -108,6 +144,7 @@ def test_the_json(history: type[History]) -> None:
                 "tokens_cached": 0,
                 "tokens_out": 0,
                 "cost": 0.0,
+                "limits": [],
                 "first_content_ms": None,
             },
         },
