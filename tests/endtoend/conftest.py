@@ -169,6 +169,19 @@ class Desk:
             **self.more,
         }
 
+    def rewrite(self, *changes: tuple[str, str], more: str = "") -> None:
+        """Change vibe's file as a user would."""
+        text = self.config.read_text()
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        self.config.write_text(text + more)
+
+    def trust(self) -> None:
+        """Trust the folder, as vibe's own question would."""
+        file = self.config.with_name("trusted_folders.toml")
+        file.write_text(f"trusted = [{str(self.work.resolve())!r}]\n")
+
     def mux(self, *arguments: str) -> list[str]:
         script = RUN.format(paths=list(map(str, SOURCES)))
         return [sys.executable, "-c", script, *arguments]

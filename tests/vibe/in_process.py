@@ -19,6 +19,8 @@ os.chdir(HOME)
 from muxcore.standin import Answer, Model, StandInServer, ToolCall, rate_limited  # noqa: E402
 
 VIBE_3 = version("mistral-vibe").startswith("3.")
+LATE_VIBE_2 = [2, 26] <= [int(part) for part in version("mistral-vibe").split(".")] < [3]
+"""The last of 2.x have a second harness, as 3.x has alone."""
 
 SETTINGS = """
 active_model = "large"
@@ -178,10 +180,9 @@ def side_call(small: Model) -> dict[str, Any]:
 
 
 class OwnTurn:
-    """`run_programmatic`, whose arguments and tools have changed over the versions."""
+    """`run_programmatic`, whose place, arguments and tools have changed over the versions."""
 
     def __init__(self) -> None:
-        from vibe.core.config import VibeConfig
         from vibe.core.tools import builtins
 
         with suppress(ImportError):
@@ -192,14 +193,18 @@ class OwnTurn:
             from vibe.core.paths.config_paths import unlock_config_paths
 
             unlock_config_paths()
-        self.config = VibeConfig.load()
         names = {path.stem for path in Path(next(iter(builtins.__path__))).iterdir()}
         self.tool = "read_file" if "read_file" in names else "read"
 
     def arguments(self, path: Path) -> str:
-        return json.dumps({"path" if self.tool == "read_file" else "file_path": str(path)})
+        name = "file_path" if self.tool == "read" or LATE_VIBE_2 else "path"
+        return json.dumps({name: str(path)})
 
     def run(self, prompt: str) -> Any:
+        return self._run_harness(prompt) if LATE_VIBE_2 else self._run_loop(prompt)
+
+    def _run_loop(self, prompt: str) -> Any:
+        from vibe.core.config import VibeConfig
         from vibe.core.programmatic import run_programmatic
 
         options: dict[str, Any] = {"max_turns": 4}
@@ -207,7 +212,29 @@ class OwnTurn:
             from vibe.core.agents.models import BuiltinAgentName
 
             options |= {"agent_name": BuiltinAgentName.AUTO_APPROVE}
-        return run_programmatic(self.config, prompt, **options)
+        return run_programmatic(VibeConfig.load(), prompt, **options)
+
+    def _run_harness(self, prompt: str) -> Any:
+        """Run the Python harness of the last of 2.x: the other one calls no backend."""
+        from vibe.app_server.local import ClientDescriptor, LocalHarnessOptions
+        from vibe.app_server.protocol import ClientCapabilities, ClientInfo, SessionOptions
+        from vibe.cli.headless_run import RunLimits, StopRequests
+        from vibe.cli.programmatic import run_programmatic
+
+        options = LocalHarnessOptions(
+            legacy_harness=True,
+            client=ClientDescriptor(
+                info=ClientInfo(name="tests", title="tests", version="1"),
+                capabilities=ClientCapabilities(callback_kinds=[]),
+            ),
+            session_options=SessionOptions(
+                cwd=str(HOME), auto_approve=True, max_turns=4, headless=True
+            ),
+        )
+        report = run_programmatic(
+            harness_options=options, prompt=prompt, stop=StopRequests(RunLimits())
+        )
+        return report.final_response
 
 
 if __name__ == "__main__":

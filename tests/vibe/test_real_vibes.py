@@ -1,4 +1,4 @@
-"""In one process with real vibes: the oldest, the last of 2.x, and 3.x's side calls."""
+"""In one process with real vibes: the oldest, the last of 2.x, and the newest's side calls."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.vibe.conftest import NEWEST
+
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parent / "in_process.py"
 
 
-@pytest.mark.parametrize("version", ["1.3.5", "2.18.4", "3.0.2"])
+@pytest.mark.parametrize("version", ["1.3.5", "2.26.1", NEWEST])
 def test_a_real_vibe_goes_through_the_pool(
     run_in_vibe: Callable[..., str], version: str
 ) -> None:
@@ -24,7 +26,7 @@ def test_a_real_vibe_goes_through_the_pool(
     assert found["streamed"]["calls"] == [[0, "call00000", "read_file", '{"path": "x"}']]
     assert found["streamed"]["usage"] == [True, True]
     assert found["refused"][:2] == [429, ["retry-after"]]
-    if version == "3.0.2":
+    if version == NEWEST:
         assert found["side call"] == "pong from large-model"
         return
     # One synchronous call: limited, moved on, a tool read the file, answered.
