@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from muxcore.core.strategy import uses_weight
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.setup.schema import section_schema
+from muxcore.vibe.bypass import past_the_pool
+from muxcore.vibe.startup import Arguments, startup_of
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,9 +49,17 @@ def run(options: argparse.Namespace) -> int:
         print(phasing.describe_changes(present, config, phase))
         warnings = tuple(warning for warning in warnings if warning in present.warnings)
     print(picture(config))
-    for warning in warnings:
+    for warning in (*warnings, *_past_the_pool(config, options)):
         print(f"warning: {warning}", file=sys.stderr)
     return WELL
+
+
+def _past_the_pool(config: Config, options: argparse.Namespace) -> list[str]:
+    """Describe what a vibe that starts here would ask without the pool."""
+    if not config.enabled or options.config is not None:
+        return []
+    startup = startup_of(Arguments(), os.environ)
+    return [printable(str(bypass)) for bypass in past_the_pool(startup, config)]
 
 
 def _refuse(error: ConfigError, options: argparse.Namespace, title: str = "") -> int:

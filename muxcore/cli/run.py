@@ -17,8 +17,8 @@ from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
-from muxcore.config import Config, addresses, keys
-from muxcore.config.read import SECTION_FILE_NAME, config_path, read, vibe_home
+from muxcore.config import Config, addresses
+from muxcore.config.read import SECTION_FILE_NAME, config_path, read
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.gateway import runtime_dir
@@ -27,9 +27,10 @@ from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.gateway.faults.spec import Drill, parse_drill
 from muxcore.gateway.runtime_dir import temporary_directory
 from muxcore.setup import shims
-from muxcore.vibe.environment import Access, past_the_pool, settings
+from muxcore.vibe.bypass import Bypass, past_the_pool
+from muxcore.vibe.environment import Access, settings
 from muxcore.vibe.release import Release, release_of
-from muxcore.vibe.startup import Arguments, Startup, read_startup
+from muxcore.vibe.startup import Arguments, startup_of
 
 NOT_FOUND, NOT_RUNNABLE = 127, 126
 """The statuses that shells report."""
@@ -113,19 +114,21 @@ def _through_pool(
         ) as lease,
     ):
         access = Access(lease.url, lease.server.token, label)
-        startup = _startup(command, environment)
+        startup = startup_of(Arguments.of(command), environment)
         release = release_of(Path(command[0]))
         made = settings(startup, config, access, folder, release)
+        past = past_the_pool(startup, config)
         if not options.quiet:
             own = config_path(None, environment).absolute()
             advice = advice_on_section(config, own, release)
-            past = past_the_pool(startup, config)
-            _report(_welcome(config, options.drills, [*advice, *past]))
+            _report(_welcome(config, options.drills, [*advice, *map(str, past)]))
+            if any(bypass.at_start for bypass in past):
+                _let_read(command, options)
         # A shim that is called inside vibe must not start a second `run`.
         passed = {shims.OFF_VARIABLE: "1", **made}
         code = _started(command, {**environment, **passed})
         if not options.quiet:
-            _report([_receipt(lease)])
+            _report([_receipt(lease, past)])
     if lost := lease.lost_calls:
         _report([f"{lost} call{'' if lost == 1 else 's'} lost when the server ended"])
     return code or (FAILED if lost else WELL)
@@ -146,18 +149,6 @@ def _started(command: Sequence[str], environment: Mapping[str, str]) -> int:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         return _failed(f"{printable(command[0])}: {reason}", NOT_RUNNABLE)
-
-
-def _startup(command: Sequence[str], environment: Mapping[str, str]) -> Startup:
-    """Read what vibe starts with: its own file need not be that of the pool."""
-    home = vibe_home(environment)
-    try:
-        own = read(None, environment).data
-    except ConfigError:
-        # Vibe judges it.
-        own = {}
-    variables = keys.variables(environment, home)
-    return read_startup(own, home, Path.cwd(), Arguments.of(command), variables)
 
 
 @contextmanager
@@ -215,8 +206,8 @@ def advice_on_section(config: Config, own: Path, release: Release) -> list[str]:
     ]
 
 
-def _welcome(config: Config, drills: Sequence[str], past: Sequence[str]) -> list[str]:
-    """Describe the pool, where a prompt may go, and what goes past the pool."""
+def _welcome(config: Config, drills: Sequence[str], advice: Sequence[str]) -> list[str]:
+    """Describe the pool, where a prompt may go, and what to know of this vibe."""
     here, away = [], dict[str, list[str]]()
     for endpoint in config.endpoints:
         if addresses.is_loopback(endpoint.wire.api_base):
@@ -230,7 +221,7 @@ def _welcome(config: Config, drills: Sequence[str], past: Sequence[str]) -> list
         places.append(f"on this machine: {', '.join(here)}")
     else:
         places.append("no model is on this machine")
-    lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings, *past]
+    lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings, *advice]
     return [
         printable(line) for line in (*lines, *(f"fire drill: {drill}" for drill in drills))
     ]
@@ -260,14 +251,18 @@ def _broken(error: ConfigError, program: str) -> list[str]:
     return ["the config cannot be used:", *shown, f"{name} runs as it is, without the pool"]
 
 
-def _receipt(lease: Lease) -> str:
+def _receipt(lease: Lease, past: Sequence[Bypass]) -> str:
     receipt = lease.receipt()
     if receipt is None:
         line = printable(lease.last_line)
         return f"the server has ended before vibe{line and f': {line}'}"
+    uncounted = [
+        f"{bypass.who} asked {bypass.alias}" for bypass in past if not bypass.counted
+    ]
+    text = f"; not counted: what {', '.join(uncounted)} past the pool" if uncounted else ""
     if not receipt["calls"] and not receipt["failed_calls"]:
-        return "no model was called"
-    return receipt_line(receipt)
+        return f"no model was called{printable(text and ' through the pool' + text)}"
+    return receipt_line(receipt) + printable(text)
 
 
 def receipt_line(receipt: Mapping[str, Any]) -> str:

@@ -27,9 +27,7 @@ from muxcore.config.definitions import (
     Definition,
     Definitions,
     names_of,
-    tables_by_name,
 )
-from muxcore.config.problems import Problem, shown
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
@@ -141,37 +139,6 @@ def redirected(startup: Startup, config: Config) -> dict[str, str]:
     }
 
 
-def past_the_pool(startup: Startup, config: Config) -> list[str]:
-    """Describe what vibe would ask without the pool, each with the place that says so."""
-    providers = redirected(startup, config)
-    found: list[str] = []
-    for document, alias in startup.of_folder():
-        if providers.get(alias) != PROVIDER:
-            problem = _passed(f"this folder asks {shown(alias)}", alias, providers)
-            found += document.located([problem])
-    for agent in startup.used_agents():
-        alias = startup.alias_of(agent)
-        defines = _provider_of(agent.profile.data, alias)
-        if defines is None and providers.get(alias) == PROVIDER:
-            continue
-        problem = _passed(
-            f"agent {shown(agent.name)} asks {shown(alias)}",
-            alias,
-            {} if defines else providers,
-        )
-        found += agent.profile.located([problem])
-    return found
-
-
-def _passed(what: str, alias: str, providers: Mapping[str, str]) -> Problem:
-    how = (
-        "alone: the pool does not stand in for it"
-        if alias in providers
-        else "past the pool, which it is not in"
-    )
-    return Problem(("active_model",), f"{what} {how}")
-
-
 def _models(definitions: Definitions, providers: Mapping[str, str]) -> dict[str, Raw]:
     """Return the tables of vibe's models by alias: those of the file, else vibe's own.
 
@@ -242,11 +209,6 @@ def _common_threshold(
         if provider == PROVIDER and THRESHOLD in changes[alias]
     ]
     return min(limits, default=None)
-
-
-def _provider_of(data: Mapping[str, Any], alias: str) -> object:
-    """Return the provider that a profile gives to a model: it lies over the environment."""
-    return tables_by_name(data, "models").get(alias, {}).get("provider")
 
 
 def _is_unset(threshold: object) -> bool:

@@ -17,13 +17,14 @@ from typing import Any
 
 from attrs import field, frozen
 
+from muxcore.config import keys
 from muxcore.config.definitions import (
     DEFAULT_MODEL,
     VIBES_MODELS,
     active_model,
     tables_by_name,
 )
-from muxcore.config.read import FILE_NAME, Document, document_of
+from muxcore.config.read import FILE_NAME, Document, document_of, read, vibe_home
 from muxcore.errors import ConfigError
 
 FOLDER = ".vibe"
@@ -32,7 +33,10 @@ AGENTS = "agents"
 DEFAULT_AGENT = "default_agent"
 
 OWN_AGENTS: Mapping[str, Mapping[str, Any]] = {
-    "lean": {"active_model": "leanstral", "models": [{"alias": "leanstral"}]},
+    "lean": {
+        "active_model": "leanstral",
+        "models": [{"alias": "leanstral", "provider": "mistral-testing"}],
+    },
 }
 """Vibe's own agents that ask a model of their own."""
 
@@ -140,6 +144,18 @@ def started_with(data: Mapping[str, Any], variables: Mapping[str, str]) -> str:
     if active in available:
         return active
     return DEFAULT_MODEL if DEFAULT_MODEL in available else available[0]
+
+
+def startup_of(arguments: Arguments, environment: Mapping[str, str]) -> Startup:
+    """Read what a vibe would start with here: its own file need not be that of the pool."""
+    home = vibe_home(environment)
+    try:
+        own = read(None, environment).data
+    except ConfigError:
+        # Vibe judges it.
+        own = {}
+    variables = keys.variables(environment, home)
+    return read_startup(own, home, Path.cwd(), arguments, variables)
 
 
 def read_startup(

@@ -10,7 +10,8 @@ import pytest
 
 from muxcore import config as configuration
 from muxcore.config.definitions import active_model
-from muxcore.vibe.environment import Access, past_the_pool, settings
+from muxcore.vibe.bypass import past_the_pool
+from muxcore.vibe.environment import Access, settings
 from muxcore.vibe.release import Release
 from muxcore.vibe.startup import Arguments, read_startup
 
@@ -357,7 +358,7 @@ class Folder:
         startup = read_startup(mine, self.home, self.project, arguments, KEYS)
         made = json.loads(settings(startup, config, ACCESS, SKILLS, NEWEST)["VIBE_MODELS"])
         lines = [
-            line.replace(f"{self.home.parent}/", "")
+            str(line).replace(f"{self.home.parent}/", "")
             for line in past_the_pool(startup, config)
         ]
         return {each["alias"]: each["provider"] for each in made}, lines
