@@ -88,13 +88,15 @@ def is_held(file: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(file: Path, descriptor: int | None = None) -> Generator[int | None]:
+def locked(
+    file: Path, descriptor: int | None = None, *, creates: bool = True
+) -> Generator[int | None]:
     """Hold the lock of a file while the block runs; yield its descriptor, None if it is taken.
 
     A `descriptor` that another process has passed on may hold the lock already. Raise
-    `OSError` if the file cannot be made or locked.
+    `OSError` if the file cannot be made or locked, or is not there and not to be made.
     """
-    held = _opened(file) if descriptor is None else descriptor
+    held = _opened(file, creates=creates) if descriptor is None else descriptor
     try:
         yield held if held is not None and _try_lock(held) else None
     finally:
@@ -103,11 +105,12 @@ def locked(file: Path, descriptor: int | None = None) -> Generator[int | None]:
             os.close(held)
 
 
-def _opened(file: Path) -> int | None:
+def _opened(file: Path, *, creates: bool) -> int | None:
     """Open and lock a lock file, None if another holds it."""
+    flags = os.O_RDWR | os.O_CREAT if creates else os.O_RDWR
     pause = threading.Event()
     for _ in range(TRIES):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, ONLY_MY_FILE)
+        descriptor = os.open(file, flags, ONLY_MY_FILE)
         try:
             _make_readable(descriptor)
             if _try_lock(descriptor):
@@ -175,7 +178,7 @@ def write_private(file: Path, text: str) -> None:
 def remove_dead(folder: Path) -> None:
     """Remove the files of each lock in `folder` that no process holds: X.lock and all X.*."""
     for lock_file in folder.glob("*.lock"):
-        with contextlib.suppress(OSError), locked(lock_file) as held:
+        with contextlib.suppress(OSError), locked(lock_file, creates=False) as held:
             if held is not None:
                 remove_with_lock(lock_file)
 
@@ -204,8 +207,13 @@ def temporary_directory(prefix: str) -> Generator[Path]:
         # The umask may have taken even the owner's rights.
         folder.chmod(ONLY_MINE)
         with locked(folder / LOCK_NAME):
-            yield folder
+            try:
+                yield folder
+            finally:
+                # Under its lock, so that nobody else takes it for one that is left over.
+                shutil.rmtree(folder, ignore_errors=True)
     finally:
+        # Windows removes no file that is open.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -222,6 +230,9 @@ def _remove_left_over(root: Path, prefix: str) -> None:
         with contextlib.suppress(OSError):
             if make_private(folder) or (not lock_file.exists() and _is_young(folder)):
                 continue
-            with locked(lock_file) as held:
+            if not lock_file.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            with locked(lock_file, creates=False) as held:
                 if held is not None:
                     shutil.rmtree(folder, ignore_errors=True)

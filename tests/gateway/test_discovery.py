@@ -162,7 +162,7 @@ def test_a_full_runtime_directory_leaves_the_server_running_but_not_found(
 def test_a_lock_that_cannot_be_made_leaves_the_server_running(
     tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> int:
+    def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     place = directory(env)
