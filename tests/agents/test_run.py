@@ -205,7 +205,7 @@ def test_several_runs_share_a_server_that_ends_with_the_last(place: Place) -> No
 
 
 @POSIX
-def test_a_server_that_is_killed_is_replaced_and_the_program_goes_on(place: Place) -> None:
+def test_a_killed_server_is_replaced_and_the_program_continues(place: Place) -> None:
     started = place.start("print(ask(), flush=True); sys.stdin.readline(); print(ask())")
     assert started.stdout is not None
     assert started.stdout.readline() == "pong from large-model\n"
@@ -311,7 +311,7 @@ def test_any_umask_is_served(place: Place, umask: int) -> None:
 
 
 @POSIX
-def test_what_a_killed_run_left_is_removed_by_the_next(
+def test_files_of_a_killed_run_are_removed_by_the_next(
     place: Place, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "temporary"

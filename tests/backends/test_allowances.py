@@ -212,7 +212,7 @@ PROVIDERS: dict[str, tuple[Headers, list[Allowance]]] = {
 
 
 @pytest.mark.parametrize(("headers", "expected"), PROVIDERS.values(), ids=PROVIDERS)
-def test_what_a_provider_announces_is_read(
+def test_the_headers_of_each_provider_are_read(
     headers: Headers, expected: list[Allowance]
 ) -> None:
     assert list(allowances(headers, NOW)) == expected
@@ -234,7 +234,7 @@ def requests(**fields: str) -> tuple[Allowance, ...]:
         str(LARGEST + 1),
     ],
 )
-def test_a_count_that_makes_no_sense_is_not_believed(remaining: str) -> None:
+def test_an_absurd_count_is_ignored(remaining: str) -> None:
     assert requests(remaining=remaining) == ()
     assert requests(remaining="0", limit=remaining) == ()
 
@@ -255,11 +255,11 @@ def test_a_limit_alone_announces_nothing() -> None:
 
 
 @pytest.mark.parametrize("reset", ["", "0", "-5", "soon", "367d", "2026-11-24T11:59:00Z"])
-def test_a_reset_that_makes_no_sense_counts_as_not_announced(reset: str) -> None:
+def test_an_absurd_reset_is_ignored(reset: str) -> None:
     assert requests(remaining="3", limit="10", reset=reset) == (left(REQUESTS, 3, 10),)
 
 
-def test_a_reset_beyond_the_window_of_its_limit_counts_as_not_announced() -> None:
+def test_a_reset_beyond_the_window_of_its_limit_is_ignored() -> None:
     def tokens(reset: str) -> tuple[Allowance, ...]:
         headers = {
             "x-ratelimit-remaining-tokens-minute": "3",
@@ -292,7 +292,7 @@ def test_each_limit_is_read_once() -> None:
     assert allowances(headers, NOW) == (left(REQUESTS, 2), left(REQUESTS, 3, window=DAY))
 
 
-def test_every_family_has_headers_of_its_own() -> None:
+def test_each_family_has_its_own_headers() -> None:
     for part in ("remaining", "limit"):
         names = [getattr(family, part) for family in FAMILIES]
         assert len(set(names)) == len(names)
@@ -312,7 +312,7 @@ VALUES = (
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "date"]), VALUES, max_size=9))
-def test_whatever_the_headers_what_is_read_makes_sense(headers: Headers) -> None:
+def test_any_headers_give_plausible_allowances(headers: Headers) -> None:
     found = allowances(headers, NOW)
     assert len({(one.kind, one.window) for one in found}) == len(found)
     for one in found:

@@ -27,7 +27,7 @@ def assembled(*chunks: Chunk) -> Reply:
     return assembler.reply()
 
 
-def test_nothing_is_an_empty_answer() -> None:
+def test_no_chunks_are_an_empty_answer() -> None:
     reply = assembled()
     assert reply.message == {"role": "assistant", "content": ""}
     assert (reply.finish_reason, reply.usage, reply.tool_calls) == (None, Usage(), [])
@@ -62,7 +62,7 @@ def test_the_last_usage_counts() -> None:
     assert assembled(*chunks).usage == Usage(9, 2)
 
 
-def test_what_nobody_knows_is_kept() -> None:
+def test_unknown_members_are_kept() -> None:
     reply = assembled(
         chunk(details=[{"a": 1}], audio={"id": 1}),
         chunk(details=[{"b": 2}], audio={"id": 2}),
@@ -71,7 +71,7 @@ def test_what_nobody_knows_is_kept() -> None:
     assert reply.message["audio"] == {"id": 2}
 
 
-def test_tool_calls_keep_what_comes_with_them() -> None:
+def test_tool_calls_keep_unknown_members() -> None:
     reply = assembled(
         chunk(tool_calls=[{"index": 1, "id": "b", "type": "function", "extra_content": 1}]),
         chunk(tool_calls=[{"index": 0, "id": "a", "type": "function", "function": None}]),
@@ -90,7 +90,7 @@ def test_tool_calls_keep_what_comes_with_them() -> None:
     ]
 
 
-def test_it_may_be_asked_at_any_time() -> None:
+def test_a_reply_can_be_read_at_any_time() -> None:
     assembler = Assembler()
     assembler.add(chunk(content="Hel", details=[1]))
     before = assembler.reply()
@@ -147,7 +147,7 @@ def start(index: int, call: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(cut_messages())
-def test_any_cut_gives_the_same_message(
+def test_any_division_into_chunks_gives_the_same_message(
     cut: tuple[dict[str, Any], list[dict[str, Any]]],
 ) -> None:
     message, deltas = cut

@@ -38,13 +38,13 @@ def inside(levels: int) -> object:
 
 
 @pytest.mark.parametrize("wrapped", [nested, quoted, inside])
-def test_eight_levels_are_looked_into_and_no_ninth(wrapped: object) -> None:
+def test_an_error_is_searched_eight_levels_deep(wrapped: object) -> None:
     assert callable(wrapped)
     assert read_json(wrapped(8)).message == "deep"
     assert read_json(wrapped(9)).message != "deep"
 
 
-def test_eight_items_of_a_list_are_looked_at() -> None:
+def test_eight_items_of_a_list_are_searched() -> None:
     assert read_json([*[0] * 7, "last"]).message == "last"
     assert not read_json([*[0] * 8, "late"]).message
 
@@ -68,18 +68,18 @@ def test_a_page_is_searched_for_its_title_further_than_a_message_may_be_long() -
     assert not read(b"<html>" + b" " * 64_000 + b"<title>late</title>").message
 
 
-def test_what_stands_before_a_text_does_not_change_what_it_is() -> None:
+def test_a_byte_order_mark_and_blanks_before_a_page_are_ignored() -> None:
     assert read(b"\xef\xbb\xbf \t\r\n<p>gone</p>").is_html
     assert not read(b"X<p>").is_html
     assert read(b"XX marks").message == "XX marks"
 
 
 @pytest.mark.parametrize("broken", [b'{"message": "half', b"[1, 2", b' \n["'])
-def test_the_words_of_broken_json_are_not_told(broken: bytes) -> None:
+def test_broken_json_is_not_quoted(broken: bytes) -> None:
     assert read(broken) == Complaint()
 
 
-def test_plain_words_are_no_page() -> None:
+def test_plain_text_is_no_html_page() -> None:
     assert read(b"upstream gone") == Complaint(message="upstream gone", is_foreign=True)
 
 
@@ -125,12 +125,12 @@ def test_the_surest_of_several_statuses_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "window"), [("1,000,000,000", 10**9), ("1,000,000,001", None), ("0", None)]
+    ("number", "window"), [("1,000,000,000", 10**9), ("1,000,000,001", None), ("0", None)]
 )
-def test_a_window_that_is_told_in_words_is_within_reason(
-    told: str, window: int | None
+def test_a_window_named_in_a_message_is_within_reason(
+    number: str, window: int | None
 ) -> None:
-    text = f"this model's maximum context length is {told} tokens"
+    text = f"this model's maximum context length is {number} tokens"
     body = json.dumps({"error": {"message": text}}).encode()
     assert classify(HttpResponse(400, {}, body), None).window == window
 
@@ -153,22 +153,22 @@ INSIDE = (
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_what_is_said_is_found_under_any_of_its_names(name: str) -> None:
+def test_a_message_is_found_under_all_its_names(name: str) -> None:
     assert read_json({name: "no room"}).message == "no room"
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_names_for_programs_are_found_under_any_of_theirs(name: str) -> None:
+def test_an_error_code_is_found_under_all_its_names(name: str) -> None:
     assert read_json({name: "Some_Name"}).names == {"some_name"}
 
 
 @pytest.mark.parametrize("name", NUMBERED)
-def test_a_status_is_found_under_any_of_its_names(name: str) -> None:
+def test_a_status_is_found_under_all_its_names(name: str) -> None:
     assert read_json({name: 503}).status == 503
 
 
 @pytest.mark.parametrize("name", INSIDE)
-def test_more_is_found_inside_any_of_these(name: str) -> None:
+def test_nested_errors_are_searched(name: str) -> None:
     assert read_json({name: {"msg": "no room"}}).message == "no room"
 
 
@@ -177,7 +177,7 @@ def test_rules_read_words_and_names_in_lower_case_a_line_for_each() -> None:
     assert complaint.text == "no room\nearly\nlate"
 
 
-def test_how_long_things_may_be() -> None:
+def test_texts_are_cut_at_their_longest_length() -> None:
     assert len(clean("x" * 500)) == 300
     (name,) = read_json({"code": "x" * 500}).names
     assert len(name) == 100

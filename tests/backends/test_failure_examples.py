@@ -48,7 +48,7 @@ def failure_of(example: dict[str, Any]) -> Failure:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["id"])
-def test_example(example: dict[str, Any]) -> None:
+def test_each_recorded_failure_is_classified(example: dict[str, Any]) -> None:
     failure = failure_of(example)
     assert failure.kind in CLASSES[example["want_class"]]
     assert failure.message

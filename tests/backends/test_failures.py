@@ -67,7 +67,7 @@ STATUSES: dict[int, Kind] = {
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"null", b"<html>x</html>", b"no", b'{"a": [']
 )
-def test_a_status_alone(status: int, kind: Kind, body: bytes) -> None:
+def test_a_status_alone_decides(status: int, kind: Kind, body: bytes) -> None:
     found = failure(status, body)
     if status == 403 and body in {b"<html>x</html>", b"no"}:
         kind = Fault.TRANSIENT
@@ -317,7 +317,7 @@ TOO_LONG: list[tuple[int, Any, int | None]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "window"), TOO_LONG)
-def test_a_prompt_too_long_for_this_model(
+def test_a_prompt_that_is_too_long_is_recognised(
     status: int, body: Any, window: int | None
 ) -> None:
     found = failure(status, body, retry_after="7")
@@ -463,7 +463,7 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), OTHER_WORDINGS)
-def test_a_wording(status: int, body: Any, kind: Kind) -> None:
+def test_a_wording_decides(status: int, body: Any, kind: Kind) -> None:
     found = failure(status, body)
     assert (found.kind, found.window) == (kind, None)
 
@@ -520,18 +520,18 @@ def test_a_402_with_retry_after_is_a_limit_of_exactly_that_length() -> None:
     assert (found.kind, found.hint) == (Limit.BUDGET, timedelta(seconds=3))
 
 
-def test_a_402_whose_retry_after_says_nothing_is_unpaid() -> None:
+def test_a_402_with_an_invalid_retry_after_is_unpaid() -> None:
     assert failure(402, openai("x"), retry_after="soon").kind is Fault.UNPAID
     assert failure(402, gemini(PER_MINUTE)).kind is Fault.UNPAID
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529])
 @pytest.mark.parametrize("value", ["false", "False", " FALSE "])
-def test_a_server_that_says_not_to_retry(status: int, value: str) -> None:
+def test_x_should_retry_false_is_heeded(status: int, value: str) -> None:
     assert failure(status, x_should_retry=value).kind is Fault.PERSISTENT
 
 
-def test_should_retry_says_nothing_of_other_statuses() -> None:
+def test_x_should_retry_is_ignored_for_other_statuses() -> None:
     assert failure(500, x_should_retry="true").kind is Fault.TRANSIENT
     assert failure(409, x_should_retry="false").kind is Fault.TRANSIENT
     assert failure(429, x_should_retry="false").kind is Limit.RATE
@@ -602,7 +602,7 @@ MESSAGES: list[tuple[int, Any, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "message"), MESSAGES)
-def test_messages_are_the_servers_own_words(status: int, body: Any, message: str) -> None:
+def test_messages_are_those_of_the_server(status: int, body: Any, message: str) -> None:
     assert failure(status, body).message == message
 
 
@@ -622,7 +622,9 @@ NO_MODEL = [
 
 
 @pytest.mark.parametrize(("message", "name"), NO_MODEL)
-def test_ollama_is_told_how_to_get_a_model(message: str, name: str | None) -> None:
+def test_a_missing_model_of_ollama_has_the_command_that_pulls_it(
+    message: str, name: str | None
+) -> None:
     advice = "" if name is None else f" (`ollama pull {name}`)"
     assert failure(404, openai(message)).message == message + advice
 
@@ -636,13 +638,13 @@ REDIRECTS = [
 
 
 @pytest.mark.parametrize(("location", "where"), REDIRECTS)
-def test_a_redirect_says_that_it_is_never_followed(location: str, where: str) -> None:
+def test_a_redirect_is_reported_as_not_followed(location: str, where: str) -> None:
     found = failure(307, b"", location=location)
     assert found.kind is Fault.TRANSIENT
     assert found.message == f"HTTP 307: a redirect{where}, which is never followed"
 
 
-def test_a_bad_reply_has_the_servers_words_or_ours() -> None:
+def test_a_bad_reply_has_the_message_of_the_server_or_a_default() -> None:
     error = bad_reply(
         HttpResponse(200, {}, b'{"error": {"code": 429, "message": "x"}}'), "ours"
     )
@@ -685,7 +687,7 @@ JSON = st.recursive(
 @example(400, b'{"detail": [{"loc": [1e999, NaN, []], "msg": "x"}]}', {})
 @example(429, b'{"n_ctx": ' + b"9" * 5000 + b"}", {})
 @example(429, '"limit \u0664, requested \u0665"'.encode(), {"retry-after": "\u0663"})
-def test_no_bytes_make_it_raise(status: int, body: bytes, headers: dict[str, str]) -> None:
+def test_no_bytes_raise_an_error(status: int, body: bytes, headers: dict[str, str]) -> None:
     found = classify(HttpResponse(status, headers, body), NOW)
     assert len(found.message) <= 300
     assert not {unicodedata.category(character) for character in found.message} & {
@@ -695,6 +697,6 @@ def test_no_bytes_make_it_raise(status: int, body: bytes, headers: dict[str, str
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=400))
-def test_what_a_user_wrote_decides_nothing(text: str) -> None:
+def test_quoted_text_of_a_user_decides_nothing(text: str) -> None:
     body = {"detail": [{"msg": "Field required", "input": text + " jinja out of memory"}]}
     assert failure(422, body).kind is Refusal.REQUEST

@@ -14,7 +14,7 @@ def reset(value: str, now: datetime = NOON) -> timedelta | None:
     return hint(headers, b"", now)
 
 
-def test_a_leap_year_is_the_longest_that_anybody_means() -> None:
+def test_a_hint_is_at_most_a_leap_year() -> None:
     year = timedelta(days=366)
     assert year == LONGEST
     seconds = year // timedelta(seconds=1)
@@ -37,7 +37,7 @@ def test_from_a_hundred_thousand_million_on_it_is_in_milliseconds() -> None:
     assert reset("99999999999", late - timedelta(seconds=7)) == timedelta(seconds=7)
 
 
-def test_only_a_moment_with_its_time_is_one() -> None:
+def test_a_date_without_a_time_is_no_moment() -> None:
     assert reset("2026-03-01T12:00:09Z") == timedelta(seconds=9)
     assert reset("2026-03-02") is None
     assert reset("20260301T120009Z") is None

@@ -129,7 +129,7 @@ READ: list[tuple[Headers, float | None]] = [
 
 
 @pytest.mark.parametrize(("headers", "seconds"), READ)
-def test_headers(headers: Headers, seconds: float | None) -> None:
+def test_hints_in_headers_are_read(headers: Headers, seconds: float | None) -> None:
     expected = None if seconds is None else timedelta(seconds=seconds)
     assert hint(headers, b"", NOW) == expected
 
@@ -169,7 +169,7 @@ DELAYS: list[tuple[bytes, float | None]] = [
 
 
 @pytest.mark.parametrize(("body", "seconds"), DELAYS)
-def test_bodies(body: bytes, seconds: float | None) -> None:
+def test_hints_in_bodies_are_read(body: bytes, seconds: float | None) -> None:
     expected = None if seconds is None else timedelta(seconds=seconds)
     assert hint({}, body, NOW) == expected
 
@@ -192,7 +192,7 @@ WORDS: list[tuple[str, float | None]] = [
 
 
 @pytest.mark.parametrize(("message", "seconds"), WORDS)
-def test_messages(message: str, seconds: float | None) -> None:
+def test_hints_in_messages_are_read(message: str, seconds: float | None) -> None:
     expected = None if seconds is None else timedelta(seconds=seconds)
     assert hint({}, b"", NOW, message) == expected
 
@@ -206,7 +206,7 @@ def test_a_bucket_that_names_its_status_is_empty_unless_that_allows() -> None:
     assert hint(reset, b"", NOW) is None
 
 
-def test_the_order() -> None:
+def test_retry_after_counts_before_the_body_and_the_body_before_a_reset() -> None:
     body = b'{"retryDelay": "58s"}'
     reset = {"x-ratelimit-reset": "99", "x-ratelimit-remaining": "0"}
     assert hint({"retry-after": "2", **reset}, body, NOW) == timedelta(seconds=2)
@@ -222,7 +222,7 @@ def test_the_order() -> None:
         {"x-ratelimit-reset": "2026-11-24T12:01:40Z", "x-ratelimit-remaining": "0"},
     ],
 )
-def test_a_moment_says_nothing_without_now(headers: Headers) -> None:
+def test_a_moment_is_ignored_without_now(headers: Headers) -> None:
     assert hint(headers, b"", None) is None
 
 
@@ -246,13 +246,13 @@ VALUES = (
 @example({"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"}, b"", NOW)
 @example({"retry-after": "x" * 100_000}, b"", NOW)
 @example({"x-ratelimit-reset": "99999999999"}, b"", NOW)
-def test_no_header_makes_it_raise(headers: Headers, body: bytes, now: datetime) -> None:
+def test_no_header_raises_an_error(headers: Headers, body: bytes, now: datetime) -> None:
     for moment in (now, None):
         found = hint({**headers, "x-ratelimit-remaining": "0"}, body, moment)
         assert found is None or timedelta() < found <= LONGEST
 
 
 @given(st.text(max_size=50))
-def test_no_retry_delay_makes_it_raise(delay: str) -> None:
+def test_no_retry_delay_raises_an_error(delay: str) -> None:
     found = hint({}, json.dumps({"retryDelay": delay}).encode(), NOW)
     assert found is None or timedelta() < found <= LONGEST

@@ -36,7 +36,7 @@ def refused(raw: Any) -> Failure:
     return caught.value.failure
 
 
-def test_a_plain_answer_is_the_providers_own() -> None:
+def test_a_plain_answer_is_passed_on_unchanged() -> None:
     message = {"role": "assistant", "content": "hello", "refusal": None, "x": [1]}
     raw = completion(
         message,
@@ -107,14 +107,14 @@ def test_tool_calls(sent: Any, seen: list[Any]) -> None:
     assert reply.tool_calls == seen
 
 
-def test_an_id_is_made_up_even_without_the_completions() -> None:
+def test_an_id_is_generated_even_without_the_completions() -> None:
     raw = completion(
         {"content": None, "tool_calls": [{"function": {"name": "ls"}}]}, id=None
     )
     assert read(raw).tool_calls[0]["id"] == "call_0_"
 
 
-def test_a_made_up_id_is_short_enough_for_everyone() -> None:
+def test_a_generated_id_is_short_enough_for_all_servers() -> None:
     raw = completion(
         {"tool_calls": [{"function": {"name": "ls"}}]}, id="chatcmpl-" + "é9" * 99
     )
@@ -161,7 +161,7 @@ def test_contents_become_text(
 
 
 @pytest.mark.parametrize("reasoning", ["hm", "", None])
-def test_reasoning_surfaces_under_one_name(reasoning: str | None) -> None:
+def test_reasoning_has_one_name(reasoning: str | None) -> None:
     endpoint = Endpoint("a", wire=Wire(reasoning_field_name="reasoning"))
     reply = read(completion({"content": "x", "reasoning": reasoning}), endpoint)
     assert reply.message == {"content": "x", "reasoning_content": reasoning}
@@ -169,7 +169,7 @@ def test_reasoning_surfaces_under_one_name(reasoning: str | None) -> None:
 
 
 @pytest.mark.parametrize("finish_reason", [None, "length", "content_filter"])
-def test_finish_reasons_are_handed_on(finish_reason: str | None) -> None:
+def test_finish_reasons_are_passed_on(finish_reason: str | None) -> None:
     assert read(completion({"content": ""}, finish_reason)).finish_reason == finish_reason
 
 
@@ -229,11 +229,11 @@ BAD: list[tuple[Any, Kind]] = [
 
 
 @pytest.mark.parametrize(("raw", "kind"), BAD)
-def test_what_is_no_answer(raw: Any, kind: Kind) -> None:
+def test_a_malformed_answer_is_a_bad_reply(raw: Any, kind: Kind) -> None:
     assert refused(raw).kind is kind
 
 
-def test_an_error_that_is_null_is_none() -> None:
+def test_a_null_error_is_no_error() -> None:
     assert read({**completion({"content": "x"}), "error": None}).text == "x"
 
 
@@ -261,7 +261,7 @@ PARTS = st.recursive(
 
 
 @given(st.binary() | PARTS.map(lambda choice: json.dumps({"choices": [choice]}).encode()))
-def test_anything_is_a_reply_or_a_bad_one(body: bytes) -> None:
+def test_any_json_is_a_reply_or_a_bad_reply(body: bytes) -> None:
     try:
         reply = Generic().reply(ENDPOINT, HttpResponse(200, {}, body))
     except BadReplyError:

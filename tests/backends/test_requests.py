@@ -64,7 +64,7 @@ SAID: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize("backend", BOTH)
 @pytest.mark.parametrize(("wire", "chat", "sent"), SAID)
-def test_what_is_sent(
+def test_each_field_of_a_chat_is_sent(
     backend: Backend, wire: dict[str, Any], chat: dict[str, Any], sent: dict[str, Any]
 ) -> None:
     assert body(backend, Chat(MESSAGES, **chat), **wire) == {**BARE, **sent}
@@ -77,7 +77,7 @@ def test_a_generic_stream_asks_for_its_usage() -> None:
     assert body(Generic(), chat) == {**BARE, "stream": True, "stream_options": options}
 
 
-def test_mistral_tells_its_usage_unasked() -> None:
+def test_mistral_sends_its_usage_without_a_request() -> None:
     as_generic = {"capabilities": frozenset({"usage_unasked"})}
     extra = {"stream_options": {"include_usage": True}}
     sent = body(Generic(), Chat(MESSAGES, stream=True, extra=extra), **as_generic)
@@ -90,17 +90,17 @@ def test_mistral_tells_its_usage_unasked() -> None:
     ("level", "effort"),
     [("low", "none"), ("medium", "high"), ("high", "high"), ("max", "high"), ("new", None)],
 )
-def test_levels_of_thinking_on_mistrals_wire(level: str, effort: str | None) -> None:
+def test_mistrals_wire_has_its_levels_of_thinking(level: str, effort: str | None) -> None:
     sent = {} if effort is None else {"reasoning_effort": effort}
     assert body(Mistral(), Chat(MESSAGES), thinking=level) == {**BARE, **sent}
 
 
-def test_the_generic_wire_has_vibes_own_levels() -> None:
+def test_the_generic_wire_has_vibes_levels() -> None:
     sent = body(Generic(), Chat(MESSAGES), thinking="max")
     assert sent == {**BARE, "reasoning_effort": "max"}
 
 
-def test_the_other_name_of_the_limit() -> None:
+def test_the_token_limit_is_sent_under_the_name_of_the_wire() -> None:
     chat = Chat(MESSAGES, extra={"max_completion_tokens": 9})
     assert body(Generic(), chat, max_output_tokens=100) == {
         **BARE,
@@ -122,12 +122,12 @@ def test_the_headers() -> None:
     assert request.headers == {"Content-Type": "application/json", **dict(headers)}
 
 
-def test_a_key_is_asked_for_where_the_provider_has_one() -> None:
+def test_a_key_is_requested_if_the_provider_has_one() -> None:
     assert Generic().request(endpoint(), Chat(MESSAGES)).key_header == KeyHeader()
     assert Generic().request(endpoint(key_variable=""), Chat(MESSAGES)).key_header is None
 
 
-def test_what_mistral_does_not_know_is_left_out_and_told() -> None:
+def test_members_unknown_to_mistral_are_left_out_and_reported() -> None:
     chat = Chat(MESSAGES, extra={"seed": 7, "store": False, "logit_bias": {}, "n": 1})
     request = Mistral().request(endpoint(), chat)
     assert json.loads(request.body) == {**BARE, "random_seed": 7, "n": 1}
@@ -135,7 +135,7 @@ def test_what_mistral_does_not_know_is_left_out_and_told() -> None:
 
 
 LIMITED: list[tuple[int | None, dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
-    # the window, what is asked for, what is sent, what is told
+    # the window, what is asked for, what is sent, which rewrites are reported
     (None, {"max_tokens": 10**6}, {"max_tokens": 10**6}, ()),
     (50_000, {"max_tokens": 39_000}, {"max_tokens": 39_000}, ()),
     (50_000, {}, {}, ()),
@@ -152,19 +152,22 @@ LIMITED: list[tuple[int | None, dict[str, Any], dict[str, Any], tuple[str, ...]]
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("window", "asked", "sent", "told"), LIMITED)
+@pytest.mark.parametrize(("window", "asked", "sent", "rewrites"), LIMITED)
 def test_an_answer_is_limited_to_what_the_window_leaves(
-    window: int | None, asked: dict[str, Any], sent: dict[str, Any], told: tuple[str, ...]
+    window: int | None,
+    asked: dict[str, Any],
+    sent: dict[str, Any],
+    rewrites: tuple[str, ...],
 ) -> None:
     messages = [{"role": "user", "content": "x" * 40_000}]
     request = Generic().request(
         Endpoint("alias", "m-1", context_window=window, wire=WIRE), Chat(messages, **asked)
     )
     assert json.loads(request.body) == {"model": "m-1", "messages": messages, **sent}
-    assert request.rewrites == told
+    assert request.rewrites == rewrites
 
 
-def test_an_images_bytes_are_no_tokens() -> None:
+def test_the_bytes_of_an_image_are_not_counted_as_tokens() -> None:
     url = "data:image/png;base64," + "A" * 400_000
     messages = [
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
@@ -185,7 +188,7 @@ def test_an_images_bytes_are_no_tokens() -> None:
         ("https://api.example/v1", "x", False),
     ],
 )
-def test_a_server_that_cuts_prompts_is_held_against_the_estimate(
+def test_the_usage_of_a_server_that_cuts_prompts_is_compared_with_the_estimate(
     base: str, provider: str, *, is_told: bool
 ) -> None:
     ollama = Endpoint("alias", "m-1", provider, wire=Wire(base))
@@ -194,7 +197,7 @@ def test_a_server_that_cuts_prompts_is_held_against_the_estimate(
     assert (size is not None and 1000 <= size <= 1020) if is_told else size is None
 
 
-def test_frozen_and_foreign_containers_are_sent_as_they_look() -> None:
+def test_frozen_and_foreign_containers_are_encoded_like_plain_ones() -> None:
     frozen: UserList[Mapping[str, Any]] = UserList(
         [MappingProxyType({"role": "user", "content": ("hi",)})]
     )
@@ -216,7 +219,7 @@ HALVES = [
 
 @pytest.mark.parametrize(("content", "sent"), HALVES)
 @pytest.mark.parametrize("backend", [Generic(), Mistral(), Anthropic()])
-def test_half_a_character_is_sent_as_a_replacement(
+def test_a_lone_surrogate_is_sent_as_a_replacement(
     backend: Backend, content: str, sent: str
 ) -> None:
     messages = [{"role": "user", "content": content}]
@@ -236,7 +239,7 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize(("arguments", "sent"), ARGUMENTS)
-def test_arguments_that_a_strict_server_refuses_are_written_anew(
+def test_arguments_that_a_strict_server_refuses_are_repaired(
     arguments: str, sent: str
 ) -> None:
     call = {
@@ -254,19 +257,19 @@ def test_arguments_that_a_strict_server_refuses_are_written_anew(
 
 
 @pytest.mark.parametrize("content", [b"bytes", {1, 2}, object(), float("nan")])
-def test_what_no_json_can_hold_is_the_callers_error(content: Any) -> None:
+def test_a_value_without_json_form_is_an_error_of_the_caller(content: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         Generic().request(endpoint(), Chat([{"role": "user", "content": content}]))
 
 
-def test_all_are_built_in() -> None:
+def test_all_backends_are_built_in() -> None:
     backends = built_in().backends
     assert (backends["generic"].factory, backends["mistral"].factory) == (Generic, Mistral)
     assert backends["anthropic"].factory is Anthropic
     assert all(entry.summary for entry in backends.values())
 
 
-def test_a_request_holds_nothing_of_the_alias() -> None:
+def test_a_request_does_not_hold_the_alias() -> None:
     # The alias is the user's own word; no provider needs it.
     request: HttpRequest = Generic().request(endpoint(), Chat(MESSAGES))
     assert b"alias" not in request.body

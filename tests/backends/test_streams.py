@@ -57,7 +57,7 @@ def assembled(events: list[Any]) -> Reply:
     return assembler.reply()
 
 
-def test_an_ordinary_stream_passes_as_it_is() -> None:
+def test_an_ordinary_stream_is_passed_on_unchanged() -> None:
     events = [
         delta(role="assistant", content=""),
         delta(content="Hel"),
@@ -93,7 +93,7 @@ WHOLE: list[tuple[list[Any], Wire, bool, bool]] = [
 
 
 @pytest.mark.parametrize(("events", "wire", "done", "ended"), WHOLE)
-def test_when_a_stream_is_whole(
+def test_a_stream_is_whole_after_its_end(
     events: list[Any], wire: Wire, *, done: bool, ended: bool
 ) -> None:
     _, stream = fed(events, wire)
@@ -110,7 +110,7 @@ NO_CHUNK: list[ServerEvent] = [
 
 
 @pytest.mark.parametrize("nothing", NO_CHUNK)
-def test_events_that_say_nothing(nothing: ServerEvent) -> None:
+def test_events_without_content_are_ignored(nothing: ServerEvent) -> None:
     assert list(decoder().feed(nothing)) == []
 
 
@@ -142,11 +142,11 @@ SHAPED: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("sent", "seen"), SHAPED)
-def test_one_shape(sent: Any, seen: Any) -> None:
+def test_content_of_every_form_becomes_one_shape(sent: Any, seen: Any) -> None:
     assert fed([sent])[0] == [whole(seen)]
 
 
-def test_mistral_streams_alike() -> None:
+def test_mistrals_streams_have_the_same_shape() -> None:
     stream = Mistral().stream(Endpoint("a"))
     sent = delta(content=[{"type": "thinking", "thinking": "hm"}])
     assert next(iter(stream.feed(event(sent)))).raw == whole(
@@ -154,7 +154,7 @@ def test_mistral_streams_alike() -> None:
     )
 
 
-def test_reasoning_surfaces_under_one_name() -> None:
+def test_reasoning_has_one_name() -> None:
     wire = Wire(reasoning_field_name="reasoning")
     assert fed([delta(reasoning="hm")], wire)[0] == [whole(delta(reasoning_content="hm"))]
     assert fed([delta(content="x")], wire)[0] == [whole(delta(content="x"))]
@@ -273,7 +273,7 @@ FRAGMENTS: list[tuple[str, list[Any], list[Any]]] = [
 
 @pytest.mark.parametrize(("who", "sent", "seen"), FRAGMENTS)
 @pytest.mark.parametrize("together", [False, True])
-def test_tool_calls_in_one_shape(
+def test_tool_calls_of_every_form_become_one_shape(
     who: str, sent: list[Any], seen: list[Any], *, together: bool
 ) -> None:
     events = [calls(*sent)] if together else [calls(fragment) for fragment in sent]
@@ -298,7 +298,9 @@ REASONS: list[tuple[str, bool, str]] = [
 
 
 @pytest.mark.parametrize(("sent", "with_calls", "seen"), REASONS)
-def test_finish_reasons_in_one_shape(sent: str, seen: str, *, with_calls: bool) -> None:
+def test_finish_reasons_of_every_form_become_one_shape(
+    sent: str, seen: str, *, with_calls: bool
+) -> None:
     call = [calls(sent_call(id="a", name="ls", arguments="{}"))] if with_calls else []
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": sent}]}
     chunks, stream = fed([*call, end])
@@ -355,7 +357,7 @@ BAD: list[tuple[Any, str, Kind]] = [
 
 
 @pytest.mark.parametrize(("data", "kind", "want"), BAD)
-def test_what_breaks_a_stream(data: Any, kind: str, want: Kind) -> None:
+def test_malformed_events_break_a_stream(data: Any, kind: str, want: Kind) -> None:
     stream = decoder()
     stream.feed(event(delta(content="x")))
     with pytest.raises(BadReplyError) as caught:
@@ -383,7 +385,7 @@ DELTAS = st.recursive(
 
 
 @given(st.lists(DELTAS | DELTAS.map(lambda value: {"choices": [{"delta": value}]})))
-def test_anything_is_chunks_or_a_bad_reply(events: list[Any]) -> None:
+def test_any_event_is_chunks_or_a_bad_reply(events: list[Any]) -> None:
     assembler, stream = Assembler(), decoder()
     for data in events:
         try:
@@ -451,14 +453,14 @@ COUNTS = [
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("counts", COUNTS)
-def test_usage_is_read_wherever_it_stands(place: Any, counts: Any) -> None:
+def test_usage_is_read_at_every_known_place(place: Any, counts: Any) -> None:
     text = json.dumps(place).replace('"usage": {}', f'"usage": {json.dumps(counts)}')
     usage = assembled([delta(content="x"), json.loads(text), STOP]).usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (70, 30)
 
 
 @pytest.mark.parametrize("junk", [-1, 10**13, 1.5, True, "70", None, [], 1e300])
-def test_a_count_that_is_none_is_unknown(junk: Any) -> None:
+def test_an_invalid_count_is_unknown(junk: Any) -> None:
     """It is not 0: prices and shares would be wrong."""
     usage = {"prompt_tokens": junk, "completion_tokens": 3}
     chunks, _ = fed([{"choices": [], "usage": usage}])
@@ -473,5 +475,5 @@ def test_a_count_that_is_none_is_unknown(junk: Any) -> None:
         "keep-alive",
     ],
 )
-def test_heartbeats_say_nothing(heartbeat: Any) -> None:
+def test_heartbeats_are_ignored(heartbeat: Any) -> None:
     assert fed([heartbeat])[0] == []

@@ -86,7 +86,7 @@ FRAGMENTED: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
         ],
         BOTH,
     ),
-    "pieces of two calls in turn, told apart by their ids": (
+    "pieces of two calls in turn, distinguished by their ids": (
         [
             fragment("read", "", "a"),
             fragment("write", "", "b"),
@@ -118,7 +118,7 @@ FRAGMENTED: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("case", FRAGMENTED)
-def test_fragments_are_put_together(case: str) -> None:
+def test_fragments_are_joined(case: str) -> None:
     fragments, calls = FRAGMENTED[case]
     assert calls_of(joined(*fragments)) == calls
 
@@ -136,7 +136,7 @@ OBJECTS = st.dictionaries(
     st.sampled_from(["one", "own", "none"]),
     st.integers(1, 9),
 )
-def test_calls_in_a_row_stay_what_they_were(
+def test_consecutive_calls_stay_separate(
     calls: list[tuple[str, dict[str, Any]]], identity: str | None, index: str, size: int
 ) -> None:
     """Rule 8: no call is lost, doubled, or given another's arguments."""
@@ -161,7 +161,7 @@ def test_calls_in_a_row_stay_what_they_were(
     assert calls_of(joined(*sent)) == [(name, json.dumps(said)) for name, said in calls]
 
 
-def test_whole_calls_have_ids_of_their_own() -> None:
+def test_whole_calls_have_distinct_ids() -> None:
     calls = [{**fragment(*said, identity="x"), "index": 0} for said in TWICE]
     calls += [fragment("look", "{}", "")]
     raw = {"id": "c-7", "choices": [{"message": {"content": None, "tool_calls": calls}}]}
@@ -222,13 +222,13 @@ def test_blocks_of_the_messages_api_grow_by_their_index() -> None:
 
 
 @given(st.lists(st.sampled_from(["}", "{", "{}", '{"a":1}', '"', ""]), max_size=40))
-def test_no_fragments_make_it_raise(pieces: list[str]) -> None:
+def test_no_fragments_raise_an_error(pieces: list[str]) -> None:
     joint = FragmentJoint()
     sent = [joint.put([fragment("", piece)], "c")[0] for piece in pieces]
     assert [piece["index"] for piece in sent] == sorted(piece["index"] for piece in sent)
 
 
-def test_an_id_that_is_made_up_is_as_long_as_openai_allows() -> None:
+def test_a_generated_id_has_the_length_that_openai_allows() -> None:
     joint = FragmentJoint()
     sent = [
         joint.put([fragment("read", "{}", "", n)], "c" * 99)[0]["id"] for n in range(10)
@@ -237,12 +237,12 @@ def test_an_id_that_is_made_up_is_as_long_as_openai_allows() -> None:
     assert all(len(identity) <= 40 for identity in sent)
 
 
-def test_a_kind_that_the_server_names_is_kept() -> None:
+def test_a_type_named_by_the_server_is_kept() -> None:
     sent = {**fragment("read", "{}", "a"), "type": "custom"}
     assert FragmentJoint().put([sent], "c")[0]["type"] == "custom"
 
 
 @pytest.mark.parametrize("calls", [{}, ["x"], [fragment("read", "{}"), "x"]])
-def test_what_is_no_list_of_calls_is_malformed(calls: Any) -> None:
+def test_tool_calls_that_are_no_list_are_malformed(calls: Any) -> None:
     with pytest.raises(MalformedError, match="no list of objects"):
         FragmentJoint().put(calls, "c")

@@ -157,13 +157,13 @@ BLOCKS: dict[str, tuple[int, Any, Kind, int | None]] = {
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_a_block(block: str) -> None:
+def test_each_recorded_response_is_classified(block: str) -> None:
     status, body, kind, window = BLOCKS[block]
     found = classified(status, body)
     assert (found.kind, found.window) == (kind, window)
 
 
-def test_the_stream_of_a_local_server() -> None:
+def test_the_stream_of_a_local_server_is_decoded() -> None:
     """W12: a role with null content, usage with timings, then the end."""
     pieces: list[Any] = [
         {"choices": [{"finish_reason": None, "index": 0, "delta": {"role": "assistant",
@@ -192,7 +192,7 @@ def test_a_router_is_not_advised_to_pull_a_model() -> None:
     assert ollama == "model 'nobody' not found (`ollama pull nobody`)"
 
 
-def test_mistral_says_the_same_of_a_key_and_of_a_spent_plan() -> None:
+def test_mistrals_refused_key_may_be_a_spent_plan() -> None:
     answer = HttpResponse(401, {}, b'{"message": "Unauthorized"}')
     found = Mistral().failure(answer, NOW)
     expected = "Unauthorized; Mistral says the same of a plan that is spent"
@@ -218,7 +218,7 @@ SAID = (
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("said", SAID)
-def test_without_any_known_words_a_refusal_is_one_all_the_same(
+def test_a_refusal_without_a_known_wording_is_a_refusal(
     monkeypatch: pytest.MonkeyPatch, status: int, said: str
 ) -> None:
     """§3: words save an attempt or teach something. None decides whether others are asked."""

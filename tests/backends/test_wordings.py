@@ -61,7 +61,9 @@ def refusal(status: int, message: str, **headers: str) -> Failure:
     ],
 )
 @pytest.mark.parametrize("status", [400, 403, 413, 500])
-def test_a_prompt_that_is_too_long(status: int, said: str, window: int | None) -> None:
+def test_every_wording_of_a_prompt_that_is_too_long_is_recognised(
+    status: int, said: str, window: int | None
+) -> None:
     failure = refusal(status, said)
     assert failure.kind is Refusal.TOO_LONG
     assert failure.window == window
@@ -77,7 +79,7 @@ def test_a_prompt_that_is_too_long(status: int, said: str, window: int | None) -
         (429, Limit.RATE),
     ],
 )
-def test_where_the_status_says_that_it_is_something_else(status: int, kind: Kind) -> None:
+def test_the_status_overrides_a_wording(status: int, kind: Kind) -> None:
     assert refusal(status, "maximum context length is 4096 tokens").kind is kind
 
 
@@ -107,14 +109,14 @@ def test_where_the_status_says_that_it_is_something_else(status: int, kind: Kind
         "You exceeded your current quota",
     ],
 )
-def test_a_quota_that_is_spent(said: str) -> None:
+def test_every_wording_of_a_spent_quota_is_recognised(said: str) -> None:
     assert refusal(429, said).kind is Limit.QUOTA
 
 
 @pytest.mark.parametrize(
     "said", ["Service tier capacity exceeded: monthly", "tier_capacity"]
 )
-def test_a_busy_model_is_no_spent_quota(said: str) -> None:
+def test_a_busy_model_is_not_a_spent_quota(said: str) -> None:
     assert refusal(429, said).kind is Limit.RATE
 
 
@@ -125,7 +127,7 @@ def test_a_busy_model_is_no_spent_quota(said: str) -> None:
         ("GenerateRequestsPerMinutePerProject", Limit.RATE),
     ],
 )
-def test_google_says_which_of_its_quotas_is_spent(reason: str, kind: Kind) -> None:
+def test_the_spent_quota_of_google_is_recognised(reason: str, kind: Kind) -> None:
     error = {
         "status": "RESOURCE_EXHAUSTED",
         "message": "You exceeded your current quota",
@@ -149,7 +151,7 @@ def test_google_says_which_of_its_quotas_is_spent(reason: str, kind: Kind) -> No
         "budget_exceeded",
     ],
 )
-def test_an_account_that_cannot_pay(said: str) -> None:
+def test_every_wording_of_an_unpaid_account_is_recognised(said: str) -> None:
     assert refusal(400, said).kind is Fault.UNPAID
 
 
@@ -171,7 +173,7 @@ def test_an_account_that_cannot_pay(said: str) -> None:
     ],
 )
 @pytest.mark.parametrize("status", [400, 403])
-def test_what_was_filtered(status: int, said: str) -> None:
+def test_every_wording_of_a_content_filter_is_recognised(status: int, said: str) -> None:
     assert refusal(status, said).kind is Refusal.FILTERED
 
 
@@ -196,14 +198,14 @@ def test_what_was_filtered(status: int, said: str) -> None:
         "Tool call IDs should be alphanumeric strings with length 9!",
     ],
 )
-def test_what_a_chat_template_refused(said: str) -> None:
+def test_every_wording_of_a_chat_template_is_recognised(said: str) -> None:
     """With a 400 it is a refusal whatever the words; the 500 of a template is one, too."""
     assert refusal(500, said).kind is Refusal.TEMPLATE
     assert refusal(400, said).kind is Refusal.REQUEST
 
 
 @pytest.mark.parametrize("said", ["the template failed", "raise_exception"])
-def test_what_is_of_a_template_only_where_the_server_broke(said: str) -> None:
+def test_some_wordings_mean_a_template_only_with_a_500(said: str) -> None:
     assert refusal(500, said).kind is Refusal.TEMPLATE
     assert refusal(400, said).kind is Refusal.REQUEST
 
@@ -221,7 +223,7 @@ def test_what_is_of_a_template_only_where_the_server_broke(said: str) -> None:
         "insufficient GPU memory",
     ],
 )
-def test_a_server_without_room_for_the_model(said: str) -> None:
+def test_every_wording_of_a_server_without_memory_is_recognised(said: str) -> None:
     assert refusal(500, said).kind is Fault.PERSISTENT
 
 
@@ -245,7 +247,7 @@ def test_a_server_without_room_for_the_model(said: str) -> None:
         "model_not_supported",
     ],
 )
-def test_a_model_that_does_not_exist(said: str) -> None:
+def test_every_wording_of_a_missing_model_is_recognised(said: str) -> None:
     assert refusal(400, said).kind is Fault.NOT_FOUND
 
 
@@ -264,7 +266,7 @@ def test_a_model_that_does_not_exist(said: str) -> None:
         "unsupported_country_region_territory",
     ],
 )
-def test_a_key_that_is_refused(said: str) -> None:
+def test_every_wording_of_a_refused_key_is_recognised(said: str) -> None:
     assert refusal(400, said).kind is Fault.AUTH
 
 
@@ -301,7 +303,7 @@ ERROR_NAMES: list[tuple[str, Kind]] = [
 
 
 @pytest.mark.parametrize(("name", "kind"), ERROR_NAMES)
-def test_an_error_inside_of_a_200_is_what_its_name_says(name: str, kind: Kind) -> None:
+def test_an_error_inside_a_200_is_classified_by_its_name(name: str, kind: Kind) -> None:
     """Whatever else it speaks of: by its words alone it would be a limit, or an outage."""
     limits = isinstance(kind, Limit)
     message = "try again" if limits else "said the rate limit service"
@@ -310,7 +312,7 @@ def test_an_error_inside_of_a_200_is_what_its_name_says(name: str, kind: Kind) -
 
 
 @pytest.mark.parametrize(("name", "kind"), ERROR_NAMES)
-def test_of_two_names_the_more_telling_one_counts(name: str, kind: Kind) -> None:
+def test_of_two_names_the_more_specific_one_counts(name: str, kind: Kind) -> None:
     """OpenAI's `type` is "invalid_request_error" for much that is not the request's fault."""
     error = {"type": "invalid_request_error", "code": name, "message": "try again"}
     body = json.dumps({"error": error}).encode()
@@ -318,23 +320,23 @@ def test_of_two_names_the_more_telling_one_counts(name: str, kind: Kind) -> None
 
 
 @pytest.mark.parametrize("said", ["Too many requests", "rate limit", "ratelimited"])
-def test_an_error_without_a_name_is_told_by_its_words(said: str) -> None:
+def test_an_error_without_a_name_is_classified_by_its_message(said: str) -> None:
     assert refusal(200, said).kind is Limit.RATE
     assert refusal(200, "something else").kind is Fault.TRANSIENT
 
 
 @pytest.mark.parametrize("status", [408, 409, 423, 424, 425, 498, 499, 500, 503, 529, 599])
-def test_what_passes(status: int) -> None:
+def test_these_statuses_are_transient_whatever_the_message(status: int) -> None:
     assert refusal(status, "oops").kind is Fault.TRANSIENT
 
 
 @pytest.mark.parametrize("status", [405, 406, 410, 415, 451])
-def test_an_endpoint_that_knows_no_chat(status: int) -> None:
+def test_an_endpoint_without_chat_is_recognised(status: int) -> None:
     assert refusal(status, "oops").kind is Fault.PERSISTENT
 
 
 @pytest.mark.parametrize("status", [300, 302, 399])
-def test_a_redirect(status: int) -> None:
+def test_every_redirect_is_recognised(status: int) -> None:
     answer = HttpResponse(status, {"location": "https://login.example/x?y"}, b"moved")
     failure = classify(answer, None)
     assert failure.kind is Fault.TRANSIENT
@@ -368,6 +370,6 @@ def test_a_text_may_quote_a_list() -> None:
     assert read(body).message == "inner"
 
 
-def test_what_is_empty_is_not_told() -> None:
+def test_empty_parts_are_left_out_of_a_message() -> None:
     body = json.dumps({"message": "\x00", "detail": "what counts"}).encode()
     assert read(body).message == "what counts"

@@ -68,7 +68,7 @@ def test_parts_can_be_measured_alone() -> None:
     assert "`mux.complete`" not in done.stdout.split("## Targets")[1].split("##")[0]
 
 
-def test_no_name_or_place_of_the_machine_is_written(tmp_path: Path) -> None:
+def test_no_name_or_path_of_the_machine_is_written(tmp_path: Path) -> None:
     out = tmp_path / "benchmarks.md"
     command = [
         sys.executable, str(ROOT / "benchmarks" / "run.py"), "--quick", "--only", "choosing",

@@ -95,7 +95,7 @@ def test_the_picture_is_json_for_programs(
     }
 
 
-def test_a_config_without_the_multiplexer_is_well(
+def test_a_config_without_the_multiplexer_is_valid(
     configure: Configure, capsys: Captured
 ) -> None:
     assert main.main(["check", "--config", str(configure(pool=False))]) == 0
@@ -147,7 +147,7 @@ def test_errors_are_json_for_programs(configure: Configure, capsys: Captured) ->
 
 
 @pytest.mark.parametrize("command", [["check"], ["chat", "hi"]])
-def test_a_config_that_is_not_there_is_an_error(
+def test_a_missing_config_is_an_error(
     tmp_path: Path, capsys: Captured, command: list[str]
 ) -> None:
     file = tmp_path / "nowhere.toml"

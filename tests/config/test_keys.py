@@ -28,7 +28,7 @@ def key_of(config: Config) -> Key:
     return config.keys["mistral-medium-3.5"]
 
 
-def test_a_key_hides_itself() -> None:
+def test_a_key_is_hidden_in_its_repr() -> None:
     key = Key(SECRET, "A_KEY", "the environment")
     assert key.reveal() == SECRET
     shown = "Key(<hidden>, variable='A_KEY', place='the environment')"
@@ -50,7 +50,7 @@ def test_a_key_stays_in_the_process(leak: Callable[[Key], object]) -> None:
         ({}, "from-file"),
     ],
 )
-def test_the_environment_counts_more_than_the_file(
+def test_the_environment_overrides_the_file(
     load: Load, tmp_path: Path, env: Mapping[str, str], expected: str
 ) -> None:
     (tmp_path / ".env").write_text("MISTRAL_API_KEY=from-file\n")
@@ -83,7 +83,7 @@ def test_a_dotenv_is_read_as_vibe_reads_it(text: str, values: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("line", ["two words = v", "K='open", "= v"])
-def test_a_line_without_sense_is_named_and_the_others_count(line: str) -> None:
+def test_a_malformed_line_is_named_and_the_others_count(line: str) -> None:
     assert finding.parse_dotenv(f"A=a\n{line}\nB=b\n", {}) == ({"A": "a", "B": "b"}, (2,))
 
 
@@ -105,7 +105,7 @@ def test_any_dotenv_has_the_values_that_python_dotenv_reads(
     assert values == {name: value for name, value in expected.items() if value}
 
 
-def test_a_variable_of_the_process_counts_more_unless_it_is_empty(tmp_path: Path) -> None:
+def test_a_variable_of_the_process_overrides_unless_it_is_empty(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A=file\nB=file\nC=file\n")
     found = finding.variables({"A": "process", "B": "", "D": "process"}, tmp_path)
     assert found == {"A": "process", "B": "file", "C": "file", "D": "process"}

@@ -137,7 +137,7 @@ def paths_in(data: object, path: KeyPath = ()) -> Iterator[KeyPath]:
 
 
 @given(strategies.dictionaries(KEYS, VALUES, max_size=4))
-def test_every_value_has_a_line_and_nothing_else_has(data: dict[str, Any]) -> None:
+def test_every_value_and_only_a_value_has_a_line(data: dict[str, Any]) -> None:
     text = tomlkit.dumps(data)
     assert set(lines_of(text)) == set(paths_in(tomli.loads(text)))
 

@@ -307,7 +307,7 @@ def test_none_in_a_mapping_means_left_out(load: Load) -> None:
     assert load(with_entry(max_concurrent=None)).endpoints[1].max_concurrent is None
 
 
-def test_a_name_that_is_not_text_is_unknown(problems: Problems) -> None:
+def test_a_name_that_is_no_text_is_unknown(problems: Problems) -> None:
     assert problems(enabled(pool=[{"model": "a", 3: 4}])) == [
         (
             "config: multiplexer.pool[0].3: an unknown option; the known ones are model, weight,"
@@ -511,7 +511,7 @@ pool = [{ model = "r" }, { model = "a", is_fallback = IS_FALLBACK }]
 """
 
 
-def test_a_model_that_no_backend_speaks_to_is_left_out_with_its_line(
+def test_a_model_without_a_backend_is_left_out_with_its_line(
     load: Load, tmp_path: Path
 ) -> None:
     config = load(UNSPOKEN.replace("IS_FALLBACK", "false"))
@@ -569,7 +569,7 @@ def test_a_read_timeout_of_the_section_overrides_vibes(load: Load) -> None:
     assert seconds(load(file).timeouts["model-p"].read) == 5
 
 
-def test_an_address_without_a_path_is_doubted(load: Load) -> None:
+def test_an_address_without_a_path_is_a_warning(load: Load) -> None:
     (warning,) = load(with_provider(api_base="https://p.example.com/")).warnings
     assert warning == (
         'config: providers[0].api_base: "https://p.example.com/" has no path, so calls go to'
@@ -696,7 +696,7 @@ def test_faults_of_a_provider(
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"])
-def test_a_key_may_go_unencrypted_to_this_machine(load: Load, host: str) -> None:
+def test_a_key_may_be_sent_unencrypted_to_this_machine(load: Load, host: str) -> None:
     config = load(
         with_provider(api_base=f"http://{host}:8080/v1", api_key_env_var="MY_API_KEY")
     )

@@ -266,7 +266,7 @@ def test_one_mistake_of_a_shared_provider_is_reported_once(problems: Problems) -
     ]
 
 
-def test_what_is_not_used_is_not_judged(load: Load) -> None:
+def test_unused_tables_are_not_checked(load: Load) -> None:
     unused = """
 [[models]]
 name = 3
@@ -288,7 +288,7 @@ name = "vibe's own"
     assert aliases(load(text.replace('active_model = "a"', "active_model = 3"))) == ["b"]
 
 
-def test_a_model_without_a_name_is_not_judged(load: Load) -> None:
+def test_a_model_without_a_name_is_not_checked(load: Load) -> None:
     assert aliases(load({"active_model": "local", "models": [3], "providers": ["x"]})) == [
         "local"
     ]
@@ -342,7 +342,7 @@ def test_sections_of_another_shape(problems: Problems, section: str, text: str) 
     assert problems(section, env={"VIBE_ACTIVE_MODEL": "local"}) == [text]
 
 
-def test_broken_plugins_are_named_where_they_are_missed(problems: Problems) -> None:
+def test_broken_plugins_are_named_where_they_are_needed(problems: Problems) -> None:
     def broken(**names: Any) -> Catalogue:
         return Catalogue({}, {}, ("the plugin x (y) cannot be used: ImportError: z",))
 

@@ -83,9 +83,7 @@ def test_a_directory(tmp_path: Path) -> None:
     assert problem_of(tmp_path) == expected
 
 
-def test_a_file_that_may_not_be_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_unreadable_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(self: Path) -> bytes:
         raise PermissionError
 
@@ -156,7 +154,7 @@ def test_a_syntax_error_shows_its_place_and_no_text_in_quotes(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "a." * 5000 + "b = 1"]
 )
-def test_text_that_no_parser_takes_is_a_mistake_like_any_other(
+def test_text_that_the_parser_rejects_is_an_ordinary_error(
     tmp_path: Path, text: str
 ) -> None:
     file = tmp_path / "config.toml"
@@ -171,7 +169,7 @@ def test_deep_nesting_does_not_hide_other_mistakes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["~nobody-of-this-name/vibe", "loop"])
-def test_a_place_that_cannot_be_is_an_error_not_a_traceback(
+def test_an_impossible_path_is_an_error_without_a_traceback(
     tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -179,7 +177,7 @@ def test_a_place_that_cannot_be_is_an_error_not_a_traceback(
         load(str(tmp_path / place) if place == "loop" else place)
 
 
-def test_a_link_to_nothing_is_not_a_missing_file(tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_a_missing_file(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.symlink_to(tmp_path / "gone.toml")
     with pytest.raises(ConfigError) as caught:
@@ -195,7 +193,7 @@ def test_a_byte_order_mark_and_other_line_ends_do_not_matter(tmp_path: Path) -> 
     assert problem_of(file).startswith(f'{file}:2: active_model: "lokal", ')
 
 
-def test_what_was_read_is_not_shown(tmp_path: Path) -> None:
+def test_the_repr_of_a_config_does_not_show_its_contents(tmp_path: Path) -> None:
     assert "secret" not in repr(read({"secret": "secret"}, {}))
 
 

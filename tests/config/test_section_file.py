@@ -69,7 +69,7 @@ def test_it_counts_for_vibes_own_file_too_even_where_that_does_not_exist(
     assert config.source is None
 
 
-def test_it_counts_more_than_a_section_of_the_config_with_a_warning(write: Write) -> None:
+def test_it_overrides_a_section_of_the_config_with_a_warning(write: Write) -> None:
     file = write(MODELS + POOL.format("a"), POOL.format("b"))
     config = load(file, env={})
     assert [endpoint.alias for endpoint in config.endpoints] == ["b"]
@@ -123,5 +123,5 @@ def test_a_file_of_that_name_given_as_the_config_is_a_whole_config(tmp_path: Pat
     assert load(file, env={}).enabled
 
 
-def test_a_mapping_has_none_beside_it() -> None:
+def test_a_mapping_has_no_section_file() -> None:
     assert read({}, {}).section_file is None

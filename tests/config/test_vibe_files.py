@@ -214,7 +214,7 @@ pool = [
 """
 
 
-def test_what_vibe_3_leaves_of_the_guides_file_works(load: Load, tmp_path: Path) -> None:
+def test_the_guides_file_as_vibe_3_rewrites_it_works(load: Load, tmp_path: Path) -> None:
     config = load(MIGRATED)
     assert aliases(config) == ["mistral-medium-3.5", "devstral-small"]
     assert config.endpoints[0].max_concurrent == 2

@@ -39,7 +39,7 @@ settings.register_profile(
 
 
 class History:
-    """A pool and its clock. What happens to it is told in the order in which it happens."""
+    """A pool and its clock. Each method is one event, in the order of the calls."""
 
     def __init__(
         self,
@@ -61,24 +61,24 @@ class History:
         self.now = NOON + timedelta(seconds=seconds)
         return self
 
-    def tell(self, outcome: Outcome) -> History:
+    def record(self, outcome: Outcome) -> History:
         self.state = update(self.state, outcome, self.now)
         return self
 
     def start(self, alias: str = "a", memory: object = None) -> int:
-        self.tell(Started(alias, memory))
+        self.record(Started(alias, memory))
         return self.state.attempts
 
     def respond(self, alias: str = "a", attempt: int | None = None) -> int:
         attempt = self.start(alias) if attempt is None else attempt
-        self.tell(Responding(alias, attempt))
+        self.record(Responding(alias, attempt))
         return attempt
 
     def succeed(
         self, alias: str = "a", attempt: int | None = None, conversation: str | None = None
     ) -> History:
         attempt = self.start(alias) if attempt is None else attempt
-        return self.tell(Succeeded(alias, attempt, conversation=conversation))
+        return self.record(Succeeded(alias, attempt, conversation=conversation))
 
     def fail(
         self,
@@ -91,11 +91,11 @@ class History:
         attempt = self.start(alias) if attempt is None else attempt
         wish = None if hint is None else timedelta(seconds=hint)
         if isinstance(kind, Limit):
-            return self.tell(RateLimited(alias, attempt, kind, wish))
-        return self.tell(Failed(alias, attempt, kind, wish))
+            return self.record(RateLimited(alias, attempt, kind, wish))
+        return self.record(Failed(alias, attempt, kind, wish))
 
     def cancel(self, alias: str, attempt: int) -> History:
-        return self.tell(Cancelled(alias, attempt))
+        return self.record(Cancelled(alias, attempt))
 
     def select(self, call: Call = FRESH) -> Choice:
         return select(self.state, self.mode, self.now, call)

@@ -66,7 +66,7 @@ def left(
 
 def announce(pool: History, alias: str, *allowances: Allowance) -> History:
     attempt = pool.start(alias)
-    return pool.tell(Succeeded(alias, attempt, allowances=allowances))
+    return pool.record(Succeeded(alias, attempt, allowances=allowances))
 
 
 def begin(pool: History, call: Call = LARGE) -> int:
@@ -108,9 +108,9 @@ def test_calls_under_way_take_from_what_was_announced_before_they_began() -> Non
     small = Call(prompt_tokens=4_000)
     first, second = begin(pool, small), begin(pool, small)
     assert picked(pool.select(small))[0] == "b"
-    pool.tell(Cancelled("a", first))
+    pool.record(Cancelled("a", first))
     assert picked(pool.select(small))[0] == "a"
-    pool.tell(Cancelled("a", second))
+    pool.record(Cancelled("a", second))
     assert picked(pool.select(LARGE))[0] == "a"
 
 
@@ -120,7 +120,7 @@ def test_an_answer_counts_the_calls_that_began_before_it() -> None:
     small = Call(prompt_tokens=2_000)
     begin(pool, small)
     second = begin(pool, small)
-    pool.tell(Responding("a", second, allowances=(left(pool, 5_000),)))
+    pool.record(Responding("a", second, allowances=(left(pool, 5_000),)))
     headroom = pool.state["a"].headroom
     assert headroom is not None
     assert headroom.charges == ()
@@ -129,16 +129,16 @@ def test_an_answer_counts_the_calls_that_began_before_it() -> None:
 def test_an_older_answer_changes_nothing() -> None:
     pool = History("a")
     older, newer = pool.start(), pool.start()
-    pool.tell(Responding("a", newer, allowances=(left(pool, 100),)))
+    pool.record(Responding("a", newer, allowances=(left(pool, 100),)))
     before = pool.state["a"].headroom
-    pool.tell(Responding("a", older, allowances=(left(pool, 9_000),)))
+    pool.record(Responding("a", older, allowances=(left(pool, 9_000),)))
     assert pool.state["a"].headroom == before
 
 
 @pytest.mark.parametrize("outcome", [RateLimited, Failed, Rejected, Succeeded, Responding])
 def test_every_answer_may_announce(outcome: type[Outcome]) -> None:
     pool = History("a")
-    pool.tell(outcome("a", pool.start(), allowances=(left(pool, 7),)))  # type: ignore[call-arg]
+    pool.record(outcome("a", pool.start(), allowances=(left(pool, 7),)))  # type: ignore[call-arg]
     headroom = pool.state["a"].headroom
     assert headroom is not None
     assert [one.allowance.remaining for one in headroom.announcements] == [7]
@@ -159,7 +159,7 @@ def test_what_a_cache_serves_does_not_count_where_the_provider_says_so() -> None
     attempt = pool.start()
     allowances = (left(pool, 1_000, kind=UNCACHED),)
     served = Succeeded("a", attempt, 7_500, conversation="c", allowances=allowances)
-    pool.tell(served)
+    pool.record(served)
     assert picked(pool.select(evolve(LARGE, conversation="c")))[0] == "a"
     assert picked(pool.select(evolve(LARGE, conversation="new")))[0] == "b"
 
@@ -204,7 +204,7 @@ def test_a_second_opinion_is_not_denied_for_what_is_announced() -> None:
     """Rule 6."""
     pool = History("a", "b")
     announce(pool, "b", left(pool, 0))
-    pool.tell(Rejected("a", pool.start("a"), Refusal.REQUEST))
+    pool.record(Rejected("a", pool.start("a"), Refusal.REQUEST))
     call = evolve(LARGE, tried=("a",), excluded=("a",), refused=("a",))
     assert picked(pool.select(call)) == ("b", PickReason.AFTER_REFUSAL)
 
@@ -241,7 +241,7 @@ def pinned(resets_in: float) -> History:
     pool.succeed("b", conversation="c")
     attempt = pool.start("b")
     allowances = (left(pool, 0, resets_in),)
-    return pool.tell(Succeeded("b", attempt, conversation="c", allowances=allowances))
+    return pool.record(Succeeded("b", attempt, conversation="c", allowances=allowances))
 
 
 def test_a_turn_waits_a_short_time_for_its_own_model() -> None:
@@ -300,12 +300,12 @@ def test_a_full_limit_holds_no_more_than_its_size_at_once() -> None:
 def test_a_rate_limit_in_spite_of_room_teaches_a_margin_which_shrinks_again() -> None:
     pool = History("a")
     announce(pool, "a", left(pool, 9_900))
-    pool.tell(RateLimited("a", begin(pool)))
+    pool.record(RateLimited("a", begin(pool)))
     assert margin(pool) == FIRST_MARGIN
     pool.after(60)
     for _ in range(20):
         before = margin(pool)
-        pool.tell(RateLimited("a", begin(pool)))
+        pool.record(RateLimited("a", begin(pool)))
         assert before <= margin(pool) <= LARGEST_MARGIN
         pool.after(60)
     while margin(pool):
@@ -317,7 +317,7 @@ def test_a_rate_limit_in_spite_of_room_teaches_a_margin_which_shrinks_again() ->
 def test_a_rate_limit_that_was_expected_teaches_nothing() -> None:
     pool = History("a", policy=Policy(max_wait=timedelta()))
     announce(pool, "a", left(pool, 0, 400))
-    pool.tell(RateLimited("a", begin(pool)))
+    pool.record(RateLimited("a", begin(pool)))
     assert margin(pool) == 0
 
 
@@ -330,8 +330,8 @@ def test_ignored_it_is_byte_for_byte_as_before() -> None:
     for kind in (Succeeded, RateLimited, Failed, Rejected, Responding):
         allowances = (left(heeding, 0),)
         for pool, has in ((heeding, allowances), (before, ())):
-            pool.tell(Started("a", demand=Demand(5) if has else None))
-            pool.tell(kind("a", pool.state.attempts, allowances=has))
+            pool.record(Started("a", demand=Demand(5) if has else None))
+            pool.record(kind("a", pool.state.attempts, allowances=has))
         assert repr(heeding.state) == repr(before.state)
         assert heeding.select(LARGE) == before.select(LARGE)
 
@@ -349,13 +349,13 @@ def test_a_reload_that_switches_it_off_forgets_what_is_left() -> None:
 def test_a_reset_forgets_what_is_left() -> None:
     pool = History("a", "b")
     announce(pool, "a", left(pool, 0))
-    assert picked(pool.tell(Reset("a")).select(LARGE))[0] == "a"
+    assert picked(pool.record(Reset("a")).select(LARGE))[0] == "a"
 
 
 def test_a_model_that_is_disabled_too_is_a_last_resort_by_its_own_hint() -> None:
     pool = History("a", policy=Policy(max_wait=timedelta(seconds=5)))
     limit = RateLimited("a", pool.start(), hint=3 * SECOND, allowances=(left(pool, 0, 50),))
-    pool.tell(limit)
+    pool.record(limit)
     assert pool.select(LARGE) == Wait(pool.now + 3 * SECOND, WaitReason.DISABLED)
     assert picked(pool.after(3).select(LARGE)) == ("a", PickReason.LAST_RESORT)
     assert not isinstance(pool.select(LARGE), Exhausted)

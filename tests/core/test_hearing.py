@@ -46,104 +46,104 @@ def disabled(
     return PlaceDisabled(cause, timedelta(seconds=seconds), failures)
 
 
-def test_a_limit_that_another_met_disables_here(history: type[History]) -> None:
-    here = history("a", "b").tell(heard(disabled(60)))  # type: ignore[arg-type]
+def test_a_limit_that_another_process_met_disables_here(history: type[History]) -> None:
+    here = history("a", "b").record(heard(disabled(60)))  # type: ignore[arg-type]
     assert here.lasts() == 60
     assert isinstance(choice := here.select(), Picked)
     assert choice.endpoint.alias == "b"
 
 
 @pytest.mark.parametrize("cause", [*Limit, *Fault])
-def test_the_cause_decides_which_cooldown_it_is(
+def test_the_cause_decides_between_limited_and_broken(
     history: type[History], cause: Limit | Fault
 ) -> None:
-    here = history().tell(heard(disabled(5, cause)))  # type: ignore[arg-type]
+    here = history().record(heard(disabled(5, cause)))  # type: ignore[arg-type]
     assert here.cooldown().cause is cause
     limited = isinstance(cause, Limit) or cause is Fault.UNPAID
     assert (here.state["a"].health.limited is not None) is limited
 
 
-def test_rule_4_nothing_heard_shortens_a_cooldown(history: type[History]) -> None:
+def test_rule_4_no_fact_shortens_a_cooldown(history: type[History]) -> None:
     here = history()
     here.fail(Limit.RATE)
-    here.tell(heard(disabled(1)))  # type: ignore[arg-type]
+    here.record(heard(disabled(1)))  # type: ignore[arg-type]
     assert here.lasts() == 60
-    here.after(10).tell(heard(disabled(70), 2))  # type: ignore[arg-type]
+    here.after(10).record(heard(disabled(70), 2))  # type: ignore[arg-type]
     assert here.lasts() == 70
 
 
 def test_a_permanent_cause_stays_while_it_lasts(history: type[History]) -> None:
-    here = history().tell(heard(disabled(15, Fault.AUTH)))  # type: ignore[arg-type]
-    here.tell(heard(disabled(20, Fault.TRANSIENT), 2))  # type: ignore[arg-type]
+    here = history().record(heard(disabled(15, Fault.AUTH)))  # type: ignore[arg-type]
+    here.record(heard(disabled(20, Fault.TRANSIENT), 2))  # type: ignore[arg-type]
     assert here.cooldown().cause is Fault.AUTH
     assert here.lasts() == 20
 
 
-def test_a_success_clears_what_its_attempt_had_heard_of(history: type[History]) -> None:
-    here = history().tell(heard(disabled(), 7))  # type: ignore[arg-type]
-    here.tell(heard(PlaceRecovered(6), 8))  # type: ignore[arg-type]
+def test_a_success_clears_the_facts_that_its_attempt_knew(history: type[History]) -> None:
+    here = history().record(heard(disabled(), 7))  # type: ignore[arg-type]
+    here.record(heard(PlaceRecovered(6), 8))  # type: ignore[arg-type]
     assert here.lasts() == 60, "that attempt began before the fact 7"
-    here.tell(heard(PlaceRecovered(7), 9))  # type: ignore[arg-type]
+    here.record(heard(PlaceRecovered(7), 9))  # type: ignore[arg-type]
     assert not here.state["a"].health.cooldowns
 
 
-def test_an_own_failure_is_cleared_only_once_it_has_a_number(
+def test_a_local_failure_is_cleared_only_once_it_has_a_number(
     history: type[History],
 ) -> None:
     here = history()
     here.fail(Limit.RATE)
-    here.tell(heard(PlaceRecovered(99), 99))  # type: ignore[arg-type]
+    here.record(heard(PlaceRecovered(99), 99))  # type: ignore[arg-type]
     assert here.lasts() == 60, "nobody has heard of this failure yet"
-    here.tell(heard(disabled(), 100, attempt=1))  # type: ignore[arg-type]
+    here.record(heard(disabled(), 100, attempt=1))  # type: ignore[arg-type]
     assert here.lasts() == 60
-    here.tell(heard(PlaceRecovered(99), 101))  # type: ignore[arg-type]
+    here.record(heard(PlaceRecovered(99), 101))  # type: ignore[arg-type]
     assert here.lasts() == 60, "that attempt had not heard of the fact 100"
-    here.tell(heard(PlaceRecovered(100), 102))  # type: ignore[arg-type]
+    here.record(heard(PlaceRecovered(100), 102))  # type: ignore[arg-type]
     assert not here.state["a"].health.cooldowns
 
 
 def test_an_attempt_under_way_is_no_evidence_against_a_fact(history: type[History]) -> None:
     here = history()
     attempt = here.start()
-    here.tell(heard(disabled()))  # type: ignore[arg-type]
+    here.record(heard(disabled()))  # type: ignore[arg-type]
     here.succeed(attempt=attempt)
     assert here.lasts() == 60
 
 
-def test_rule_3_a_probe_comes_after_a_cooldown_that_was_heard(
+def test_rule_3_a_probe_follows_a_cooldown_from_a_fact(
     history: type[History],
 ) -> None:
-    here = history().tell(heard(disabled(5)))  # type: ignore[arg-type]
+    here = history().record(heard(disabled(5)))  # type: ignore[arg-type]
     here.after(6)
     assert isinstance(here.select(), Picked)
     here.start()
     assert isinstance(here.select(), Wait)
 
 
-def test_a_reset_elsewhere_ends_it_here(history: type[History]) -> None:
+def test_a_reset_in_another_process_ends_the_cooldown_here(history: type[History]) -> None:
     here = history()
     here.fail(Limit.QUOTA)
-    here.tell(heard(PlaceReset()))  # type: ignore[arg-type]
+    here.record(heard(PlaceReset()))  # type: ignore[arg-type]
     assert not here.state["a"].health.cooldowns
 
 
-def test_a_window_that_another_learnt_counts_here(history: type[History]) -> None:
-    here = history().tell(heard(WindowLearnt(8000)))  # type: ignore[arg-type]
+def test_a_window_that_another_process_learnt_counts_here(history: type[History]) -> None:
+    here = history().record(heard(WindowLearnt(8000)))  # type: ignore[arg-type]
     assert here.state["a"].context_window == 8000
 
 
-def test_refutations_elsewhere_count_from_two_conversations_on(
+def test_refutations_in_other_processes_count_from_two_conversations(
     history: type[History],
 ) -> None:
     here = history()
     for number, name in enumerate(["x", "x", "y"], start=1):
         here.cancel("a", here.start())
-        here.tell(heard(RefusalRefuted(Refusal.REQUEST, name), number))  # type: ignore[arg-type]
+        here.record(heard(RefusalRefuted(Refusal.REQUEST, name), number))  # type: ignore[arg-type]
         assert bool(here.lasts()) is (number == 3)
 
 
-def test_switched_off_nothing_heard_disables(history: type[History]) -> None:
-    here = history(policy=Policy(direct=True)).tell(heard(disabled()))  # type: ignore[arg-type]
+def test_switched_off_no_fact_disables(history: type[History]) -> None:
+    here = history(policy=Policy(direct=True)).record(heard(disabled()))  # type: ignore[arg-type]
     assert here.lasts() == 0
 
 
@@ -167,7 +167,7 @@ def published(state: PoolState, entry: Entry, now: datetime) -> list[Fact]:
     return [one.fact for one in publications(state, entry, after, now)]
 
 
-def test_few_entries_are_facts_for_others(noon: datetime) -> None:
+def test_few_entries_are_published_as_facts(noon: datetime) -> None:
     state = update(PoolState.of(Endpoint("a")), Started("a"), noon)
     limited = RateLimited("a", 1, hint=timedelta(seconds=90))
     assert published(state, limited, noon) == [
@@ -179,7 +179,7 @@ def test_few_entries_are_facts_for_others(noon: datetime) -> None:
     assert published(state, heard(disabled()), noon) == [], "no echo of what was heard"
 
 
-def test_a_success_says_which_failures_it_had_met(noon: datetime) -> None:
+def test_a_success_publishes_the_last_fact_that_it_knew(noon: datetime) -> None:
     state = update(PoolState.of(Endpoint("a")), heard(disabled(5), 7), noon)
     later = noon + timedelta(seconds=6)
     state = update(state, Started("a"), later)
@@ -210,7 +210,7 @@ ENTRIES: st.SearchStrategy[Entry] = st.one_of(
 
 @settings(settings.get_profile("core"))
 @given(st.lists(st.tuples(st.integers(0, 90), ENTRIES), max_size=30))
-def test_rules_4_and_13_hold_for_whatever_is_heard(
+def test_rules_4_and_13_hold_for_all_facts(
     noon: datetime, steps: list[tuple[int, Entry]]
 ) -> None:
     state, now = PoolState.of(Endpoint("a"), Endpoint("b")), noon

@@ -36,7 +36,7 @@ STATE = PoolState(
 )
 
 
-def test_nothing_is_lost_when_nothing_that_matters_changed() -> None:
+def test_a_reload_without_a_relevant_change_loses_nothing() -> None:
     assert migrate(STATE, [A, B], STATE.policy) == STATE
 
 

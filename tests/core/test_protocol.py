@@ -69,7 +69,7 @@ def ended(running: Generator[CallStep, Any, CallEnding], event: object) -> CallE
 
 
 @pytest.mark.parametrize("outcome", [Succeeded("a", 1), Responding("a", 1)])
-def test_an_answer_or_its_beginning_ends_the_call_well(
+def test_an_answer_or_its_first_content_serves_the_call(
     outcome: Succeeded | Responding,
 ) -> None:
     running = call_steps(Call())
@@ -86,7 +86,7 @@ def test_a_caller_who_leaves_ends_the_call() -> None:
     assert ended(running, left) == CallCancelled((EndedAttempt(GRANTED, left),), left)
 
 
-def test_nobody_to_choose_ends_the_call(noon: datetime) -> None:
+def test_a_call_without_an_endpoint_is_exhausted(noon: datetime) -> None:
     running = call_steps(Call())
     next(running)
     nobody = Exhausted(noon, WaitReason.DISABLED)
@@ -106,7 +106,7 @@ def test_nobody_to_choose_ends_the_call(noon: datetime) -> None:
         (Failed("a", 1, Fault.UNPAID), ("a",)),
     ],
 )
-def test_after_a_failure_the_call_goes_on(
+def test_after_a_failure_the_call_continues(
     outcome: RateLimited | Failed, excluded: tuple[str, ...], noon: datetime
 ) -> None:
     running = call_steps(Call())
@@ -130,7 +130,7 @@ def test_after_a_failure_the_call_goes_on(
         (Call(), A, None, 0),
     ],
 )
-def test_a_prompt_that_is_too_long_goes_on_with_the_largest_size_that_was_too_small(
+def test_after_a_prompt_that_is_too_long_the_call_needs_a_larger_window(
     call: Call, endpoint: Endpoint, named: int | None, larger_than: int
 ) -> None:
     running = call_steps(call)
@@ -157,7 +157,7 @@ def test_waits_add_up(noon: datetime) -> None:
     assert running.send(Slept(two, GRANTED)) == Attempt(call, GRANTED)
 
 
-def test_a_wait_may_end_with_nobody(noon: datetime) -> None:
+def test_a_wait_may_end_without_an_endpoint(noon: datetime) -> None:
     running = call_steps(Call())
     next(running)
     running.send(Wait(noon, WaitReason.BUSY))
@@ -168,14 +168,14 @@ def test_a_wait_may_end_with_nobody(noon: datetime) -> None:
 # -- Choosing -------------------------------------------------------------------------------
 
 
-def test_to_choose_is_to_begin(history: type[History]) -> None:
+def test_choosing_begins_the_attempt(history: type[History]) -> None:
     pool = history("a", "b")
     state, choice = choose(pool.state, pool.mode, pool.now, Call())
     assert choice == GRANTED
     assert state["a"].health.under_way == (1,)
 
 
-def test_who_must_wait_changes_nothing(history: type[History]) -> None:
+def test_a_call_that_must_wait_changes_no_state(history: type[History]) -> None:
     pool = history("a").fail(Fault.AUTH)
     state, choice = choose(pool.state, pool.mode, pool.now, Call())
     assert isinstance(choice, Wait)
@@ -191,7 +191,7 @@ def test_slots_go_to_waiters_in_the_order_of_arrival(history: type[History]) -> 
     assert state["a"].health.in_flight == 1
 
 
-def test_a_mode_that_raises_ends_only_the_call_it_was_asked_for(
+def test_a_mode_that_raises_ends_only_the_call_it_chose_for(
     history: type[History],
 ) -> None:
     class Moody:
@@ -238,7 +238,7 @@ def test_a_call_makes_at_most_two_attempts_more_than_there_are_models(
 @pytest.mark.parametrize(
     "down", [broken("a", Fault.AUTH), broken("a", Fault.UNPAID), limited("a", Limit.QUOTA)]
 )
-def test_what_time_will_not_heal_is_tried_once(
+def test_a_permanently_failing_model_is_tried_once(
     noon: datetime, down: Callable[[int, datetime], End]
 ) -> None:
     driver = Driver(A, now=noon, answers={"a": down})

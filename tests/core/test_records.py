@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 
 
-def test_a_wire_of_which_nothing_is_said_is_plain_openai() -> None:
+def test_the_default_wire_is_plain_openai() -> None:
     """Whoever writes a backend, or a test of one, relies on these."""
     assert asdict(Wire()) == {
         "api_base": "",
@@ -89,6 +89,6 @@ def test_a_probe_is_an_attempt_that_began_after_the_failure(
     assert pool.state["a"].health.probed(pool.now) is True
 
 
-def test_with_nothing_under_way_nothing_is_probed(noon: datetime) -> None:
+def test_without_an_attempt_under_way_there_is_no_probe(noon: datetime) -> None:
     health = Health(broken=cooldown(Fault.AUTH, 1, noon))
     assert health.probed(noon) is False

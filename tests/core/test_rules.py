@@ -108,7 +108,7 @@ class Rules(RuleBasedStateMachine):
         self.first = self.state = PoolState.of(*POOL, policy=policy)
         self.journal: list[tuple[datetime, Outcome]] = []
 
-    def tell(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Fold an outcome in, and compare before with after."""
         before, now = self.state, self.now
         self.journal.append((now, outcome))
@@ -155,7 +155,7 @@ class Rules(RuleBasedStateMachine):
         self.rule_3_and_7(before, slot, call, standings)
         self.rule_5(slot, call, standings)
         assert not isinstance(choice, Wait | Exhausted)
-        self.tell(Started(slot.endpoint.alias, choice.memory))
+        self.record(Started(slot.endpoint.alias, choice.memory))
         assert self.state == state
         return (slot.endpoint.alias, slot.attempt)
 
@@ -231,7 +231,7 @@ class Rules(RuleBasedStateMachine):
 
     @rule(attempt=running, after=st.none() | st.just(timedelta(seconds=1)))
     def respond(self, attempt: tuple[str, int], after: timedelta | None) -> None:
-        self.tell(Responding(*attempt, after))
+        self.record(Responding(*attempt, after))
 
     @rule(
         attempt=consumes(running),
@@ -265,10 +265,10 @@ class Rules(RuleBasedStateMachine):
             "rejected": Rejected(*attempt, refusal),
             "cancelled": Cancelled(*attempt),
         }
-        self.tell(ends[end])
+        self.record(ends[end])
         if twice:
             once = self.state
-            self.tell(ends[end])
+            self.record(ends[end])
             assert self.state is once
 
     @precondition(lambda self: self.state.attempts > 0)
@@ -284,7 +284,7 @@ class Rules(RuleBasedStateMachine):
         """Rule 6: one refutation alone disables no endpoint."""
         before = self.state
         attempt = before.attempts - ago
-        self.tell(Refuted(alias, attempt, refusal, "another", conversation))
+        self.record(Refuted(alias, attempt, refusal, "another", conversation))
         if cooldowns(before[alias]) != cooldowns(self.state[alias]):
             row = self.state[alias].refutations
             assert len(row) == 3
@@ -299,7 +299,7 @@ class Rules(RuleBasedStateMachine):
     @precondition(lambda self: self.state.attempts > 3)
     @rule(alias=st.none() | st.sampled_from([*"abcf", "stranger"]))
     def reset(self, alias: str | None) -> None:
-        self.tell(Reset(alias))
+        self.record(Reset(alias))
         enabled = [c for c in self.state.candidates if alias in {None, c.endpoint.alias}]
         assert all(c.health.active_cooldown(self.now) is None for c in enabled)
 
@@ -338,7 +338,7 @@ class Rules(RuleBasedStateMachine):
         # All attempts end, so nothing is left in flight (rule 2).
         for candidate in self.state.candidates:
             for number in candidate.health.under_way:
-                self.tell(Cancelled(candidate.endpoint.alias, number))
+                self.record(Cancelled(candidate.endpoint.alias, number))
         assert all(c.health.in_flight == 0 for c in self.state.candidates)
 
 
@@ -379,13 +379,13 @@ def test_rule_13_the_same_sequence_gives_the_same_bytes(converter: Converter) ->
 
 def test_rule_13_a_state_survives_json(converter: Converter) -> None:
     story = a_story()
-    for told in range(len(story) + 1):
-        state = replayed(PoolState.of(*POOL), story[:told])
+    for number in range(len(story) + 1):
+        state = replayed(PoolState.of(*POOL), story[:number])
         text = json.dumps(converter.unstructure(state))
         back = converter.structure(json.loads(text), PoolState)
         assert back == state
         assert json.dumps(converter.unstructure(back)) == text
-        assert replayed(back, story[told:]) == replayed(state, story[told:])
+        assert replayed(back, story[number:]) == replayed(state, story[number:])
 
 
 def test_rule_13_a_state_survives_pickling() -> None:

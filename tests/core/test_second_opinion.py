@@ -59,7 +59,7 @@ def driven(noon: datetime, pool: tuple[Endpoint, ...], answers: Answers) -> Driv
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_another_model_answers_and_the_caller_never_notices(
+def test_another_model_answers_and_the_caller_sees_no_error(
     noon: datetime, kind: Refusal
 ) -> None:
     driver = driven(noon, (A, C), {"a": refuses("a", kind)})
@@ -90,7 +90,7 @@ def test_another_server_comes_first_then_another_model(
     assert driver.asked == asked
 
 
-def test_what_all_refuse_ends_with_the_first_ones_words(noon: datetime) -> None:
+def test_if_all_refuse_the_call_ends_with_the_first_refusal(noon: datetime) -> None:
     def words(alias: str) -> Callable[[int, datetime], End]:
         return lambda attempt, _: Rejected(alias, attempt, message=f"said {alias}")
 
@@ -105,7 +105,7 @@ def test_what_all_refuse_ends_with_the_first_ones_words(noon: datetime) -> None:
 @pytest.mark.parametrize(
     "failure", [broken("c"), broken("c", Fault.AUTH), limited("c", Limit.QUOTA)]
 )
-def test_a_failure_is_no_opinion_so_the_next_gives_it(
+def test_a_failure_is_no_opinion_so_the_next_model_is_asked(
     noon: datetime, failure: Callable[[int, datetime], End]
 ) -> None:
     refusing = refuses("a", Refusal.REQUEST)
@@ -151,7 +151,7 @@ def test_a_busy_model_is_waited_for(history: type[History]) -> None:
         (refuses("c", Refusal.REQUEST), None),
     ],
 )
-def test_a_refusal_says_when_another_model_may_give_its_opinion(
+def test_a_refusal_has_the_time_of_the_next_possible_opinion(
     noon: datetime, outcome: Callable[[int, datetime], End], seconds: int | None
 ) -> None:
     driver = driven(noon, (A, C), {"a": refuses("a", Refusal.REQUEST), "c": outcome})
@@ -198,7 +198,7 @@ def test_a_local_primary_falls_back_whether_the_clouds_window_is_known_or_not(
         assert driver.asked == ["local", "cloud"]
 
 
-def test_when_no_size_is_known_each_other_model_is_asked_once(noon: datetime) -> None:
+def test_without_known_windows_each_other_model_is_asked_once(noon: datetime) -> None:
     pool = (sized("a", None), sized("b", None), sized("c", None))
     answers = {e.alias: refuses(e.alias, Refusal.TOO_LONG) for e in pool}
     driver = driven(noon, pool, answers)
@@ -272,7 +272,7 @@ def test_a_new_turn_asks_the_refuser_again(noon: datetime) -> None:
     assert driver.asked[4:] == ["a", "a"]
 
 
-def test_the_refuser_is_asked_again_when_nobody_else_can_serve(noon: datetime) -> None:
+def test_the_refuser_is_asked_again_if_no_other_model_can_serve(noon: datetime) -> None:
     """Rule 11."""
     driver = driven(noon, (A, C), {"a": refuses("a", Refusal.REQUEST)})
     driver.call(TURN)
@@ -284,7 +284,7 @@ def test_the_refuser_is_asked_again_when_nobody_else_can_serve(noon: datetime) -
     assert driver.asked[-1] == "a", "it has served this turn since"
 
 
-def test_what_it_refuses_once_more_ends_no_call(noon: datetime) -> None:
+def test_a_second_refusal_of_the_refuser_ends_no_call(noon: datetime) -> None:
     """The others have taken it in this turn, so the request is not at fault."""
     driver = driven(noon, (A, C), {"a": refuses("a", Refusal.REQUEST)})
     driver.call(TURN)
@@ -332,7 +332,7 @@ def refuted(
         ("xyxyx", Refusal.REQUEST, (1,), True),
     ],
 )
-def test_three_in_a_row_of_two_conversations_are_a_persistent_error(
+def test_three_refuted_refusals_in_a_row_from_two_conversations_are_a_persistent_error(
     conversations: str,
     kind: Refusal,
     successes: tuple[int, ...],
@@ -409,7 +409,7 @@ def pools(draw: st.DrawFn) -> list[tuple[Endpoint, str]]:
 
 
 @given(pools())
-def test_what_holds_for_every_second_opinion(pool: list[tuple[Endpoint, str]]) -> None:
+def test_the_rules_hold_for_every_second_opinion(pool: list[tuple[Endpoint, str]]) -> None:
     """Rules 6 and 11: at most two more refusals, the first one's words, another server first."""
     ways: dict[str, Callable[[str], Callable[[int, datetime], End]]] = {
         "takes": fine,

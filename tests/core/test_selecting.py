@@ -47,7 +47,7 @@ def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
 
 
-def told(choice: Choice) -> tuple[str, PickReason] | Wait | Exhausted:
+def summary(choice: Choice) -> tuple[str, PickReason] | Wait | Exhausted:
     """Return a choice as a table shows it."""
     return (choice.endpoint.alias, choice.reason) if isinstance(choice, Picked) else choice
 
@@ -56,61 +56,61 @@ def told(choice: Choice) -> tuple[str, PickReason] | Wait | Exhausted:
 
 
 def test_a_fresh_pool_is_open(history: type[History]) -> None:
-    assert told(history("a", "b").select()) == ("a", PickReason.MODE)
+    assert summary(history("a", "b").select()) == ("a", PickReason.MODE)
 
 
-def test_one_that_was_tried_in_this_call_is_passed_over(history: type[History]) -> None:
-    assert told(history("a", "b").select(Call(tried=("a",)))) == ("b", PickReason.MODE)
+def test_an_endpoint_tried_in_this_call_is_skipped(history: type[History]) -> None:
+    assert summary(history("a", "b").select(Call(tried=("a",)))) == ("b", PickReason.MODE)
 
 
 @pytest.mark.parametrize("kind", [*Limit, *Fault])
-def test_one_that_is_disabled_is_passed_over_until_its_time(
+def test_a_disabled_endpoint_is_skipped_until_its_time(
     history: type[History], kind: Limit | Fault
 ) -> None:
     pool = history("a", "b").fail(kind, "a")
-    assert told(pool.select()) == ("b", PickReason.MODE)
+    assert summary(pool.select()) == ("b", PickReason.MODE)
     lasts = pool.lasts("a")
-    assert told(pool.after(lasts - 0.001).select()) == ("b", PickReason.MODE)
-    assert told(pool.after(0.001).select()) == ("a", PickReason.MODE)
+    assert summary(pool.after(lasts - 0.001).select()) == ("b", PickReason.MODE)
+    assert summary(pool.after(0.001).select()) == ("a", PickReason.MODE)
 
 
-def test_on_probation_one_call_at_a_time(history: type[History]) -> None:
+def test_on_probation_one_call_at_a_time_is_let_through(history: type[History]) -> None:
     pool = history("a", "b").fail(RATE, "a").after(60)
     probe = pool.start("a")
-    assert told(pool.select()) == ("b", PickReason.MODE)
+    assert summary(pool.select()) == ("b", PickReason.MODE)
     pool.respond("a", probe)
-    assert told(pool.select()) == ("a", PickReason.MODE)
+    assert summary(pool.select()) == ("a", PickReason.MODE)
 
 
-def test_a_call_from_before_the_failure_is_no_probe(history: type[History]) -> None:
+def test_an_attempt_from_before_the_failure_is_no_probe(history: type[History]) -> None:
     pool = history("a", "b")
     pool.start("a")
     pool.fail(RATE, "a", pool.start("a")).after(60)
-    assert told(pool.select()) == ("a", PickReason.MODE)
+    assert summary(pool.select()) == ("a", PickReason.MODE)
 
 
-def test_a_probe_that_leaves_makes_room_for_the_next(history: type[History]) -> None:
+def test_a_cancelled_probe_lets_the_next_through(history: type[History]) -> None:
     pool = history("a", "b").fail(RATE, "a").after(60)
     pool.cancel("a", pool.start("a"))
-    assert told(pool.select()) == ("a", PickReason.MODE)
+    assert summary(pool.select()) == ("a", PickReason.MODE)
 
 
-def test_a_last_resort_that_streams_on_keeps_nobody_out_after_the_spell(
+def test_a_streaming_last_resort_does_not_block_the_endpoint_after_the_cooldown(
     history: type[History],
 ) -> None:
     pool = history("a").fail(RATE).after(2)
     pool.respond("a")
     assert isinstance(pool.select(), Wait)
-    assert told(pool.after(58).select()) == ("a", PickReason.MODE)
+    assert summary(pool.after(58).select()) == ("a", PickReason.MODE)
 
 
-def test_the_cap_holds(history: type[History]) -> None:
+def test_an_endpoint_at_its_cap_is_busy(history: type[History]) -> None:
     pool = history(Endpoint("a", max_concurrent=2), "b")
     first = pool.start("a")
-    assert told(pool.select()) == ("a", PickReason.MODE)
+    assert summary(pool.select()) == ("a", PickReason.MODE)
     pool.start("a")
-    assert told(pool.select()) == ("b", PickReason.MODE)
-    assert told(pool.succeed("a", first).select()) == ("a", PickReason.MODE)
+    assert summary(pool.select()) == ("b", PickReason.MODE)
+    assert summary(pool.succeed("a", first).select()) == ("a", PickReason.MODE)
 
 
 WINDOWS = (
@@ -132,10 +132,10 @@ WINDOWS = (
         ((*WINDOWS, Endpoint("other", dialect="x")), Call(only="other"), "other"),
     ],
 )
-def test_only_one_that_fits_is_open(
+def test_only_an_endpoint_with_a_large_enough_window_is_open(
     history: type[History], pool: tuple[Endpoint, ...], call: Call, alias: str
 ) -> None:
-    assert told(history(*pool).select(call)) == (alias, PickReason.MODE)
+    assert summary(history(*pool).select(call)) == (alias, PickReason.MODE)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,9 @@ def test_only_one_that_fits_is_open(
         Call(larger_than=4000),
     ],
 )
-def test_when_nobody_fits_nobody_can_say_when(history: type[History], call: Call) -> None:
+def test_without_a_large_enough_window_there_is_no_retry_time(
+    history: type[History], call: Call
+) -> None:
     assert history(*WINDOWS).select(call) == Exhausted(None, WaitReason.UNFIT)
 
 
@@ -175,7 +177,7 @@ LARGE_FALLBACK = Endpoint("large fallback", is_fallback=True, context_window=900
 def test_a_prompt_that_was_too_long_goes_to_larger_windows_then_to_unknown_ones(
     history: type[History], pool: tuple[Endpoint, ...], call: Call, alias: str
 ) -> None:
-    assert told(history(*pool).select(call)) == (alias, PickReason.AFTER_REFUSAL)
+    assert summary(history(*pool).select(call)) == (alias, PickReason.AFTER_REFUSAL)
 
 
 # -- 2. One turn, one model -----------------------------------------------------------------
@@ -192,15 +194,18 @@ def test_a_prompt_that_was_too_long_goes_to_larger_windows_then_to_unknown_ones(
         (Sticky.SESSION, True, "b"),
     ],
 )
-def test_a_conversation_stays(
+def test_a_conversation_stays_on_its_endpoint(
     history: type[History], sticky: Sticky, new_turn: bool, alias: str
 ) -> None:
     pool = history("a", "b", policy=Policy(sticky=sticky)).succeed("b", conversation="c")
     why = PickReason.STICKY if alias == "b" else PickReason.MODE
     call = Call(conversation="c", new_turn=new_turn)
-    assert told(pool.select(call)) == (alias, why)
-    assert told(pool.select(evolve(call, conversation="other"))) == ("a", PickReason.MODE)
-    assert told(pool.select(evolve(call, conversation=None))) == ("a", PickReason.MODE)
+    assert summary(pool.select(call)) == (alias, why)
+    assert summary(pool.select(evolve(call, conversation="other"))) == (
+        "a",
+        PickReason.MODE,
+    )
+    assert summary(pool.select(evolve(call, conversation=None))) == ("a", PickReason.MODE)
 
 
 TURN = Call(conversation="c", new_turn=False)
@@ -209,7 +214,7 @@ TURN = Call(conversation="c", new_turn=False)
 @pytest.mark.parametrize(
     ("waited", "alias"), [(0, "b"), (299.999, "b"), (300, "a"), (-0.001, "a")]
 )
-def test_a_conversation_stays_for_five_minutes(
+def test_a_conversation_stays_on_its_endpoint_for_five_minutes(
     history: type[History], waited: float, alias: str
 ) -> None:
     pool = history("a", "b").succeed("b", conversation="c").after(waited)
@@ -218,14 +223,14 @@ def test_a_conversation_stays_for_five_minutes(
     assert choice.endpoint.alias == alias
 
 
-def test_a_call_begins_a_new_turn_unless_it_says_otherwise(history: type[History]) -> None:
+def test_a_call_begins_a_new_turn_by_default(history: type[History]) -> None:
     pool = history("a", "b").succeed("b", conversation="c")
-    assert told(pool.select(Call(conversation="c"))) == ("a", PickReason.MODE)
+    assert summary(pool.select(Call(conversation="c"))) == ("a", PickReason.MODE)
 
 
-def test_each_call_of_a_conversation_keeps_it_for_longer(history: type[History]) -> None:
+def test_each_call_of_a_conversation_prolongs_its_pin(history: type[History]) -> None:
     pool = history("a", "b").succeed("b", conversation="c").after(200)
-    assert told(pool.succeed("b", conversation="c").after(200).select(TURN)) == (
+    assert summary(pool.succeed("b", conversation="c").after(200).select(TURN)) == (
         "b",
         PickReason.STICKY,
     )
@@ -233,8 +238,8 @@ def test_each_call_of_a_conversation_keeps_it_for_longer(history: type[History])
 
 def test_a_turn_stays_on_a_fallback(history: type[History]) -> None:
     pool = history("a", FALLBACK).succeed("f", conversation="c")
-    assert told(pool.select(TURN)) == ("f", PickReason.STICKY)
-    assert told(pool.select(evolve(TURN, new_turn=True))) == ("a", PickReason.MODE)
+    assert summary(pool.select(TURN)) == ("f", PickReason.STICKY)
+    assert summary(pool.select(evolve(TURN, new_turn=True))) == ("a", PickReason.MODE)
 
 
 @pytest.mark.parametrize("kind", [RATE, TRANSIENT])
@@ -242,20 +247,20 @@ def test_a_turn_leaves_a_model_that_is_not_open(
     history: type[History], kind: Limit | Fault
 ) -> None:
     pool = history("a", "b").succeed("b", conversation="c").fail(kind, "b")
-    assert told(pool.select(TURN)) == ("a", PickReason.MODE)
+    assert summary(pool.select(TURN)) == ("a", PickReason.MODE)
 
 
-def test_a_turn_does_not_stay_where_this_call_failed(history: type[History]) -> None:
+def test_a_turn_leaves_a_model_at_which_this_call_failed(history: type[History]) -> None:
     pool = history("a", "b").succeed("b", conversation="c")
-    assert told(pool.select(evolve(TURN, tried=("b",)))) == ("a", PickReason.MODE)
+    assert summary(pool.select(evolve(TURN, tried=("b",)))) == ("a", PickReason.MODE)
 
 
-def test_of_257_conversations_the_first_is_forgotten(history: type[History]) -> None:
+def test_of_257_conversations_the_oldest_pin_is_dropped(history: type[History]) -> None:
     pool = history("a", "b")
     for number in range(257):
         pool.succeed("b", conversation=str(number))
-    assert told(pool.select(evolve(TURN, conversation="0"))) == ("a", PickReason.MODE)
-    assert told(pool.select(evolve(TURN, conversation="1"))) == ("b", PickReason.STICKY)
+    assert summary(pool.select(evolve(TURN, conversation="0"))) == ("a", PickReason.MODE)
+    assert summary(pool.select(evolve(TURN, conversation="1"))) == ("b", PickReason.STICKY)
 
 
 # -- 3. Primaries before fallbacks ----------------------------------------------------------
@@ -263,18 +268,18 @@ def test_of_257_conversations_the_first_is_forgotten(history: type[History]) -> 
 
 def test_a_fallback_is_used_only_when_no_primary_can_serve(history: type[History]) -> None:
     pool = history(FALLBACK, "a", "b")
-    assert told(pool.select()) == ("a", PickReason.MODE)
+    assert summary(pool.select()) == ("a", PickReason.MODE)
     pool.fail(RATE, "a")
-    assert told(pool.select()) == ("b", PickReason.MODE)
-    assert told(pool.select(Call(tried=("b",)))) == ("f", PickReason.FALLBACK)
+    assert summary(pool.select()) == ("b", PickReason.MODE)
+    assert summary(pool.select(Call(tried=("b",)))) == ("f", PickReason.FALLBACK)
     pool.fail(TRANSIENT, "b")
-    assert told(pool.select()) == ("f", PickReason.FALLBACK)
+    assert summary(pool.select()) == ("f", PickReason.FALLBACK)
 
 
 def test_while_a_primary_is_probed_the_fallback_serves(history: type[History]) -> None:
     pool = history("a", FALLBACK).fail(RATE, "a").after(60)
     pool.start("a")
-    assert told(pool.select()) == ("f", PickReason.FALLBACK)
+    assert summary(pool.select()) == ("f", PickReason.FALLBACK)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +301,7 @@ def test_a_busy_primary_is_waited_for(
     if waits:
         assert pool.select(halfway) == Wait(pool.now + seconds(waits / 2), WaitReason.BUSY)
     over = evolve(call, waited=seconds(waits))
-    assert told(pool.after(waits / 2).select(over)) == ("f", PickReason.FALLBACK)
+    assert summary(pool.after(waits / 2).select(over)) == ("f", PickReason.FALLBACK)
 
 
 @pytest.mark.parametrize("pool_of", [(CAPPED, FALLBACK), (CAPPED,)])
@@ -322,17 +327,17 @@ def test_a_disabled_model_is_waited_for_no_longer_than_the_calls_own_max_wait(
 def test_a_slot_given_back_ends_the_wait_for_a_primary(history: type[History]) -> None:
     pool = history(CAPPED, FALLBACK)
     slot = pool.start("a")
-    assert told(pool.cancel("a", slot).select(Call(waited=seconds(1)))) == (
+    assert summary(pool.cancel("a", slot).select(Call(waited=seconds(1)))) == (
         "a",
         PickReason.MODE,
     )
 
 
-def test_another_primary_enabled_meanwhile_ends_the_wait(history: type[History]) -> None:
+def test_another_primary_that_is_enabled_ends_the_wait(history: type[History]) -> None:
     pool = history(CAPPED, "b", FALLBACK).fail(TRANSIENT, "b")
     pool.start("a")
     assert pool.select() == Wait(pool.now + seconds(15), WaitReason.BUSY)
-    assert told(pool.after(15).select()) == ("b", PickReason.MODE)
+    assert summary(pool.after(15).select()) == ("b", PickReason.MODE)
 
 
 def test_while_a_fallback_is_open_nothing_is_a_last_resort(history: type[History]) -> None:
@@ -349,13 +354,13 @@ def test_a_busy_primary_is_waited_for_before_a_fallback_is_a_last_resort(
     pool.start("a")
     assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
     later = Call(waited=seconds(30))
-    assert told(pool.select(later)) == ("f", PickReason.LAST_RESORT)
+    assert summary(pool.select(later)) == ("f", PickReason.LAST_RESORT)
 
 
 def test_a_busy_fallback_is_no_reason_to_wait_for_a_slot(history: type[History]) -> None:
     pool = history("a", evolve(FALLBACK, max_concurrent=1), Endpoint("g", is_fallback=True))
     pool.fail(QUOTA, "a").start("f")
-    assert told(pool.select()) == ("g", PickReason.FALLBACK)
+    assert summary(pool.select()) == ("g", PickReason.FALLBACK)
 
 
 # -- 4. The mode picks ----------------------------------------------------------------------
@@ -374,7 +379,7 @@ class Recorder:
         return evolve(candidates[-1].endpoint), {"picks": len(self.shown)}
 
 
-def test_the_mode_sees_only_the_open_ones_of_one_tier(history: type[History]) -> None:
+def test_the_mode_sees_only_the_open_endpoints_of_one_tier(history: type[History]) -> None:
     mode = Recorder([])
     pool = history("a", "b", FALLBACK, "c", mode=mode).fail(RATE, "b")
     choice = pool.select()
@@ -432,7 +437,7 @@ class Misbehaved:
         (("a", None), "picked 'a', which it was not shown"),
     ],
 )
-def test_a_mode_that_breaks_its_promise_is_named(
+def test_a_mode_that_breaks_its_contract_is_named(
     history: type[History], answer: Any, says: str
 ) -> None:
     with pytest.raises(StrategyError) as caught:
@@ -443,7 +448,9 @@ def test_a_mode_that_breaks_its_promise_is_named(
 # -- 5. Nobody is open ----------------------------------------------------------------------
 
 
-def test_nobody_open_waits_for_the_first_that_will_be(history: type[History]) -> None:
+def test_without_an_open_endpoint_a_call_waits_for_the_first_that_opens(
+    history: type[History],
+) -> None:
     pool = history("a", "b").fail(Fault.AUTH, "a").after(3).fail(Fault.AUTH, "b")
     assert pool.select() == Wait(pool.now + seconds(12), WaitReason.DISABLED)
 
@@ -465,11 +472,11 @@ def test_a_deadline_ends_the_waiting(history: type[History]) -> None:
     assert pool.after(14).select(soon) == Exhausted(until, WaitReason.DEADLINE)
 
 
-def test_a_first_try_is_never_denied_for_the_deadline(
+def test_a_first_attempt_is_never_denied_for_the_deadline(
     history: type[History], noon: datetime
 ) -> None:
     """Rule 11."""
-    assert told(history("a").select(Call(deadline=noon))) == ("a", PickReason.MODE)
+    assert summary(history("a").select(Call(deadline=noon))) == ("a", PickReason.MODE)
 
 
 def test_a_slot_is_waited_for_until_patience_ends(history: type[History]) -> None:
@@ -522,25 +529,29 @@ def test_a_probe_under_way_is_waited_for(history: type[History]) -> None:
     assert pool.select(Call(waited=seconds(30))) == Exhausted(None, WaitReason.BUSY)
 
 
-def test_a_wait_ends_at_the_sooner_of_a_slot_and_a_spell(history: type[History]) -> None:
+def test_a_wait_ends_at_the_sooner_of_a_slot_and_a_cooldown(history: type[History]) -> None:
     pool = history(CAPPED, "b").fail(Fault.AUTH, "b")
     pool.start("a")
     assert pool.select() == Wait(pool.now + seconds(15), WaitReason.BUSY)
 
 
-def test_when_all_were_tried_and_none_is_worth_another_try(history: type[History]) -> None:
+def test_when_all_were_tried_and_none_may_be_repeated_the_call_is_exhausted(
+    history: type[History],
+) -> None:
     pool = history("a").fail(Fault.AUTH, "a")
     call = Call(tried=("a",), excluded=("a",))
     assert pool.select(call) == Exhausted(pool.now + seconds(15), WaitReason.TRIED)
 
 
-def test_retry_at_is_the_earliest_moment_for_anybody(history: type[History]) -> None:
+def test_retry_at_is_the_earliest_time_of_any_endpoint(history: type[History]) -> None:
     pool = history("a", "b").fail(QUOTA, "a").fail(TRANSIENT, "b", hint=40)
     choice = pool.select(Call(tried=("b",), excluded=("b",)))
     assert choice == Exhausted(pool.now + seconds(40), WaitReason.DISABLED)
 
 
-def test_without_the_multiplexer_one_attempt_and_no_waiting(history: type[History]) -> None:
+def test_without_the_multiplexer_there_is_one_attempt_and_no_wait(
+    history: type[History],
+) -> None:
     pool = history(CAPPED, policy=Policy(direct=True))
     assert pool.select(Call(tried=("a",))) == Exhausted(pool.now, WaitReason.TRIED)
     pool.start("a")
@@ -562,7 +573,7 @@ def test_without_the_multiplexer_one_attempt_and_no_waiting(history: type[Histor
         (RATE, 90, [90, 90]),
     ],
 )
-def test_a_last_resort_may_be_tried_again_after(
+def test_a_last_resort_may_be_repeated_after_its_pause(
     history: type[History], kind: Limit | Fault, hint: float | None, pauses: list[float]
 ) -> None:
     pool = history("a", policy=Policy(max_wait=seconds(1000)))
@@ -571,18 +582,20 @@ def test_a_last_resort_may_be_tried_again_after(
         assert pool.select() == Wait(pool.now + seconds(pause), WaitReason.DISABLED)
         pool.after(pause)
         choice = pool.select(Call(tried=("a",)))
-        assert told(choice) == ("a", PickReason.LAST_RESORT)
+        assert summary(choice) == ("a", PickReason.LAST_RESORT)
 
 
 @pytest.mark.parametrize("kind", ALL_GRAVE)
-def test_never_a_last_resort(history: type[History], kind: Limit | Fault) -> None:
+def test_a_permanent_cause_never_allows_a_last_resort(
+    history: type[History], kind: Limit | Fault
+) -> None:
     pool = history("a", policy=Policy(max_wait=seconds(10_000))).fail(kind)
     end = pool.now + seconds(pool.lasts())
     assert pool.select() == Wait(end, WaitReason.DISABLED)
     assert pool.after(pool.lasts() - 0.001).select() == Wait(end, WaitReason.DISABLED)
 
 
-def test_never_a_last_resort_while_one_of_two_spells_is_grave(
+def test_one_permanent_cooldown_of_two_forbids_a_last_resort(
     history: type[History],
 ) -> None:
     pool = history("a")
@@ -593,12 +606,12 @@ def test_never_a_last_resort_while_one_of_two_spells_is_grave(
     )
 
 
-def test_both_spells_must_allow_a_last_resort(history: type[History]) -> None:
+def test_both_cooldowns_must_allow_a_last_resort(history: type[History]) -> None:
     pool = history("a")
     attempts = pool.start("a"), pool.start("a")
     pool.fail(TRANSIENT, "a", attempts[0]).fail(RATE, "a", attempts[1])
     assert pool.after(1).select() == Wait(pool.now + seconds(1), WaitReason.DISABLED)
-    assert told(pool.after(1).select()) == ("a", PickReason.LAST_RESORT)
+    assert summary(pool.after(1).select()) == ("a", PickReason.LAST_RESORT)
 
 
 def test_last_resorts_go_one_at_a_time(history: type[History]) -> None:
@@ -629,23 +642,23 @@ def test_of_last_resorts_primaries_go_first_and_then_the_earliest(
     assert order == ["b", "a", "f"]
 
 
-def test_with_two_spells_a_last_resort_is_as_early_as_the_later_allows(
+def test_with_two_cooldowns_a_last_resort_waits_for_the_later(
     history: type[History],
 ) -> None:
     pool = history("a", "b")
     attempts = pool.start("a"), pool.start("a")
     pool.fail(TRANSIENT, "a", attempts[0]).fail(RATE, "a", attempts[1])
-    assert told(pool.after(0.5).fail(TRANSIENT, "b").after(5).select()) == (
+    assert summary(pool.after(0.5).fail(TRANSIENT, "b").after(5).select()) == (
         "b",
         PickReason.LAST_RESORT,
     )
 
 
-def test_what_this_call_tried_and_has_healed_is_a_last_resort(
+def test_a_tried_endpoint_that_has_recovered_is_a_last_resort(
     history: type[History],
 ) -> None:
     pool = history("a")
-    assert told(pool.select(Call(tried=("a",)))) == ("a", PickReason.LAST_RESORT)
+    assert summary(pool.select(Call(tried=("a",)))) == ("a", PickReason.LAST_RESORT)
     assert pool.select(Call(tried=("a",), excluded=("a",))) == Exhausted(
         pool.now, WaitReason.TRIED
     )
@@ -654,7 +667,10 @@ def test_what_this_call_tried_and_has_healed_is_a_last_resort(
 def test_a_call_repeats_at_most_twice(history: type[History]) -> None:
     """Rule 7."""
     pool = history("a", "b").fail(TRANSIENT, "a").fail(TRANSIENT, "b").after(4)
-    assert told(pool.select(Call(tried=("a", "b", "a")))) == ("a", PickReason.LAST_RESORT)
+    assert summary(pool.select(Call(tried=("a", "b", "a")))) == (
+        "a",
+        PickReason.LAST_RESORT,
+    )
     repeated = Call(tried=("a", "b", "a", "b"))
     assert (repeated.attempts, repeated.repeats) == (4, 2)
     assert pool.select(repeated) == Exhausted(pool.now, WaitReason.TRIED)
@@ -662,13 +678,13 @@ def test_a_call_repeats_at_most_twice(history: type[History]) -> None:
 
 def test_a_clock_set_back_opens_what_was_disabled(history: type[History]) -> None:
     pool = history("a").fail(QUOTA)
-    assert told(pool.after(-1).select()) == ("a", PickReason.MODE)
+    assert summary(pool.after(-1).select()) == ("a", PickReason.MODE)
 
 
 # -- Why each was passed over ---------------------------------------------------------------
 
 
-def test_explain_tells_where_each_stands(history: type[History]) -> None:
+def test_explain_shows_the_standing_of_each_endpoint(history: type[History]) -> None:
     pool = history(
         "open",
         Endpoint("busy", max_concurrent=1),
@@ -691,7 +707,7 @@ def test_explain_tells_where_each_stands(history: type[History]) -> None:
     )
 
 
-def test_the_state_finds_by_alias(history: type[History]) -> None:
+def test_a_state_is_indexed_by_alias(history: type[History]) -> None:
     pool = history("a", "b")
     assert pool.state["b"].endpoint.alias == "b"
     with pytest.raises(KeyError):

@@ -34,7 +34,7 @@ def sample(history: type[History]) -> History:
     pool = history(LARGE, SMALL, policy=Policy(timedelta(seconds=200)))
     for number in range(45):
         tokens = (1_200_000, 1_092_000, 34_000) if number == 0 else (0, 0, 0)
-        pool.tell(Succeeded("devstral-2", pool.start("devstral-2"), *tokens))
+        pool.record(Succeeded("devstral-2", pool.start("devstral-2"), *tokens))
     attempts = pool.start("devstral-2"), pool.start("devstral-2")
     for attempt in attempts:
         pool.fail(Limit.RATE, "devstral-2", attempt)
@@ -43,7 +43,7 @@ def sample(history: type[History]) -> History:
     return pool
 
 
-def test_the_text(history: type[History]) -> None:
+def test_the_status_is_shown_as_this_text(history: type[History]) -> None:
     pool = sample(history)
     status = status_of(pool.state, "failover", pool.now, zone=timezone(timedelta(hours=2)))
     assert str(status) == (
@@ -64,7 +64,7 @@ def test_the_text(history: type[History]) -> None:
     )
 
 
-def test_what_is_left_of_announced_limits(history: type[History]) -> None:
+def test_the_status_shows_what_is_left_of_announced_limits(history: type[History]) -> None:
     """§13. Times are local; what calls under way are expected to take is off."""
     pool = history("a", "b")
     minute = pool.now + timedelta(seconds=60)
@@ -73,8 +73,8 @@ def test_what_is_left_of_announced_limits(history: type[History]) -> None:
         Allowance(AllowanceKind.TOKENS, 30_000, 450_000, minute),
         Allowance(AllowanceKind.OUTPUT_TOKENS, 7),
     )
-    pool.tell(Succeeded("a", pool.start(), allowances=announced))
-    pool.tell(Started("a", demand=Demand(12_000)))
+    pool.record(Succeeded("a", pool.start(), allowances=announced))
+    pool.record(Started("a", demand=Demand(12_000)))
     status = status_of(pool.state, "failover", pool.now, zone=timezone(timedelta(hours=2)))
     assert (
         "  - Left: 2 of 50 requests (full at 14:01:00), 18k of 450k tokens (full at"
@@ -90,7 +90,7 @@ def test_what_is_left_of_announced_limits(history: type[History]) -> None:
     assert "Left" not in str(status_of(pool.state, "failover", pool.now))
 
 
-def test_the_json(history: type[History]) -> None:
+def test_the_status_is_shown_as_this_json(history: type[History]) -> None:
     pool = sample(history)
     shown = status_of(pool.state, "failover", pool.now, notices=("late",)).to_json()
     assert json.loads(json.dumps(shown)) == shown
@@ -151,7 +151,7 @@ def test_the_json(history: type[History]) -> None:
     }
 
 
-def test_a_pool_that_has_done_nothing(history: type[History]) -> None:
+def test_an_unused_pool_has_a_status(history: type[History]) -> None:
     pool = history("a")
     status = status_of(pool.state, "single", pool.now, enabled=False)
     assert "Failed: 0\n" in str(status)
@@ -160,16 +160,18 @@ def test_a_pool_that_has_done_nothing(history: type[History]) -> None:
     assert status.to_json()["last_used_model"] is None
 
 
-def test_rejected_and_cancelled_are_no_requests_of_the_rate(history: type[History]) -> None:
+def test_rejected_and_cancelled_attempts_do_not_count_in_the_success_rate(
+    history: type[History],
+) -> None:
     pool = history("a").succeed()
-    pool.tell(Rejected("a", pool.start())).tell(Cancelled("a", pool.start()))
+    pool.record(Rejected("a", pool.start())).record(Cancelled("a", pool.start()))
     pool.start()
     (model,) = status_of(pool.state, "single", pool.now).models
     assert (model.total_requests, model.success_rate, model.in_flight) == (1, 1.0, 1)
     assert (model.rejected_count, model.cancelled_count) == (1, 1)
 
 
-def test_failures_and_limits_are_requests_of_the_rate(history: type[History]) -> None:
+def test_failures_and_limits_count_in_the_success_rate(history: type[History]) -> None:
     pool = history("a").succeed().succeed().succeed()
     pool.fail(Limit.RATE).fail(Fault.TRANSIENT).fail(Fault.AUTH)
     (model,) = status_of(pool.state, "single", pool.now).models
@@ -177,7 +179,7 @@ def test_failures_and_limits_are_requests_of_the_rate(history: type[History]) ->
     assert (model.total_requests, model.success_rate) == (6, 0.5)
 
 
-def test_what_is_not_disabled_is_available(history: type[History]) -> None:
+def test_a_model_that_is_not_disabled_is_available(history: type[History]) -> None:
     pool = history("a", "b", "c", "d").fail(Limit.RATE, "b").fail(Fault.AUTH, "c")
     # After its time it is on probation, and may be used.
     status = status_of(pool.after(15).state, "failover", pool.now)
@@ -201,7 +203,7 @@ def test_what_is_not_disabled_is_available(history: type[History]) -> None:
         (Fault.UNPAID, "🔴 disabled until 12:15:00 (payment required)"),
     ],
 )
-def test_why_a_model_is_disabled(
+def test_the_status_shows_why_a_model_is_disabled(
     history: type[History], kind: Limit | Fault, standing: str
 ) -> None:
     pool = history("a").fail(kind)
@@ -213,7 +215,7 @@ def test_why_a_model_is_disabled(
     assert "**a**: 🟢 active\n" in str(status_of(pool.state, "m", pool.now))
 
 
-def test_the_spell_that_ends_last_is_shown(history: type[History]) -> None:
+def test_the_cooldown_that_ends_last_is_shown(history: type[History]) -> None:
     pool = history("a")
     attempts = pool.start(), pool.start()
     pool.fail(Fault.AUTH, attempt=attempts[0]).fail(Limit.RATE, attempt=attempts[1])
@@ -240,11 +242,11 @@ def test_the_spell_that_ends_last_is_shown(history: type[History]) -> None:
         (12_345_678, "12M"),
     ],
 )
-def test_tokens_are_shortened_as_people_do(
+def test_tokens_are_shown_in_thousands_and_millions(
     history: type[History], tokens: int, shown: str
 ) -> None:
     pool = history("a")
-    pool.tell(Succeeded("a", pool.start(), 0, 0, tokens))
+    pool.record(Succeeded("a", pool.start(), 0, 0, tokens))
     assert f"0 in (0% cached), {shown} out\n" in str(status_of(pool.state, "m", pool.now))
 
 
@@ -256,7 +258,7 @@ def test_costs_count_cached_tokens_at_their_own_price(history: type[History]) ->
         "free",
     )
     for alias in ("own", "same", "free"):
-        pool.tell(Succeeded(alias, pool.start(alias), 1_000_000, 500_000, 500_000))
+        pool.record(Succeeded(alias, pool.start(alias), 1_000_000, 500_000, 500_000))
     costs = [model.cost for model in status_of(pool.state, "m", pool.now).models]
     assert costs == [6.5, 8.0, 0.0]
     text = str(status_of(pool.state, "m", pool.now))
@@ -267,18 +269,18 @@ def test_costs_count_cached_tokens_at_their_own_price(history: type[History]) ->
     ("prices", "shown"),
     [((0.0, 0.0), ""), ((4.0, 0.0), " | Cost: $4.00"), ((0.0, 8.0), " | Cost: $8.00")],
 )
-def test_one_price_is_enough_for_costs_to_be_shown(
+def test_costs_are_shown_if_one_price_is_known(
     history: type[History], prices: tuple[float, float], shown: str
 ) -> None:
     pool = history(Endpoint("a", input_price=prices[0], output_price=prices[1]))
-    pool.tell(Succeeded("a", pool.start(), 1_000_000, 0, 1_000_000))
+    pool.record(Succeeded("a", pool.start(), 1_000_000, 0, 1_000_000))
     line = f"  - Tokens: 1M in (0% cached), 1M out{shown}\n"
     assert line in str(status_of(pool.state, "m", pool.now))
 
 
 def test_the_time_to_first_content_is_in_the_json(history: type[History]) -> None:
     pool = history("a")
-    pool.tell(Responding("a", pool.start(), timedelta(milliseconds=12.5)))
+    pool.record(Responding("a", pool.start(), timedelta(milliseconds=12.5)))
     (model,) = status_of(pool.state, "m", pool.now).to_json()["per_model"].values()
     assert model["first_content_ms"] == 12.5
 

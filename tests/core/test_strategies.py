@@ -56,13 +56,13 @@ def test_modes_are_registered_by_name(module: object, mode: type[Strategy]) -> N
     assert list(registered.values()) == [mode]
 
 
-def test_failover_goes_by_pool_order_and_remembers_nothing() -> None:
+def test_failover_picks_in_pool_order_without_memory() -> None:
     pool = members(b=1, a=9)
     assert Failover().pick(pool, None, Call(), NOON) == (pool[0].endpoint, None)
     assert Failover().pick(pool[1:], 7, Call(), NOON) == (pool[1].endpoint, 7)
 
 
-def test_weights_of_seventy_and_thirty_make_seven_and_three_of_ten() -> None:
+def test_weights_of_70_and_30_give_7_and_3_of_10_calls() -> None:
     balance = Balance()
     assert balance.picks(members(a=70, b=30), 10) == "aabaabaaab"
     assert balance.had == {"a": 7, "b": 3}
@@ -93,7 +93,7 @@ def test_the_shares_are_exact_after_a_whole_round() -> None:
     assert balance.had == {"a": 500, "b": 400, "c": 100}
 
 
-def test_what_is_owed_is_carried_while_others_come_and_go() -> None:
+def test_the_lag_is_carried_while_others_come_and_go() -> None:
     a, b, c = members(a=1, b=1, c=1)
     balance = Balance()
     assert balance.pick([a, b, c]) == "a"
@@ -107,7 +107,7 @@ def test_what_is_owed_is_carried_while_others_come_and_go() -> None:
 
 @settings(settings.get_profile("core"))
 @given(st.lists(st.sets(st.sampled_from("abc"), min_size=1), min_size=1, max_size=60))
-def test_nobody_starves_while_the_set_keeps_changing(sets: list[set[str]]) -> None:
+def test_no_model_starves_while_the_set_keeps_changing(sets: list[set[str]]) -> None:
     """To forget everything at each change would starve the later ones."""
     pool, balance = members(a=5, b=4, c=1), Balance()
     due = dict.fromkeys("abc", Fraction())
@@ -120,7 +120,7 @@ def test_nobody_starves_while_the_set_keeps_changing(sets: list[set[str]]) -> No
         assert all(abs(balance.had[alias] - due[alias]) < 2 for alias in "abc")
 
 
-def test_one_that_was_disabled_starts_at_zero_without_a_burst() -> None:
+def test_a_model_that_was_disabled_starts_at_zero_without_a_burst() -> None:
     a, b = members(a=1, b=1)
     balance = Balance()
     assert balance.picks([a, b], 2) == "ab"
@@ -129,7 +129,7 @@ def test_one_that_was_disabled_starts_at_zero_without_a_burst() -> None:
     assert all(one != other for one, other in pairwise(picks))
 
 
-def test_one_that_fails_at_every_turn_takes_nothing_from_the_others() -> None:
+def test_a_model_that_always_fails_takes_no_share_from_the_others() -> None:
     a, b, c = members(a=1, b=1, c=1)
     balance = Balance()
     for _ in range(100):

@@ -65,7 +65,7 @@ def policy(rate: float = 60, error: float = 15) -> Policy:
         *[(kind, 2 * HOUR, HOUR) for kind in GRAVE],
     ],
 )
-def test_a_first_failure_disables_for(
+def test_the_first_failure_disables_by_its_kind(
     history: type[History], kind: Limit | Fault, hint: float | None, seconds: float
 ) -> None:
     assert history(policy=policy()).fail(kind, hint=hint).lasts() == seconds
@@ -73,11 +73,11 @@ def test_a_first_failure_disables_for(
 
 @pytest.mark.parametrize("kind", [*Limit, *Fault])
 @pytest.mark.parametrize("hint", [0, -5])
-def test_a_hint_that_makes_no_sense_is_as_none(
+def test_an_absurd_hint_is_ignored(
     history: type[History], kind: Limit | Fault, hint: float
 ) -> None:
-    told = history().fail(kind, hint=hint)
-    assert told.state == history().fail(kind).state
+    pool = history().fail(kind, hint=hint)
+    assert pool.state == history().fail(kind).state
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_hint_that_makes_no_sense_is_as_none(
         (Fault.AUTH, 4 * HOUR, 60, 2 * HOUR, 2 * HOUR),
     ],
 )
-def test_never_for_less_than_configured(
+def test_no_cooldown_is_shorter_than_configured(
     history: type[History],
     kind: Limit | Fault,
     hint: float | None,
@@ -118,77 +118,79 @@ def test_never_for_less_than_configured(
         ([UNPAID, QUOTA, UNPAID], 15, [900, 900, 900]),
     ],
 )
-def test_failures_in_a_row_disable_for(
+def test_failures_in_a_row_disable_for_longer(
     history: type[History], kinds: list[Limit | Fault], error: float, seconds: list[float]
 ) -> None:
-    told = history(policy=policy(error=error))
+    pool = history(policy=policy(error=error))
     lasted = []
     for kind in kinds:
-        lasted.append(told.fail(kind).lasts())
-        told.after(lasted[-1])
+        lasted.append(pool.fail(kind).lasts())
+        pool.after(lasted[-1])
     assert lasted == seconds
 
 
 def test_an_escalation_of_very_many_failures_stays_at_its_limit(
     history: type[History],
 ) -> None:
-    told = history(policy=policy(error=1))
+    pool = history(policy=policy(error=1))
     for _ in range(100):
-        told.after(300).fail(Fault.AUTH)
-    assert told.lasts() == 300
+        pool.after(300).fail(Fault.AUTH)
+    assert pool.lasts() == 300
 
 
 def test_an_escalation_doubles_twenty_times(history: type[History]) -> None:
-    """The least that a clock can tell comes to a second then, and to no more."""
-    told = history(policy=policy(error=1e-6))
+    """So a cooldown of one microsecond grows to a second, and no further."""
+    pool = history(policy=policy(error=1e-6))
     for _ in range(20):
-        told.after(1).fail(Fault.AUTH)
-    assert told.lasts() == 2**19 / 10**6
+        pool.after(1).fail(Fault.AUTH)
+    assert pool.lasts() == 2**19 / 10**6
     for _ in range(3):
-        told.after(2).fail(Fault.AUTH)
-        assert told.lasts() == 2**20 / 10**6
+        pool.after(2).fail(Fault.AUTH)
+        assert pool.lasts() == 2**20 / 10**6
 
 
-def test_a_success_ends_the_row(history: type[History]) -> None:
-    told = history().fail(Fault.AUTH).after(15).succeed()
-    assert told.fail(Fault.AUTH).lasts() == 15
+def test_a_success_ends_a_row_of_failures(history: type[History]) -> None:
+    pool = history().fail(Fault.AUTH).after(15).succeed()
+    assert pool.fail(Fault.AUTH).lasts() == 15
 
 
 def test_a_response_ends_probation_but_not_the_row(history: type[History]) -> None:
-    told = history().fail(Fault.AUTH).after(15)
-    probe = told.respond()
-    assert not told.state["a"].health.unproven
-    assert told.fail(Fault.AUTH, attempt=probe).lasts() == 30
-    assert told.state["a"].health.unproven
+    pool = history().fail(Fault.AUTH).after(15)
+    probe = pool.respond()
+    assert not pool.state["a"].health.unproven
+    assert pool.fail(Fault.AUTH, attempt=probe).lasts() == 30
+    assert pool.state["a"].health.unproven
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [(Fault.AUTH, 15), (RATE, 60)])
 def test_parallel_failures_of_one_outage_are_one(
     history: type[History], kind: Limit | Fault, seconds: float
 ) -> None:
-    told = history()
-    attempts = [told.start() for _ in range(6)]
+    pool = history()
+    attempts = [pool.start() for _ in range(6)]
     for attempt in attempts:
-        told.fail(kind, attempt=attempt)
-    assert told.lasts() == seconds
-    assert told.cooldown().failures == 1
+        pool.fail(kind, attempt=attempt)
+    assert pool.lasts() == seconds
+    assert pool.cooldown().failures == 1
 
 
 def test_a_failure_that_arrives_late_counts_when_it_arrives(history: type[History]) -> None:
-    told = history()
-    early, late = told.start(), told.start()
-    told.fail(RATE, attempt=early).after(40).fail(RATE, attempt=late)
-    assert told.lasts() == 60
-    assert told.cooldown().since == told.now - timedelta(seconds=40)
+    pool = history()
+    early, late = pool.start(), pool.start()
+    pool.fail(RATE, attempt=early).after(40).fail(RATE, attempt=late)
+    assert pool.lasts() == 60
+    assert pool.cooldown().since == pool.now - timedelta(seconds=40)
 
 
-def test_a_failure_that_arrives_after_the_end_begins_anew(history: type[History]) -> None:
-    told = history()
-    early, late = told.start(), told.start()
-    told.fail(Fault.AUTH, attempt=early).after(100).fail(Fault.AUTH, attempt=late)
-    assert told.lasts() == 15
-    assert told.cooldown().since == told.now
-    assert told.cooldown().failures == 1
+def test_a_failure_after_the_end_of_a_cooldown_begins_a_new_one(
+    history: type[History],
+) -> None:
+    pool = history()
+    early, late = pool.start(), pool.start()
+    pool.fail(Fault.AUTH, attempt=early).after(100).fail(Fault.AUTH, attempt=late)
+    assert pool.lasts() == 15
+    assert pool.cooldown().since == pool.now
+    assert pool.cooldown().failures == 1
 
 
 @pytest.mark.parametrize(
@@ -200,111 +202,113 @@ def test_a_failure_that_arrives_after_the_end_begins_anew(history: type[History]
         (QUOTA, BUDGET, 3),
     ],
 )
-def test_a_second_failure_never_shortens(
+def test_a_second_failure_never_shortens_a_cooldown(
     history: type[History], first: Limit | Fault, second: Limit | Fault, hint: float | None
 ) -> None:
-    told = history()
-    attempts = told.start(), told.start()
-    told.fail(first, attempt=attempts[0], hint=None if first is QUOTA else hint)
-    until = told.cooldown().until
-    told.after(1).fail(second, attempt=attempts[1], hint=None if first is second else hint)
-    assert told.cooldown().until == until
+    pool = history()
+    attempts = pool.start(), pool.start()
+    pool.fail(first, attempt=attempts[0], hint=None if first is QUOTA else hint)
+    until = pool.cooldown().until
+    pool.after(1).fail(second, attempt=attempts[1], hint=None if first is second else hint)
+    assert pool.cooldown().until == until
 
 
-def test_the_graver_cause_stays_while_it_lasts(history: type[History]) -> None:
-    told = history()
-    attempts = told.start(), told.start(), told.start()
-    told.fail(Fault.AUTH, attempt=attempts[0]).fail(TRANSIENT, attempt=attempts[1], hint=99)
-    assert (told.cooldown().cause, told.lasts()) == (Fault.AUTH, 99)
-    told.after(200).fail(TRANSIENT, attempt=attempts[2])
-    assert told.cooldown().cause is TRANSIENT
+def test_a_permanent_cause_stays_while_its_cooldown_lasts(history: type[History]) -> None:
+    pool = history()
+    attempts = pool.start(), pool.start(), pool.start()
+    pool.fail(Fault.AUTH, attempt=attempts[0]).fail(TRANSIENT, attempt=attempts[1], hint=99)
+    assert (pool.cooldown().cause, pool.lasts()) == (Fault.AUTH, 99)
+    pool.after(200).fail(TRANSIENT, attempt=attempts[2])
+    assert pool.cooldown().cause is TRANSIENT
 
 
-def test_a_failure_takes_back_what_a_response_has_proven(history: type[History]) -> None:
-    told = history().fail(QUOTA).after(-1)
+def test_a_failure_after_a_response_begins_probation_again(history: type[History]) -> None:
+    pool = history().fail(QUOTA).after(-1)
     # With the clock set back the spell is over for now, so there can be an attempt.
-    attempt = told.respond()
-    told.after(2).fail(RATE, attempt=attempt)
-    assert (told.cooldown().cause, told.cooldown().proven) == (QUOTA, False)
+    attempt = pool.respond()
+    pool.after(2).fail(RATE, attempt=attempt)
+    assert (pool.cooldown().cause, pool.cooldown().proven) == (QUOTA, False)
 
 
-def test_a_graver_cause_takes_the_place_of_a_lesser(history: type[History]) -> None:
-    told = history()
-    attempts = told.start(), told.start()
-    told.fail(RATE, attempt=attempts[0], hint=HOUR).fail(QUOTA, attempt=attempts[1])
-    assert (told.cooldown().cause, told.lasts()) == (QUOTA, HOUR)
+def test_a_permanent_cause_replaces_a_transient_one(history: type[History]) -> None:
+    pool = history()
+    attempts = pool.start(), pool.start()
+    pool.fail(RATE, attempt=attempts[0], hint=HOUR).fail(QUOTA, attempt=attempts[1])
+    assert (pool.cooldown().cause, pool.lasts()) == (QUOTA, HOUR)
 
 
 def test_a_late_success_does_not_undo_a_later_limit(history: type[History]) -> None:
-    told = history()
-    early, later = told.start(), told.start()
-    told.fail(RATE, attempt=later).after(1)
-    before = told.state["a"].health.limited
-    told.succeed(attempt=early)
-    assert told.state["a"].health.limited == before
-    assert told.lasts() == 59
+    pool = history()
+    early, later = pool.start(), pool.start()
+    pool.fail(RATE, attempt=later).after(1)
+    before = pool.state["a"].health.limited
+    pool.succeed(attempt=early)
+    assert pool.state["a"].health.limited == before
+    assert pool.lasts() == 59
 
 
-def test_only_a_success_with_a_greater_number_than_any_of_the_time_clears(
+def test_only_a_success_of_a_later_attempt_than_all_failures_clears(
     history: type[History],
 ) -> None:
-    told = history()
-    limited, younger = told.start(), told.start()
-    told.fail(RATE, attempt=limited).succeed(attempt=younger)
-    assert told.lasts() == 60
-    assert told.succeed().lasts() == 0
-    assert told.state["a"].health.cooldowns == ()
+    pool = history()
+    limited, younger = pool.start(), pool.start()
+    pool.fail(RATE, attempt=limited).succeed(attempt=younger)
+    assert pool.lasts() == 60
+    assert pool.succeed().lasts() == 0
+    assert pool.state["a"].health.cooldowns == ()
 
 
 def test_a_late_response_does_not_end_probation(history: type[History]) -> None:
-    told = history()
-    attempts = told.start(), told.start(), told.start()
-    told.fail(RATE, attempt=attempts[1]).after(60)
+    pool = history()
+    attempts = pool.start(), pool.start(), pool.start()
+    pool.fail(RATE, attempt=attempts[1]).after(60)
     for late in (attempts[0], attempts[2]):
-        told.respond(attempt=late)
-        assert told.state["a"].health.unproven
+        pool.respond(attempt=late)
+        assert pool.state["a"].health.unproven
 
 
-def test_a_response_of_a_last_resort_shortens_nothing(history: type[History]) -> None:
-    told = history().fail(RATE).after(2)
-    told.respond()
-    assert told.lasts() == 58
-    assert told.state["a"].health.probed(told.now)
+def test_a_response_of_a_last_resort_shortens_no_cooldown(history: type[History]) -> None:
+    pool = history().fail(RATE).after(2)
+    pool.respond()
+    assert pool.lasts() == 58
+    assert pool.state["a"].health.probed(pool.now)
 
 
-def test_a_response_of_a_last_resort_spares_the_probation(history: type[History]) -> None:
-    told = history().fail(RATE).after(2)
-    told.respond()
-    told.after(58)
-    assert not told.state["a"].health.unproven
-    assert not told.state["a"].health.probed(told.now)
+def test_after_a_response_of_a_last_resort_there_is_no_probation(
+    history: type[History],
+) -> None:
+    pool = history().fail(RATE).after(2)
+    pool.respond()
+    pool.after(58)
+    assert not pool.state["a"].health.unproven
+    assert not pool.state["a"].health.probed(pool.now)
 
 
-def test_the_two_spells_are_kept_apart(history: type[History]) -> None:
-    told = history()
-    attempts = told.start(), told.start()
-    told.fail(RATE, attempt=attempts[0]).fail(TRANSIENT, attempt=attempts[1])
-    health = told.state["a"].health
+def test_the_two_cooldowns_are_kept_apart(history: type[History]) -> None:
+    pool = history()
+    attempts = pool.start(), pool.start()
+    pool.fail(RATE, attempt=attempts[0]).fail(TRANSIENT, attempt=attempts[1])
+    health = pool.state["a"].health
     assert health.limited is not None
     assert health.broken is not None
     assert health.disabled_until == health.limited.until
-    assert health.active_cooldown(told.now) == health.limited
-    told.after(20)
-    assert health.broken.until < told.now < health.limited.until
-    told.respond()
-    told.after(40)
-    told.fail(TRANSIENT)
-    assert told.state["a"].health.limited != health.broken
-    assert told.lasts() == 15
+    assert health.active_cooldown(pool.now) == health.limited
+    pool.after(20)
+    assert health.broken.until < pool.now < health.limited.until
+    pool.respond()
+    pool.after(40)
+    pool.fail(TRANSIENT)
+    assert pool.state["a"].health.limited != health.broken
+    assert pool.lasts() == 15
 
 
-def test_payment_and_quota_are_one_spell_but_payment_counts_as_failed(
+def test_payment_and_quota_share_a_cooldown_but_payment_counts_as_failed(
     history: type[History],
 ) -> None:
-    told = history().fail(UNPAID)
-    assert told.state["a"].health.limited is not None
-    assert told.state["a"].health.broken is None
-    assert (told.state["a"].tally.failed, told.state["a"].tally.rate_limited) == (1, 0)
+    pool = history().fail(UNPAID)
+    assert pool.state["a"].health.limited is not None
+    assert pool.state["a"].health.broken is None
+    assert (pool.state["a"].tally.failed, pool.state["a"].tally.rate_limited) == (1, 0)
 
 
 def test_without_a_failure_nothing_is_disabled(history: type[History]) -> None:
@@ -316,50 +320,52 @@ def test_without_a_failure_nothing_is_disabled(history: type[History]) -> None:
 @pytest.mark.parametrize(
     ("alias", "still"), [(None, []), ("a", ["b"]), ("stranger", ["a", "b"])]
 )
-def test_reset_enables(history: type[History], alias: str | None, still: list[str]) -> None:
-    told = history("a", "b").fail(QUOTA, "a").fail(Fault.AUTH, "b")
-    running = told.start("a")
-    told.tell(Reset(alias))
-    assert [c.endpoint.alias for c in told.state.candidates if c.health.cooldowns] == still
-    assert told.state["a"].health.under_way == (running,)
+def test_a_reset_enables(
+    history: type[History], alias: str | None, still: list[str]
+) -> None:
+    pool = history("a", "b").fail(QUOTA, "a").fail(Fault.AUTH, "b")
+    running = pool.start("a")
+    pool.record(Reset(alias))
+    assert [c.endpoint.alias for c in pool.state.candidates if c.health.cooldowns] == still
+    assert pool.state["a"].health.under_way == (running,)
 
 
-def test_a_failure_after_a_reset_counts_afresh(history: type[History]) -> None:
-    told = history().fail(Fault.AUTH).after(15).fail(Fault.AUTH).tell(Reset())
-    assert told.fail(Fault.AUTH).lasts() == 15
+def test_a_failure_after_a_reset_counts_as_the_first(history: type[History]) -> None:
+    pool = history().fail(Fault.AUTH).after(15).fail(Fault.AUTH).record(Reset())
+    assert pool.fail(Fault.AUTH).lasts() == 15
 
 
-def test_a_clock_set_back_ends_a_spell(history: type[History]) -> None:
-    told = history().fail(RATE)
-    assert told.after(-1).lasts() == 0
-    assert told.state["a"].health.unproven
+def test_a_clock_set_back_ends_a_cooldown(history: type[History]) -> None:
+    pool = history().fail(RATE)
+    assert pool.after(-1).lasts() == 0
+    assert pool.state["a"].health.unproven
 
 
-def test_a_clock_set_back_does_not_lengthen(history: type[History]) -> None:
-    told = history().fail(RATE).after(-HOUR).fail(RATE)
-    assert told.lasts() == 60
+def test_a_clock_set_back_does_not_lengthen_a_cooldown(history: type[History]) -> None:
+    pool = history().fail(RATE).after(-HOUR).fail(RATE)
+    assert pool.lasts() == 60
 
 
 @pytest.mark.parametrize("kind", list(Refusal))
-def test_a_fault_of_the_request_changes_nobodys_availability(
+def test_a_rejected_request_changes_no_availability(
     history: type[History], kind: Refusal
 ) -> None:
-    told = history("a", "b").fail(RATE, "b")
-    before = told.state
-    attempt = told.start()
-    told.tell(Rejected("a", attempt, kind))
-    assert [c.health for c in told.state.candidates] == [
+    pool = history("a", "b").fail(RATE, "b")
+    before = pool.state
+    attempt = pool.start()
+    pool.record(Rejected("a", attempt, kind))
+    assert [c.health for c in pool.state.candidates] == [
         c.health for c in before.candidates
     ]
-    assert told.state["a"].tally.rejected == 1
+    assert pool.state["a"].tally.rejected == 1
 
 
-def test_a_caller_who_leaves_changes_nobodys_availability(history: type[History]) -> None:
-    told = history()
-    health = told.state["a"].health
-    told.cancel("a", told.start())
-    assert told.state["a"].health == health
-    assert told.state["a"].tally.cancelled == 1
+def test_a_caller_that_leaves_changes_no_availability(history: type[History]) -> None:
+    pool = history()
+    health = pool.state["a"].health
+    pool.cancel("a", pool.start())
+    assert pool.state["a"].health == health
+    assert pool.state["a"].tally.cancelled == 1
 
 
 def ends(attempt: int, alias: str = "a") -> list[Outcome]:
@@ -375,72 +381,74 @@ def ends(attempt: int, alias: str = "a") -> list[Outcome]:
 
 @pytest.mark.parametrize("second", ends(1))
 def test_an_attempt_ends_once(history: type[History], second: Outcome) -> None:
-    told = history().succeed()
-    before = told.state
-    assert told.tell(second).state is before
+    pool = history().succeed()
+    before = pool.state
+    assert pool.record(second).state is before
 
 
 @pytest.mark.parametrize("outcome", [Started("x"), *ends(1, "x"), *ends(7)])
-def test_a_stranger_changes_nothing(history: type[History], outcome: Outcome) -> None:
-    told = history()
-    told.start()
-    before = told.state
-    assert told.tell(outcome).state is before
+def test_an_outcome_of_an_unknown_endpoint_changes_nothing(
+    history: type[History], outcome: Outcome
+) -> None:
+    pool = history()
+    pool.start()
+    before = pool.state
+    assert pool.record(outcome).state is before
 
 
 def test_attempts_are_numbered_and_the_modes_memory_is_kept(history: type[History]) -> None:
-    told = history("a", "b")
-    assert [told.start("a"), told.start("b"), told.start("a", {"turns": 3})] == [1, 2, 3]
-    assert told.state["a"].health.under_way == (1, 3)
-    assert told.state["a"].health.in_flight == 2
-    assert told.state.memory == {"turns": 3}
-    assert told.succeed("a", 1).state["a"].health.under_way == (3,)
-    assert told.state.last_used == "a"
+    pool = history("a", "b")
+    assert [pool.start("a"), pool.start("b"), pool.start("a", {"turns": 3})] == [1, 2, 3]
+    assert pool.state["a"].health.under_way == (1, 3)
+    assert pool.state["a"].health.in_flight == 2
+    assert pool.state.memory == {"turns": 3}
+    assert pool.succeed("a", 1).state["a"].health.under_way == (3,)
+    assert pool.state.last_used == "a"
 
 
 def test_tokens_are_added_up(history: type[History]) -> None:
-    told = history()
+    pool = history()
     for _ in range(2):
-        told.tell(Succeeded("a", told.start(), 1000, 900, 50))
-    tally = told.state["a"].tally
+        pool.record(Succeeded("a", pool.start(), 1000, 900, 50))
+    tally = pool.state["a"].tally
     assert (tally.tokens_in, tally.tokens_cached, tally.tokens_out) == (2000, 1800, 100)
 
 
 def test_the_time_to_first_content_is_a_moving_average(history: type[History]) -> None:
-    told = history()
-    told.tell(Responding("a", told.start(), timedelta(milliseconds=800)))
-    assert told.state["a"].tally.first_content == timedelta(milliseconds=800)
-    told.after(5).tell(Succeeded("a", told.start(), after=timedelta(milliseconds=1600)))
-    assert told.state["a"].tally.first_content == timedelta(milliseconds=900)
-    assert told.state["a"].tally.first_content_at == told.now
-    assert told.state["a"].tally.latest_first_content == timedelta(milliseconds=1600)
+    pool = history()
+    pool.record(Responding("a", pool.start(), timedelta(milliseconds=800)))
+    assert pool.state["a"].tally.first_content == timedelta(milliseconds=800)
+    pool.after(5).record(Succeeded("a", pool.start(), after=timedelta(milliseconds=1600)))
+    assert pool.state["a"].tally.first_content == timedelta(milliseconds=900)
+    assert pool.state["a"].tally.first_content_at == pool.now
+    assert pool.state["a"].tally.latest_first_content == timedelta(milliseconds=1600)
 
 
 def test_pins_follow_the_conversation_and_the_oldest_goes(
     history: type[History], noon: datetime
 ) -> None:
-    told = history("a", "b").succeed("a", conversation="first")
+    pool = history("a", "b").succeed("a", conversation="first")
     for number in range(MOST_PINS - 1):
-        told.succeed("b", conversation=f"number {number}")
-    assert MOST_PINS == len(told.state.pins) == 256
-    told.after(1).succeed("b", conversation="first")
-    assert len(told.state.pins) == 256
-    assert told.state.pins[-1] == Pin("first", "b", noon + timedelta(seconds=1))
-    told.succeed("a", conversation="one more")
-    assert len(told.state.pins) == 256
-    assert "number 0" not in {pin.conversation for pin in told.state.pins}
-    assert told.state.pins[-2].conversation == "first"
+        pool.succeed("b", conversation=f"number {number}")
+    assert MOST_PINS == len(pool.state.pins) == 256
+    pool.after(1).succeed("b", conversation="first")
+    assert len(pool.state.pins) == 256
+    assert pool.state.pins[-1] == Pin("first", "b", noon + timedelta(seconds=1))
+    pool.succeed("a", conversation="one more")
+    assert len(pool.state.pins) == 256
+    assert "number 0" not in {pin.conversation for pin in pool.state.pins}
+    assert pool.state.pins[-2].conversation == "first"
 
 
-def test_a_pin_knows_what_may_be_cached_there(
+def test_a_pin_has_the_number_of_tokens_that_may_be_cached(
     history: type[History], noon: datetime
 ) -> None:
-    told = history()
-    told.tell(Succeeded("a", told.start(), 1000, 900, 50, conversation="one"))
-    assert told.state.pins == (Pin("one", "a", noon, 1050),)
+    pool = history()
+    pool.record(Succeeded("a", pool.start(), 1000, 900, 50, conversation="one"))
+    assert pool.state.pins == (Pin("one", "a", noon, 1050),)
 
 
-def test_a_success_without_a_conversation_pins_nothing(history: type[History]) -> None:
+def test_a_success_without_a_conversation_sets_no_pin(history: type[History]) -> None:
     assert history().succeed().state.pins == ()
 
 
@@ -448,6 +456,6 @@ def test_a_success_without_a_conversation_pins_nothing(history: type[History]) -
 def test_without_the_multiplexer_nothing_is_disabled(
     history: type[History], kind: Limit | Fault
 ) -> None:
-    told = history(policy=Policy(direct=True)).fail(kind)
-    assert told.state["a"].health.cooldowns == ()
-    assert told.state["a"].tally.ended == 1
+    pool = history(policy=Policy(direct=True)).fail(kind)
+    assert pool.state["a"].health.cooldowns == ()
+    assert pool.state["a"].tally.ended == 1

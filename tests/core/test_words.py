@@ -8,7 +8,7 @@ from muxcore.core.records import PickReason, Sticky, WaitReason
 from muxcore.core.selection import Standing
 
 
-def test_the_words_that_users_are_shown() -> None:
+def test_the_texts_that_users_see() -> None:
     words = (Limit, Fault, Refusal, Standing, PickReason, WaitReason, Sticky, Phase, Use)
     assert {one.__name__: [str(member) for member in one] for one in words} == {
         "Limit": ["rate limited", "quota spent", "budget in use"],
@@ -61,6 +61,6 @@ def test_the_words_that_users_are_shown() -> None:
     }
 
 
-def test_a_config_of_which_nothing_is_said_has_no_section() -> None:
+def test_the_default_config_has_no_section() -> None:
     said = advice(Section(), Phase.HARD_DEFAULT)
     assert "add the line [multiplexer] and below it the line enabled = false" in said

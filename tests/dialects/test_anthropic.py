@@ -42,7 +42,7 @@ def body(chat: Chat, endpoint: Endpoint = SONNET, **wire: Any) -> Any:
     return json.loads(Anthropic().request(endpoint, chat).body)
 
 
-def told(chat: Chat, endpoint: Endpoint = SONNET, **wire: Any) -> tuple[str, ...]:
+def rewrites(chat: Chat, endpoint: Endpoint = SONNET, **wire: Any) -> tuple[str, ...]:
     endpoint = evolve(endpoint, wire=evolve(endpoint.wire, **wire))
     return Anthropic().request(endpoint, chat).rewrites
 
@@ -83,7 +83,7 @@ def _read_whole(value: Any) -> None:
             _read_whole(item)
 
 
-def test_the_official_judge_judges() -> None:
+def test_the_official_types_reject_invalid_requests() -> None:
     need("anthropic")
     from pydantic import ValidationError
 
@@ -363,16 +363,16 @@ def test_settings(
     assert sent == settings
 
 
-def test_what_it_does_not_know_is_left_out_and_told() -> None:
+def test_unknown_members_are_left_out_and_reported() -> None:
     chat = Chat([USER], extra={"seed": 1, "logit_bias": {}, "reasoning_effort": "low"})
-    assert told(chat) == ("left out: logit_bias, seed",)
+    assert rewrites(chat) == ("left out: logit_bias, seed",)
     expect_official(body(chat))
 
 
 def test_too_little_room_to_think() -> None:
     chat = Chat([USER], max_tokens=2000)
     assert "thinking" not in body(chat, thinking="high")
-    assert told(chat, thinking="high") == ("thinking off: too little room",)
+    assert rewrites(chat, thinking="high") == ("thinking off: too little room",)
 
 
 def test_the_window_limits_the_answer_and_the_thinking() -> None:
@@ -399,7 +399,7 @@ def thought(number: int = 1, *names: str) -> dict[str, Any]:
     return THINKER.answer(said, number)
 
 
-def test_signed_thoughts_go_back_to_who_signed_them() -> None:
+def test_signed_thoughts_go_back_to_the_model_that_signed_them() -> None:
     answer = thought(1, "look")
     history = [USER, answer, result(answer["tool_calls"][0]["id"])]
     sent = THINKER.body(history)
@@ -415,13 +415,13 @@ def test_signed_thoughts_go_back_to_who_signed_them() -> None:
     assert other.request(history).rewrites == ("reasoning left out",)
 
 
-def test_thoughts_of_another_are_never_words() -> None:
+def test_thoughts_of_another_model_never_become_text() -> None:
     answer = {"role": "assistant", "content": "a", "reasoning_content": "hm"}
     assert "hm" not in str(THINKER.body([USER, answer, USER]))
     assert THINKER.request([USER, answer, USER]).rewrites == ("reasoning left out",)
 
 
-def test_thinking_is_off_while_the_turn_is_another_models() -> None:
+def test_thinking_is_off_in_a_turn_of_another_model() -> None:
     history = [USER, calls("a"), result("a")]
     assert "thinking" not in THINKER.body(history)
     assert THINKER.request(history).rewrites == ("thinking off until the user speaks",)
@@ -431,7 +431,7 @@ def test_thinking_is_off_while_the_turn_is_another_models() -> None:
     assert "thinking" in BY_NAME["claude-adaptive"].body(history)
 
 
-def test_own_thoughts_among_others() -> None:
+def test_thoughts_of_the_same_model_are_kept_among_others() -> None:
     answer = thought()
     foreign = {"type": "thinking", "thinking": "x", "signature": "y", "origin": "z"}
     mixed = {**answer, "thinking_blocks": [*answer["thinking_blocks"], foreign]}
@@ -549,7 +549,7 @@ def test_stop_reasons(stop_reason: str, finish_reason: str) -> None:
         ),
     ],
 )
-def test_what_is_no_answer(raw: bytes, kind: Kind) -> None:
+def test_a_malformed_answer_is_a_bad_reply(raw: bytes, kind: Kind) -> None:
     with pytest.raises(BadReplyError) as caught:
         Anthropic().reply(SONNET, HttpResponse(200, {}, raw))
     assert caught.value.failure is not None
@@ -711,7 +711,7 @@ def test_a_stream_is_the_whole_answer_in_pieces() -> None:
     assert streamed_reply.usage == Usage(15, 20, 7)
 
 
-def test_when_a_stream_is_whole() -> None:
+def test_a_stream_is_whole_after_its_end() -> None:
     for count, done in ((-2, False), (-1, True)):
         _, decoder = streamed(EVENTS[:count])
         assert (decoder.done, decoder.ended) == (done, False)
@@ -735,7 +735,7 @@ SAYS_NOTHING: list[Any] = [
 ]
 
 
-def test_events_that_say_nothing() -> None:
+def test_events_without_content_are_ignored() -> None:
     assert streamed(SAYS_NOTHING)[0] == []
 
 
@@ -758,7 +758,7 @@ def test_events_that_say_nothing() -> None:
         ({"type": "error", "error": {"type": "rate_limit_error"}}, Limit.RATE),
     ],
 )
-def test_what_breaks_a_stream(data: Any, kind: Kind) -> None:
+def test_malformed_events_break_a_stream(data: Any, kind: Kind) -> None:
     decoder = Anthropic().stream(SONNET)
     with pytest.raises(BadReplyError) as caught:
         list(decoder.feed(event(data)))

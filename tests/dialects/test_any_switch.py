@@ -62,8 +62,8 @@ def _expect_done(dialect: Dialect, messages: list[Any]) -> None:
     """Expect that there is nothing more to do at a second time."""
     steps = dialect.steps(dialect.endpoint)
     once, _ = rewritten(messages, steps)
-    again, told = rewritten(once, steps)
-    assert again is once, (dialect.name, told)
+    again, rewrites = rewritten(once, steps)
+    assert again is once, (dialect.name, rewrites)
 
 
 def _expected(history: History) -> list[tuple[str, str]]:

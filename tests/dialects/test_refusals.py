@@ -144,7 +144,9 @@ REFUSED: list[tuple[str, list[Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "messages", "words"), REFUSED)
-def test_what_is_refused(name: str, messages: list[Any], words: str) -> None:
+def test_each_stand_in_refuses_these_histories(
+    name: str, messages: list[Any], words: str
+) -> None:
     dialect = BY_NAME[name]
     refusal = dialect.judge({"model": "m", "messages": messages})
     assert refusal is not None
@@ -249,13 +251,13 @@ REFUSED_BY_CLAUDE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("body", "words"), REFUSED_BY_CLAUDE)
-def test_what_claude_refuses(body: dict[str, Any], words: str) -> None:
+def test_claude_refuses_these_requests(body: dict[str, Any], words: str) -> None:
     refusal = BY_NAME["claude-thinking"].judge({"max_tokens": 2048, **body})
     assert refusal is not None
     assert words in json.dumps(refusal[1])
 
 
-def test_more_of_what_claude_refuses() -> None:
+def test_claude_refuses_these_requests_too() -> None:
     refusal = BY_NAME["claude-thinking"].judge({"messages": turns([text()])})
     assert refusal is not None
     assert "max_tokens: Field required" in str(refusal[1])

@@ -1,6 +1,6 @@
 """A session of an agent, over real HTTP, in which every turn is another model's.
 
-The scripted model knows nothing but what the request tells it, and adds up numbers that the
+The scripted model knows only what the request holds, and adds up numbers that the
 tools look up. So the last answer is right only if every word, call and result of all turns
 has come through all dialects.
 """
@@ -139,7 +139,7 @@ def test_another_model_at_every_turn_as_the_mode_decides() -> None:
         assert all(one != other for one, other in itertools.pairwise(by_turn))
 
 
-def test_what_was_rewritten_is_told() -> None:
+def test_rewrites_are_reported() -> None:
     with (
         lab(think) as found,
         Multiplexer.from_config(found.config(), env={"LAB_KEY": KEY}) as mux,
@@ -165,7 +165,7 @@ CUT = (
 )
 
 
-def test_a_history_that_ollama_has_cut_is_told() -> None:
+def test_a_history_cut_by_ollama_is_a_warning() -> None:
     with (
         lab(think) as found,
         Multiplexer.from_config(found.config(), env={"LAB_KEY": KEY}) as mux,
@@ -175,12 +175,12 @@ def test_a_history_that_ollama_has_cut_is_told() -> None:
         assert reply.attempts[0].rewrites == (CUT,)
         with mux.stream(long, TOOLS, model="ollama") as stream:
             list(stream)
-        (told,) = stream.reply.attempts[0].rewrites
-        assert re.sub(r"\d+", "", told) == re.sub(r"\d+", "", CUT)
+        (rewrites,) = stream.reply.attempts[0].rewrites
+        assert re.sub(r"\d+", "", rewrites) == re.sub(r"\d+", "", CUT)
         assert mux.complete(long, TOOLS, model="vllm").attempts[0].rewrites == ()
 
 
-def test_the_lab_refuses_what_is_not_rewritten() -> None:
+def test_the_stand_ins_refuse_what_is_not_rewritten() -> None:
     with (
         lab(think) as found,
         Multiplexer.from_config(found.config(), env={"LAB_KEY": KEY}) as mux,
@@ -203,6 +203,6 @@ def expect_valid(chunks: list[Any]) -> None:
         CompletionChunk.model_validate(chunk)
 
 
-def test_the_phrases_are_few_words() -> None:
+def test_the_phrases_are_short() -> None:
     words = [value for name, value in vars(phrases).items() if name.isupper()]
     assert all(len(word) <= 60 for word in words)

@@ -509,7 +509,7 @@ def test_a_step(step: Rewrite, history: list[Any], becomes: list[Any] | None) ->
         assert step.apply(after) is after
 
 
-def test_the_steps_that_did_something_are_told_once() -> None:
+def test_a_step_that_changed_something_is_reported_once() -> None:
     step = Rewrite("a", lambda messages: [*messages])
     silent = Rewrite("", lambda messages: [*messages])
     idle = Rewrite("b", lambda messages: messages)
@@ -524,9 +524,9 @@ def test_a_history_that_needs_nothing_is_not_copied(dialect: Dialect) -> None:
     history = PLAIN
     if capabilities.NEEDS_REASONING in capabilities.of(dialect.endpoint):
         history = [SYSTEM, USER, {**ANSWER, "reasoning_content": "h"}, MORE]
-    messages, told = rewritten(history, dialect.steps(dialect.endpoint))
+    messages, rewrites = rewritten(history, dialect.steps(dialect.endpoint))
     assert messages is history
-    assert told == ()
+    assert rewrites == ()
 
 
 RETURNED = [BY_NAME[n] for n in ("mistral-reasoning", "mistral", "groq", "deepseek")]
@@ -534,14 +534,14 @@ RETURNED += [BY_NAME[n] for n in ("claude-thinking", "claude", "claude-adaptive"
 
 
 @pytest.mark.parametrize("dialect", RETURNED, ids=lambda dialect: dialect.name)
-def test_what_a_server_minted_it_gets_back_untouched(dialect: Dialect) -> None:
+def test_a_server_gets_its_own_ids_back_unchanged(dialect: Dialect) -> None:
     answer = dialect.answer(Said("a", "h", (("look", '{"n": "1"}'),)), 1)
     if dialect.name == "mistral-reasoning":
         # Only under another name.
         del answer["reasoning_content"]
     history = [USER, answer, result(answer["tool_calls"][0]["id"])]
-    messages, told = rewritten(history, dialect.steps(dialect.endpoint))
-    assert messages is history, told
+    messages, rewrites = rewritten(history, dialect.steps(dialect.endpoint))
+    assert messages is history, rewrites
 
 
 def of(base: str = "https://api.example/v1", **more: Any) -> frozenset[str]:
@@ -623,7 +623,9 @@ GUESSED: list[tuple[str, dict[str, Any], set[str]]] = [
 
 
 @pytest.mark.parametrize(("base", "more", "guessed"), GUESSED)
-def test_what_is_guessed(base: str, more: dict[str, Any], guessed: set[str]) -> None:
+def test_capabilities_are_guessed_from_names(
+    base: str, more: dict[str, Any], guessed: set[str]
+) -> None:
     assert of(base, **more) == guessed
 
 
@@ -644,7 +646,7 @@ def test_the_version_in_a_name(model: str, version: tuple[int, int]) -> None:
     assert capabilities.claude_version(model) == version
 
 
-def test_what_is_guessed_of_claude() -> None:
+def test_capabilities_of_claude_are_guessed_from_its_names() -> None:
     def guessed(model: str, *said: str) -> frozenset[str]:
         wire = Wire(capabilities=tuple(said))
         return capabilities.of_claude(Endpoint("a", model, wire=wire))
@@ -678,20 +680,20 @@ REASONED = [USER, {**ANSWER, "reasoning_content": "h"}, MORE]
         (Mistral(), "high", ("refuses_reasoning",), False),
     ],
 )
-def test_who_gets_reasoning(
+def test_reasoning_is_sent_to_endpoints_that_accept_it(
     backend: Generic, thinking: str, said: tuple[str, ...], *, kept: bool
 ) -> None:
     wire = Wire("https://x.example", thinking=thinking, capabilities=tuple(said))
-    messages, told = backend.rewriting(Endpoint("a", "m", wire=wire), REASONED)
+    messages, rewrites = backend.rewriting(Endpoint("a", "m", wire=wire), REASONED)
     assert ("'h'" in str(messages)) is kept
-    assert ("reasoning left out" in told) is not kept
+    assert ("reasoning left out" in rewrites) is not kept
 
 
 def test_reasoning_goes_out_under_the_providers_name_for_it() -> None:
     wire = Wire("https://x.example", thinking="high", reasoning_field_name="reasoning")
-    messages, told = Generic().rewriting(Endpoint("a", "m", wire=wire), REASONED)
+    messages, rewrites = Generic().rewriting(Endpoint("a", "m", wire=wire), REASONED)
     assert messages == [USER, {**ANSWER, "reasoning": "h"}, MORE]
-    assert told == ()
+    assert rewrites == ()
 
 
 def test_two_endpoints_do_not_share_their_steps() -> None:

@@ -111,7 +111,7 @@ class Terminal:
         try:
             data = os.read(self._descriptor, 65536)
         except OSError:
-            # So Linux tells that nobody has the other side open.
+            # Linux raises this once no process has the other side open.
             data = b""
         self._is_open = bool(data)
         if b"\x1b[6n" in data:

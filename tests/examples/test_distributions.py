@@ -205,7 +205,7 @@ def test_its_own_test_passes(example: Path, tmp_path: Path) -> None:
     assert " passed" in done.stdout
 
 
-def test_modes_lists_them_with_where_they_are_from(run: Run) -> None:
+def test_modes_lists_plugins_with_their_distribution(run: Run) -> None:
     found = json.loads(run("vibe-mux", "modes", "--json").stdout)
     assert found["problems"] == []
     modes = {entry["name"]: entry for entry in found["modes"]}
@@ -276,7 +276,7 @@ def vibe_mux_register_strategies(register):
     register("least_busy", dict)
 """,
 }
-TOLD = {
+PROBLEMS = {
     "does-not-import": "No module named 'nothing_like_this'",
     "leaves-python": "SystemExit: 3",
     "misspells": "unknown hook 'vibe_mux_register_strategy'",
@@ -289,14 +289,14 @@ TOLD = {
 }
 
 
-def test_broken_plugins_are_named_and_break_nobody_else(
+def test_broken_plugins_are_named_and_break_no_other(
     run: Run, config: Callable[..., str], tmp_path: Path
 ) -> None:
     path = tmp_path / "broken"
     for name, code in BROKEN.items():
         distribution(path, name, code)
     found = json.loads(run("vibe-mux", "modes", "--json", path=path).stdout)
-    for name, text in TOLD.items():
+    for name, text in PROBLEMS.items():
         assert [p for p in found["problems"] if name in p and text in p], (name, found)
     assert {e["name"] for e in found["modes"]} >= {"failover", "least_busy"}
 
@@ -304,12 +304,12 @@ def test_broken_plugins_are_named_and_break_nobody_else(
     used = run("vibe-mux", "check", "--config", by_weight, path=path)
     assert used.returncode == 0
     assert used.stderr.count("warning: ") == len(found["problems"])
-    # Built-in ones alone: no plugin is imported, so there is nothing to tell.
+    # Built-in ones alone: no plugin is imported, so there is nothing to report.
     unused = run("vibe-mux", "check", "--config", config("load_balance"), path=path)
     assert (unused.returncode, unused.stderr) == (0, "")
 
 
-def test_one_that_hangs_is_given_up(run: Run, tmp_path: Path) -> None:
+def test_a_plugin_that_hangs_is_given_up(run: Run, tmp_path: Path) -> None:
     path = distribution(
         tmp_path / "slow", "hangs", "import threading\nthreading.Event().wait()"
     )
@@ -318,7 +318,7 @@ def test_one_that_hangs_is_given_up(run: Run, tmp_path: Path) -> None:
     assert "a plugin took longer than 2 s to import; only built-in ones" in done.stdout
 
 
-def test_one_that_raises_in_pick_is_named(run: Run, tmp_path: Path) -> None:
+def test_a_plugin_that_raises_in_pick_is_named(run: Run, tmp_path: Path) -> None:
     code = """
 from muxcore import hookimpl
 

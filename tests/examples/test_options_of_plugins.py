@@ -68,7 +68,7 @@ def problems(**options: Any) -> str:
     return str(caught.value)
 
 
-def test_those_of_an_attrs_class(install: Install) -> None:
+def test_the_options_of_an_attrs_class_are_checked(install: Install) -> None:
     install(code())
     assert load(table(size=3), env={}).strategy.size == 3  # type: ignore[attr-defined]
     assert 'size: "3", expected a whole number; write 3 without quotes' in problems(
@@ -80,26 +80,30 @@ def test_those_of_an_attrs_class(install: Install) -> None:
     )
 
 
-def test_those_that_only_a_type_checker_can_read(install: Install) -> None:
+def test_options_with_an_unresolvable_annotation_are_checked_by_name(
+    install: Install,
+) -> None:
     install(code("'Nowhere.kind'"))
     assert load(table(size=3), env={}).strategy.size == 3  # type: ignore[attr-defined]
     assert 'refused by mode "mine": ' in problems(sise=3)
 
 
 @pytest.mark.parametrize(
-    ("factory", "told"),
+    ("factory", "problem"),
     [
         ("lambda: Mine(0)", "refused by mode \"mine\": 'size' must be >= 1: 0"),
         ("lambda: None", "a mode without a `pick`: my-mode 1.2 registers <function"),
         ("int", "a mode without a `pick`: my-mode 1.2 registers <class 'int'>"),
     ],
 )
-def test_a_factory_that_makes_no_mode(factory: str, told: str, install: Install) -> None:
+def test_a_factory_that_makes_no_mode_is_reported(
+    factory: str, problem: str, install: Install
+) -> None:
     install(code(factory=factory))
-    assert told in problems()
+    assert problem in problems()
 
 
-def test_an_attrs_class_that_is_no_mode(install: Install) -> None:
+def test_an_attrs_class_that_is_no_mode_is_reported(install: Install) -> None:
     install(code().replace("def pick", "def pikc"))
     assert (
         "a mode without a `pick`: my-mode 1.2 registers <class 'my_mode.Mine'>"
@@ -107,7 +111,7 @@ def test_an_attrs_class_that_is_no_mode(install: Install) -> None:
     )
 
 
-def test_what_pick_raises_is_told_with_its_distribution(install: Install) -> None:
+def test_an_error_of_pick_is_reported_with_its_distribution(install: Install) -> None:
     install(code(place=9))
     with (
         Multiplexer.from_config(table(), env={}) as mux,
@@ -119,7 +123,7 @@ def test_what_pick_raises_is_told_with_its_distribution(install: Install) -> Non
     assert isinstance(caught.value.__cause__, IndexError)
 
 
-def test_a_plugin_that_cannot_be_used_is_told_to_whoever_uses_another(
+def test_a_broken_plugin_is_reported_to_users_of_other_plugins(
     install: Install, tmp_path: Path
 ) -> None:
     install(code())

@@ -1,7 +1,7 @@
 """Fuzz the parsers of streams, headers and bodies: `python -m tests.fuzzing.fuzz`.
 
 Inputs are made out of real ones, by cutting, joining, flipping and repeating, and by the words
-that the parsers look for. Where Python can tell which lines and branches are new (3.12 and
+that the parsers look for. Where Python reports new lines and branches (3.12 and
 later), an input that reaches any is kept, and more are made of it. Everything comes from the
 seed, so that what was found is found again.
 
@@ -402,7 +402,7 @@ class Coverage:
         if any(name in place[0].co_filename for name in OWN_FILES):
             self.new += 1
             self.total += 1
-        # Each place is told of once: after that it costs nothing.
+        # Each place is reported once: after that it costs nothing.
         return sys.monitoring.DISABLE  # type: ignore[attr-defined,unused-ignore]
 
 

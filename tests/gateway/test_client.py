@@ -83,7 +83,7 @@ def impostor() -> Iterator[Callable[[Callable[[str], object]], Impostor]]:
         each.listener.close()
 
 
-def test_a_token_is_never_sent_to_what_does_not_know_it(
+def test_a_token_is_never_sent_to_a_server_that_does_not_know_it(
     serve: Callable[..., Served],
     impostor: Callable[[Callable[[str], object]], Impostor],
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_token_is_never_sent_to_what_does_not_know_it(
         assert TOKEN.encode() not in fake.received
 
 
-def test_all_of_a_question_has_one_deadline() -> None:
+def test_a_whole_request_has_one_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         began = clock.elapsed()
         with (

@@ -135,12 +135,12 @@ def test_a_number_that_no_model_could_read_is_named() -> None:
         assert caught.value.response.message == words
 
 
-def test_no_answer_leaves_as_what_is_no_json() -> None:
+def test_values_without_json_form_are_replaced() -> None:
     assert as_json({"a": [float("nan"), float("-inf"), 1.5]}) == b'{"a":[null,null,1.5]}'
     assert as_json({"a": "cut \ud83d"}) == '{"a":"cut \ufffd"}'.encode()
 
 
-def test_a_usage_that_is_not_known_whole_is_not_counted_as_0() -> None:
+def test_an_incomplete_usage_is_not_sent() -> None:
     frame = Frame("c", 7, "mux")
     for usage in ({"prompt_tokens": 1}, {}, None):
         chunks = iter([Chunk({"choices": [], "usage": usage})])

@@ -131,7 +131,7 @@ def test_the_file_is_plain_json(tmp_path: Path, env: dict[str, str]) -> None:
         }
 
 
-def test_what_killed_servers_left_is_removed(tmp_path: Path, env: dict[str, str]) -> None:
+def test_files_of_killed_servers_are_removed(tmp_path: Path, env: dict[str, str]) -> None:
     place = directory(env)
     for name in ("a.json", "a.lock", "a.sock", "a.4711", "b.lock"):
         (place / name).touch()
@@ -187,7 +187,7 @@ def test_any_umask_leaves_the_user_their_own_rights(
     assert modes == {0o600}
 
 
-def test_a_lock_that_was_removed_meanwhile_is_taken_anew(
+def test_a_lock_that_was_removed_meanwhile_is_taken_again(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     with lock(tmp_path / "c", env) as first:

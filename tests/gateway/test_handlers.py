@@ -187,7 +187,7 @@ def test_a_pool_that_is_down_is_a_503(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(400, 400), (413, 413), (422, 422)])
-def test_what_all_models_refuse_keeps_the_first_ones_status_and_words(
+def test_a_request_that_all_models_refuse_keeps_the_first_refusal(
     serve: Serve, status: int, expected: int
 ) -> None:
     """Rule 6."""
@@ -200,7 +200,7 @@ def test_what_all_models_refuse_keeps_the_first_ones_status_and_words(
     assert len(served.large.requests) == len(served.small.requests) == 1
 
 
-def test_a_refusal_that_no_other_model_could_judge_yet_is_to_be_repeated(
+def test_a_refusal_without_a_second_opinion_may_be_retried(
     serve: Serve,
 ) -> None:
     """A 400 would end an agent's session, although the other model may take the request."""
@@ -274,7 +274,7 @@ def test_tools_and_unknown_members_reach_the_model(serve: Serve) -> None:
     assert received["model"] == "large-model"
 
 
-def test_tool_calls_come_in_one_shape(serve: Serve) -> None:
+def test_tool_calls_have_one_shape(serve: Serve) -> None:
     served = serve()
     served.large.then(Answer(tool_calls=(ToolCall("read", '{"path": "a"}'),), pieces=3))
     found = events(served.ask(stream=True))

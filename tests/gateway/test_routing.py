@@ -77,7 +77,7 @@ def test_the_paths_of_a_run() -> None:
         ("", "python-httpx/0.28.1", None),
     ],
 )
-def test_an_agent_that_waits_by_itself_is_held_briefly(
+def test_an_agent_with_its_own_retries_is_held_briefly(
     label: str, user_agent: str, patience: object
 ) -> None:
     assert patience_for(Route(Resource.CHAT, label), user_agent) == patience

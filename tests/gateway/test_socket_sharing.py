@@ -27,7 +27,9 @@ def watch() -> Iterator[Watch]:
     thread.stop()
 
 
-def test_a_copy_accepts_what_the_listener_would(tmp_path: Path, watch: Watch) -> None:
+def test_a_copy_accepts_the_connections_of_the_listener(
+    tmp_path: Path, watch: Watch
+) -> None:
     file = tmp_path / ("long-" * 30) / "server.sock"
     file.parent.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -33,7 +33,7 @@ def running(
         yield served, server
 
 
-def test_status_finds_vibes_own(
+def test_status_finds_the_server_of_vibes_config(
     running: tuple[Served, Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["status"]) == 0

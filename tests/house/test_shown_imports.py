@@ -40,7 +40,7 @@ def shown() -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("module", "name"), sorted(shown()))
-def test_what_was_shown_can_be_imported(module: str, name: str) -> None:
+def test_imports_in_the_documents_work(module: str, name: str) -> None:
     if module == NEEDS_VIBE:
         # Importing them needs vibe itself; that they are offered does not.
         assert name in import_module(module).__all__
@@ -48,7 +48,7 @@ def test_what_was_shown_can_be_imported(module: str, name: str) -> None:
         assert hasattr(import_module(module), name)
 
 
-def test_all_that_is_shown_is_listed() -> None:
+def test_every_import_in_the_documents_is_listed() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     pages += [p for p in (ROOT / "examples").rglob("*") if p.suffix in {".md", ".py"}]
     found = {
@@ -60,7 +60,7 @@ def test_all_that_is_shown_is_listed() -> None:
     assert found - shown() == set()
 
 
-def test_the_simulator_is_a_module_that_runs() -> None:
+def test_the_simulator_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "muxcore.testing.simulate", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert "--seed" in done.stdout

@@ -42,7 +42,7 @@ def test_a_package_holds_at_most_twelve_modules(package: str, folder: Path) -> N
     assert len(modules) <= MOST_MODULES, sorted(modules)
 
 
-def test_no_two_classes_bear_one_name() -> None:
+def test_no_two_classes_have_the_same_name() -> None:
     found: dict[str, list[Path]] = defaultdict(list)
     for file in files():
         for node in ast.walk(parsed(file)):
@@ -51,7 +51,7 @@ def test_no_two_classes_bear_one_name() -> None:
     assert {name: names(at) for name, at in found.items() if len(at) > 1} == {}
 
 
-def test_no_two_modules_of_a_room_bear_one_name() -> None:
+def test_no_two_modules_of_a_package_have_the_same_name() -> None:
     found: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for file in files():
         if file.name != "__init__.py":
@@ -84,7 +84,7 @@ def test_a_call_has_one_text_and_one_caller() -> None:
     assert len(callers) == 1, callers
 
 
-def test_no_code_of_the_product_is_patched_by_it() -> None:
+def test_the_product_does_not_patch_its_own_code() -> None:
     """A seam is an argument; `unittest.mock` is for tests."""
     assert [
         module_of(file)
@@ -116,7 +116,7 @@ def test_the_glossary_explains_every_public_class() -> None:
     assert [name for name in public_classes() if f"`{name}`" not in GLOSSARY] == []
 
 
-def test_the_glossary_explains_no_class_that_is_gone() -> None:
+def test_the_glossary_explains_no_removed_class() -> None:
     written = re.findall(r"^\| `(\w+)` \|", GLOSSARY, re.MULTILINE)
     assert [name for name in written if name not in public_classes()] == []
     assert len(written) == len(set(written))

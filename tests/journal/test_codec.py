@@ -94,7 +94,7 @@ def test_every_kind_of_entry_has_an_example() -> None:
     assert kinds == {type(entry) for entry in ENTRIES}
 
 
-def test_a_newer_version_is_refused_with_words() -> None:
+def test_a_newer_version_is_refused_with_a_message() -> None:
     line = json.loads(encode(JournalLine(1, NOON, Reset())))
     line["v"] = 2
     with pytest.raises(
@@ -112,7 +112,7 @@ def test_an_older_line_is_read_with_the_defaults_of_new_fields() -> None:
     "data",
     [b"", b"{}", b"\xff", b"[]", b'{"v":1,"n":1,"at":"noon","entry":{"type":"Reset"}}'],
 )
-def test_a_damaged_line_is_refused_with_words(data: bytes) -> None:
+def test_a_damaged_line_is_refused_with_a_message(data: bytes) -> None:
     with pytest.raises(JournalFormatError, match="not a line of a journal"):
         decode(data)
 
@@ -123,7 +123,7 @@ def test_any_json_value_may_be_the_memory_of_a_mode(memory: object) -> None:
     assert decode(encode(line)) == line
 
 
-def test_no_secret_stands_in_an_entry() -> None:
+def test_no_entry_holds_a_secret() -> None:
     entries = (
         Rejected("a", 1, message="CANARY"),
         Failed("a", 1, message="x" * 500),

@@ -303,7 +303,7 @@ def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status) == 0
-        # Nothing tells of a child's end without a handler for signals.
+        # Without a handler, no signal reports the end of a child.
         time.sleep(0.01)  # noqa: TID251
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -396,11 +396,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alive: set[int] = set()
     for reader in readers:
         alive |= {int(line.split()[0]) for line in reader if line.split()[1] == "1"}
-    _tell(mutants, alive, time.perf_counter() - began)
+    _report(mutants, alive, time.perf_counter() - began)
     return 0 if len(alive) <= 0.05 * len(mutants) else 1
 
 
-def _tell(mutants: Sequence[Mutant], alive: set[int], seconds: float) -> None:
+def _report(mutants: Sequence[Mutant], alive: set[int], seconds: float) -> None:
     for module in dict.fromkeys(mutant.module for mutant in mutants):
         numbers = [n for n, mutant in enumerate(mutants) if mutant.module == module]
         killed = len(numbers) - len(alive.intersection(numbers))

@@ -172,7 +172,7 @@ def test_a_rate_limit_of_one_call_a_second_is_waited_out(lab: Callable[..., Path
     assert len(seen) == 8
 
 
-def test_a_server_that_is_not_there(
+def test_a_server_that_does_not_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_KEY", KEY)

@@ -123,7 +123,7 @@ def test_the_section_goes_back_to_what_it_was(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["multiplexer = 3\n", "[[multiplexer]]\n", "a = \n"])
-def test_what_cannot_be_changed_is_refused(text: str) -> None:
+def test_a_file_that_cannot_be_changed_is_refused(text: str) -> None:
     with pytest.raises(EditError):
         edited(text, FAILOVER)
 

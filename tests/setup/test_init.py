@@ -42,7 +42,7 @@ def pool_of(user: User) -> list[tuple[str, bool]]:
     return [(e.alias, e.is_fallback) for e in config.endpoints]
 
 
-def test_what_is_ready_is_proposed_shown_and_written_beside_the_config(
+def test_models_that_are_ready_are_proposed_shown_and_written_beside_the_config(
     user: User, capsys: Captured
 ) -> None:
     before = user.config.read_text()
@@ -63,7 +63,7 @@ def test_what_is_ready_is_proposed_shown_and_written_beside_the_config(
     assert "left out: local at 127.0.0.1:8080: no server answers there" in err
 
 
-def test_no_line_of_the_rest_is_shown(user: User, capsys: Captured) -> None:
+def test_no_other_line_of_the_file_is_shown(user: User, capsys: Captured) -> None:
     """Rule 9: a config may hold secrets."""
     secret = '\n[providers_of_mine]\nheader = "very-secret"\n'
     user.config.write_text(user.config.read_text() + secret)
@@ -215,7 +215,7 @@ def test_a_pool_that_is_there_is_kept_and_switched_on(user: User) -> None:
         (["--mode", "fail"], 'multiplexer.mode: "fail", expected a mode'),
     ],
 )
-def test_nothing_is_written_that_would_not_work(
+def test_an_invalid_section_is_not_written(
     user: User, capsys: Captured, options: list[str], problem: str
 ) -> None:
     before = user.config.read_bytes()
@@ -280,13 +280,13 @@ def test_a_dialogue(user: User, say: Say, capsys: Captured) -> None:
     assert "Which of them, in order of preference? [1 2] " in out
 
 
-def test_enter_takes_what_is_proposed(user: User, say: Say) -> None:
+def test_enter_accepts_the_proposal(user: User, say: Say) -> None:
     say("", "", "")
     assert user.init() == 0
     assert pool_of(user) == [("large", False), ("small", True)]
 
 
-def test_it_asks_again_for_what_it_does_not_understand(user: User, say: Say) -> None:
+def test_it_repeats_a_question_after_an_invalid_answer(user: User, say: Say) -> None:
     say("large", "7", "2, 1", "some", "failover", "yes")
     assert user.init() == 0
     assert pool_of(user) == [("small", False), ("large", True)]
@@ -309,7 +309,7 @@ def test_a_pool_may_be_kept(user: User, say: Say) -> None:
     assert pool_of(user) == [("small", False)]
 
 
-def test_leaving_in_the_middle_writes_nothing(user: User, say: Say) -> None:
+def test_leaving_the_dialogue_writes_nothing(user: User, say: Say) -> None:
     before = user.config.read_bytes()
     say("1")
     assert user.init() == 1
@@ -351,7 +351,7 @@ is_fallback = true
 """
 
 
-def test_a_section_moves_with_all_its_words(user: User, capsys: Captured) -> None:
+def test_a_section_moves_with_its_comments(user: User, capsys: Captured) -> None:
     user.config.write_text(WITH_SECTION)
     before = load_config(user.config)
     assert user.init("--move", "--yes") == 0
@@ -394,7 +394,7 @@ def test_moving_is_shown_first_and_may_be_declined(user: User, say: Say) -> None
     assert user.files() == ["config.toml"]
 
 
-def test_a_section_that_does_not_count_is_removed(user: User) -> None:
+def test_a_section_without_effect_is_removed(user: User) -> None:
     assert user.init("--yes", "--model", "large") == 0
     section = user.section.read_text()
     user.config.write_text(WITH_SECTION)
@@ -420,7 +420,7 @@ def older_init(user: User, *models: str) -> None:
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_what_an_older_init_wrote_is_undone_byte_for_byte(
+def test_a_change_by_an_older_init_is_undone_byte_for_byte(
     user: User, newline: str, mark: bytes
 ) -> None:
     before = mark + user.config.read_text().replace("\n", newline).encode()
@@ -461,7 +461,7 @@ def test_a_new_file_that_was_changed_since_goes_and_a_copy_stays(
     assert files.backup_of(user.section).read_text() == changed
 
 
-def test_uninstall_keeps_what_was_changed_since(user: User, capsys: Captured) -> None:
+def test_uninstall_keeps_later_changes(user: User, capsys: Captured) -> None:
     before = user.config.read_text()
     older_init(user)
     user.config.write_text(user.config.read_text() + "\n[later]\nx = 1 # later\n")
@@ -474,7 +474,7 @@ def test_uninstall_keeps_what_was_changed_since(user: User, capsys: Captured) ->
     assert user.files() == ["config.toml", "config.toml.before-vibe-mux"]
 
 
-def test_what_was_changed_between_two_times_is_kept(user: User) -> None:
+def test_changes_between_two_runs_are_kept(user: User) -> None:
     older_init(user)
     user.config.write_text(user.config.read_text() + "\n[later]\nx = 1\n")
     older_init(user, "small")
@@ -550,7 +550,7 @@ def test_the_new_file_is_beside_the_link_to_a_config(user: User, tmp_path: Path)
     assert pool_of(user) == [("large", False), ("small", True)]
 
 
-def test_no_folder_is_made_of_a_typo(user: User, capsys: Captured) -> None:
+def test_a_mistyped_path_creates_no_directory(user: User, capsys: Captured) -> None:
     missing = user.home / "vibee" / "config.toml"
     assert user.init("--yes", "--config", str(missing)) == 1
     assert f"{missing}: cannot be read" in capsys.readouterr().err

@@ -53,7 +53,9 @@ def test_plain_vibe_goes_through_the_pool(user: User, path: str) -> None:
     assert run(path, "vibe-acp") == f"tools/vibe-mux run -- {home}/vibes/vibe-acp\n"
 
 
-def test_all_of_it_is_undone(user: User, path: str, capsys: Captured) -> None:
+def test_uninstalling_the_shim_restores_everything(
+    user: User, path: str, capsys: Captured
+) -> None:
     before = user.config.read_bytes()
     assert user.init("--yes", "--shim") == 0
     assert user.init("--uninstall") == 0
@@ -63,25 +65,27 @@ def test_all_of_it_is_undone(user: User, path: str, capsys: Captured) -> None:
     assert user.files() == ["config.toml"]
 
 
-def test_once_more_changes_nothing(user: User, path: str, capsys: Captured) -> None:
+def test_installing_the_shim_again_changes_nothing(
+    user: User, path: str, capsys: Captured
+) -> None:
     assert user.init("--yes", "--shim") == 0
     capsys.readouterr()
     assert user.init("--yes", "--shim") == 0
     assert "goes through the pool already" in capsys.readouterr().out
 
 
-def test_a_variable_bypasses_it(user: User, path: str) -> None:
+def test_a_variable_bypasses_the_shim(user: User, path: str) -> None:
     assert user.init("--yes", "--shim") == 0
     assert run(path, "vibe", "x", VIBE_MUX_OFF="1") == "vibes/vibe x\n"
 
 
-def test_it_runs_vibe_alone_when_vibe_mux_is_gone(user: User, path: str) -> None:
+def test_the_shim_runs_vibe_alone_when_vibe_mux_is_gone(user: User, path: str) -> None:
     assert user.init("--yes", "--shim") == 0
     (user.home / "tools" / "vibe-mux").unlink()
     assert run(path, "vibe", "x") == "vibes/vibe x\n"
 
 
-def test_two_of_them_do_not_call_each_other(
+def test_two_shims_do_not_call_each_other(
     user: User, path: str, commands: Commands
 ) -> None:
     other = commands("other")
@@ -137,7 +141,7 @@ def test_without_a_directory_of_the_user_on_path(
     assert "no directory of yours is searched before" in capsys.readouterr().err
 
 
-def test_it_is_not_written_where_it_would_not_last(
+def test_the_shim_is_not_written_into_an_environment(
     user: User, path: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = commands("venv/bin")

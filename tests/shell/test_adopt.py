@@ -57,7 +57,7 @@ def aliases(multiplexer: Multiplexer) -> list[str]:
     return [candidate.endpoint.alias for candidate in multiplexer.state.candidates]
 
 
-def test_what_stays_keeps_its_health_and_its_connections(
+def test_an_endpoint_that_stays_keeps_its_health_and_its_connections(
     multiplexer: Multiplexer, config: Config, alpha: Model, beta: Model
 ) -> None:
     alpha.then(rate_limited())
@@ -72,7 +72,7 @@ def test_what_stays_keeps_its_health_and_its_connections(
     assert repr(multiplexer) == "<Multiplexer load_balance: beta, alpha>"
 
 
-def test_what_is_left_out_is_gone_but_ends_what_it_does(
+def test_a_removed_endpoint_finishes_its_calls(
     multiplexer: Multiplexer, config: Config, start: Start, alpha: Model
 ) -> None:
     alpha.hold()
@@ -89,7 +89,7 @@ def test_what_is_left_out_is_gone_but_ends_what_it_does(
     assert aliases(multiplexer) == ["beta"]
 
 
-def test_a_waiting_call_chooses_anew(
+def test_a_waiting_call_chooses_again(
     multiplexer: Multiplexer, config: Config, start: Start, alpha: Model
 ) -> None:
     capped = {"model": "alpha", "max_concurrent": 1}
@@ -106,7 +106,7 @@ def test_a_waiting_call_chooses_anew(
     assert alpha.max_in_flight == 1
 
 
-def test_a_new_key_ends_what_was_the_old_ones(config: Config, alpha: Model) -> None:
+def test_a_new_key_ends_the_cooldowns_of_the_old_one(config: Config, alpha: Model) -> None:
     def locked(received: Any) -> Behaviour:
         good = received.headers["authorization"] == "Bearer sk-new-canary"
         return Answer("in") if good else refusal(401, "no")
@@ -123,7 +123,7 @@ def test_a_new_key_ends_what_was_the_old_ones(config: Config, alpha: Model) -> N
         assert multiplexer.complete(PING).text == "in"
 
 
-def test_one_that_is_switched_off_learns_nothing_from_then_on(
+def test_a_multiplexer_that_is_switched_off_learns_nothing(
     multiplexer: Multiplexer, config: Config, alpha: Model
 ) -> None:
     multiplexer.adopt(parts_of(config("alpha", "beta", enabled=False), {}))
@@ -172,5 +172,5 @@ def test_vibes_own_file_is_the_default(
         )
 
 
-def test_an_endpoint_without_a_key_has_none_to_look_for(multiplexer: Multiplexer) -> None:
+def test_an_endpoint_without_a_key_looks_for_none(multiplexer: Multiplexer) -> None:
     assert not multiplexer._runtime.members["alpha"].renew_key(None)

@@ -35,7 +35,7 @@ LIST = 'a list such as [{"role": "user", "content": "hello"}]'
     ],
 )
 @pytest.mark.parametrize("streams", [False, True])
-def test_messages_that_are_none_are_refused_before_any_model_is_asked(
+def test_invalid_messages_are_refused_before_any_attempt(
     make: Make, alpha: Model, messages: Any, text: str, *, streams: bool
 ) -> None:
     multiplexer = make("alpha")
@@ -77,7 +77,7 @@ def test_a_tuple_of_messages_is_a_list_of_them(make: Make) -> None:
     assert make("alpha").complete((PING,), tools=()).model == "alpha"
 
 
-def test_requests_carry_the_name_of_this_package(make: Make, alpha: Model) -> None:
+def test_requests_name_this_package_as_user_agent(make: Make, alpha: Model) -> None:
     make("alpha").complete([PING])
     assert alpha.requests[0].headers["user-agent"] == USER_AGENT
     assert USER_AGENT.startswith("vibe-mux/")

@@ -62,7 +62,7 @@ STAGES: dict[str, Behaviour] = {
 
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_call_can_be_cancelled_wherever_it_stands(
+def test_a_call_can_be_cancelled_at_every_step(
     make: Make, start: Start, alpha: Model, stage: str, *, streams: bool
 ) -> None:
     alpha.default = STAGES[stage]
@@ -144,7 +144,7 @@ def test_a_call_between_two_attempts_can_be_cancelled(
     assert len(alpha.requests) == 1
 
 
-def test_cancelling_after_the_end_cuts_nobody_else(
+def test_cancelling_after_the_end_affects_no_other_call(
     make: Make, start: Start, alpha: Model
 ) -> None:
     multiplexer = make("alpha")
@@ -161,7 +161,7 @@ def test_cancelling_after_the_end_cuts_nobody_else(
     assert len(alpha.requests) == 2
 
 
-def test_a_connection_that_changes_hands_is_the_new_ones_alone() -> None:
+def test_a_reused_connection_belongs_to_the_new_attempt_only() -> None:
     one, other = socket.socketpair()
     with one, other:
         first, second = CancelScope(9e9, 9e9), CancelScope(9e9, 9e9)
@@ -191,7 +191,7 @@ def test_a_cancellation_can_serve_one_call_after_another(make: Make, alpha: Mode
 
 
 @pytest.mark.parametrize("end", ["cancelled", "closed"])
-def test_a_stream_ends_in_the_middle_of_its_words(
+def test_cancelling_ends_a_stream_in_the_middle_of_its_text(
     make: Make, start: Start, alpha: Model, end: str
 ) -> None:
     alpha.default = Stall(1)
@@ -216,7 +216,7 @@ def test_a_stream_ends_in_the_middle_of_its_words(
 
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_closing_cuts_running_calls(
+def test_closing_cancels_running_calls(
     make: Make, start: Start, alpha: Model, stage: str, *, streams: bool
 ) -> None:
     alpha.default = STAGES[stage]
@@ -246,7 +246,7 @@ def test_closing_ends_waits(make: Make, start: Start, alpha: Model) -> None:
     expect_nothing_changed(multiplexer, cancelled=1)
 
 
-def test_later_calls_on_a_closed_one_are_refused(make: Make, alpha: Model) -> None:
+def test_calls_on_a_closed_multiplexer_are_refused(make: Make, alpha: Model) -> None:
     multiplexer = make("alpha")
     stream = multiplexer.stream(PING)
     multiplexer.close()
@@ -260,7 +260,7 @@ def test_later_calls_on_a_closed_one_are_refused(make: Make, alpha: Model) -> No
     assert multiplexer.status().models_available == 1
 
 
-def test_a_call_that_is_overtaken_by_closing_is_refused(
+def test_a_call_during_closing_is_refused(
     make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Between the first look and the choice, and between the choice and the attempt.
@@ -286,7 +286,7 @@ def test_a_call_that_is_overtaken_by_closing_is_refused(
     assert not alpha.requests
 
 
-def test_a_stream_that_was_read_to_its_end_outlives_closing(make: Make) -> None:
+def test_a_stream_that_was_read_to_its_end_is_not_affected_by_closing(make: Make) -> None:
     multiplexer = make("alpha")
     with multiplexer.stream(PING) as stream:
         list(stream)
@@ -303,7 +303,7 @@ def test_no_thread_is_left_after_closing(make: Make) -> None:
     assert not thread.is_alive()
 
 
-def test_a_forgotten_one_ends_its_thread_and_its_connections(
+def test_a_collected_multiplexer_ends_its_thread_and_its_connections(
     server: Any, alpha: Model
 ) -> None:
     config = {
@@ -323,12 +323,12 @@ def test_a_forgotten_one_ends_its_thread_and_its_connections(
     assert not thread.is_alive()
 
 
-def test_one_that_made_no_call_has_no_thread(make: Make) -> None:
+def test_a_multiplexer_without_a_call_has_no_thread(make: Make) -> None:
     make("alpha").status()
     assert "vibe-mux limits" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_a_watch_may_be_closed_by_its_own_thread() -> None:
+def test_deadlines_may_be_closed_by_their_own_thread() -> None:
     # The garbage collector may run there.
     deadlines = Deadlines()
     closed = threading.Event()
@@ -343,7 +343,7 @@ def test_a_watch_may_be_closed_by_its_own_thread() -> None:
     assert closed.wait(PATIENCE)
 
 
-def test_a_watch_whose_start_was_taken_for_none_ends_all_its_threads(
+def test_closing_ends_both_threads_after_an_interrupted_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deadlines = Deadlines()
@@ -367,7 +367,7 @@ def test_a_watch_whose_start_was_taken_for_none_ends_all_its_threads(
     assert not second.is_alive()
 
 
-def test_what_is_added_to_a_closed_watch_is_cut_at_once() -> None:
+def test_a_scope_added_after_closing_is_cancelled_at_once() -> None:
     deadlines = Deadlines()
     deadlines.close()
     scope = CancelScope(9e9, 9e9)
@@ -378,7 +378,7 @@ def test_what_is_added_to_a_closed_watch_is_cut_at_once() -> None:
     assert deadlines._thread is None
 
 
-def test_a_cut_that_came_before_its_socket_shuts_it() -> None:
+def test_a_scope_cancelled_before_it_has_a_socket_shuts_that_down() -> None:
     one, other = socket.socketpair()
     with one, other:
         scope = CancelScope(9e9, 9e9)
@@ -390,7 +390,7 @@ def test_a_cut_that_came_before_its_socket_shuts_it() -> None:
         scope.detach()
 
 
-def test_nothing_is_sent_for_an_attempt_that_was_cut(alpha: Model) -> None:
+def test_nothing_is_sent_for_a_cancelled_attempt(alpha: Model) -> None:
     scope = CancelScope(9e9, 9e9)
     scope.cancel(CancelReason.CLOSED)
     sent = transport.send(None, None, None, (1, 1), scope)  # type: ignore[arg-type]

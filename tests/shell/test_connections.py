@@ -147,7 +147,7 @@ WELL: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", WELL)
-def test_an_answer_is_read_alike_over_a_new_and_a_kept_connection(
+def test_a_response_is_read_alike_over_a_new_and_an_idle_connection(
     make: Make, case: str
 ) -> None:
     script = Script(WELL[case], sized("warm"), WELL[case], sized("again"))
@@ -160,7 +160,7 @@ def test_an_answer_is_read_alike_over_a_new_and_a_kept_connection(
     assert script.connections == (3 if "closing" in case else 1)
 
 
-def test_a_long_answer_comes_whole_over_a_kept_connection(make: Make) -> None:
+def test_a_long_response_is_complete_over_an_idle_connection(make: Make) -> None:
     text = "é" * 100_000
     script = Script(sized("warm"), sized(text), chunked(text, 5000), sized("end"))
     with script.serving() as url:
@@ -199,7 +199,7 @@ def test_a_broken_answer_is_a_failure(make: Make, case: str, over: str) -> None:
 
 
 @pytest.mark.parametrize("first", [sized("one"), chunked("one")], ids=["sized", "chunked"])
-def test_more_than_was_announced_is_not_taken_for_the_next_answer(
+def test_bytes_after_the_announced_length_are_not_read_as_the_next_response(
     make: Make, first: bytes
 ) -> None:
     script = Script(sized("warm"), first + sized("forged"), sized("two"))
@@ -210,7 +210,7 @@ def test_more_than_was_announced_is_not_taken_for_the_next_answer(
     assert script.connections == 2
 
 
-def test_each_request_is_as_the_first_one_but_for_its_body(make: Make) -> None:
+def test_each_request_equals_the_first_one_except_for_its_body(make: Make) -> None:
     script = Script(*[sized("well")] * 4)
     texts = ["a", "bb", "a much longer one", ""]
     with script.serving() as url:
@@ -235,7 +235,7 @@ def _without_length(head: list[bytes]) -> list[bytes]:
     return [line for line in head if not line.startswith(b"Content-Length")]
 
 
-def test_a_new_key_is_not_sent_as_the_old_one(make: Make) -> None:
+def test_a_new_key_replaces_the_old_one_in_the_request(make: Make) -> None:
     script = Script(*[sized("well")] * 3)
     with script.serving() as url:
         multiplexer = make("alpha", urls={"alpha": url}, key="sk-first-canary")
@@ -250,7 +250,7 @@ def test_a_new_key_is_not_sent_as_the_old_one(make: Make) -> None:
     assert script.connections == 1
 
 
-def test_several_connections_that_were_closed_while_idle_are_no_failure(
+def test_several_connections_closed_while_idle_are_not_a_failure(
     make: Make, start: Start, alpha: Model
 ) -> None:
     multiplexer = make("alpha")
@@ -293,7 +293,7 @@ class Late:
         return getattr(self._sock, name)
 
 
-def test_a_stream_over_a_kept_connection_keeps_it(make: Make, alpha: Model) -> None:
+def test_a_stream_gives_an_idle_connection_back(make: Make, alpha: Model) -> None:
     alpha.default = Answer("one two three", usage=Usage(3, 4, 1))
     multiplexer = make("alpha")
     for _ in range(4):
@@ -304,7 +304,7 @@ def test_a_stream_over_a_kept_connection_keeps_it(make: Make, alpha: Model) -> N
 
 
 @pytest.mark.parametrize("coding", ["gzip", "identity"])
-def test_an_encoded_answer_over_a_kept_connection_is_decoded(
+def test_an_encoded_response_over_an_idle_connection_is_decoded(
     make: Make, alpha: Model, coding: str
 ) -> None:
     body = completion("packed")
@@ -316,7 +316,7 @@ def test_an_encoded_answer_over_a_kept_connection_is_decoded(
         assert multiplexer.complete(PING).text == "packed"
 
 
-def test_a_refusal_over_a_kept_connection_tells_its_status(make: Make) -> None:
+def test_a_refusal_over_an_idle_connection_has_its_status(make: Make) -> None:
     body = b'{"error": {"message": "slow down"}}'
     head = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\ncontent-length: %d\r\n\r\n"
     script = Script(sized("warm"), head % len(body) + body)

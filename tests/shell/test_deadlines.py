@@ -48,14 +48,16 @@ SLOW: dict[str, Behaviour] = {
     "dripping headers": Drip(Dripping.HEADERS, timedelta(milliseconds=30)),
     "a dripping body": Drip(Dripping.BODY, OFTEN),
     "a slow answer": Delayed(timedelta(seconds=5)),
-    "a slowly told answer": Answer("x" * 400, pieces=400, delay=OFTEN),
+    "an answer in slow pieces": Answer("x" * 400, pieces=400, delay=OFTEN),
     "endless interim answers": Delivery(
         (b"HTTP/1.1 100 Continue\r\n\r\n",) * 500, timedelta(milliseconds=5)
     ),
     "a dripping status line": Delivery((b"H", *[b"T"] * 400), OFTEN),
 }
 SLOW_STREAMS = {
-    name: behaviour for name, behaviour in SLOW.items() if name != "a slowly told answer"
+    name: behaviour
+    for name, behaviour in SLOW.items()
+    if name != "an answer in slow pieces"
 }
 
 
@@ -110,7 +112,7 @@ def test_a_call_ends_by_its_deadline(
     assert (model.fail_count, model.in_flight) == (0, 0)
     # One that was cut early enough may not have been noticed.
     assert model.cancelled_count >= len(alpha.requests) - well
-    # The connection is not kept: the server is told.
+    # The connection is closed, so the server notices.
     alpha.release()
     alpha.wait_for(lambda model: model.in_flight == 0)
 
@@ -175,7 +177,7 @@ def test_an_attempt_ends_by_its_limit_and_the_next_model_serves(
     assert multiplexer.status().models[0].is_disabled
 
 
-def test_the_limit_of_an_attempt_is_over_with_the_first_content(
+def test_the_limit_of_an_attempt_ends_with_the_first_content(
     make: Make, alpha: Model
 ) -> None:
     alpha.then(Stall(1))
@@ -221,7 +223,7 @@ def test_a_silence_ends_by_its_limit(make: Make, alpha: Model, *, streams: bool)
     in_time(call)
 
 
-def test_one_deadline_holds_for_all_attempts_together(
+def test_one_deadline_limits_all_attempts_together(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     alpha.default = beta.default = Silence()
@@ -270,7 +272,7 @@ def test_a_shorter_timeout_wins_and_a_longer_one_does_not(make: Make, alpha: Mod
     in_time(call)
 
 
-def test_a_later_call_with_an_earlier_limit_wakes_the_watch(
+def test_a_later_call_with_an_earlier_limit_wakes_the_deadline_thread(
     make: Make, start: Start, alpha: Model
 ) -> None:
     alpha.default = Silence()
@@ -391,7 +393,7 @@ def test_sending_a_large_prompt_may_take_longer_than_connecting(make: Make) -> N
         assert multiplexer.complete(large).text == "read"
 
 
-def test_a_watch_goes_on_after_its_thread_was_kept_from_starting(
+def test_deadlines_work_after_the_start_of_their_thread_was_prevented(
     make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alpha.default = Silence()
@@ -413,7 +415,7 @@ def test_a_watch_goes_on_after_its_thread_was_kept_from_starting(
     in_time(call)
 
 
-def test_closing_after_an_interrupted_start_is_well(
+def test_closing_after_an_interrupted_start_works(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     multiplexer = make("alpha")
@@ -428,6 +430,6 @@ def test_closing_after_an_interrupted_start_is_well(
     multiplexer.close()
 
 
-def test_a_timeout_that_is_no_number_is_told(make: Make) -> None:
+def test_a_timeout_that_is_no_number_is_reported(make: Make) -> None:
     with pytest.raises(ValueError, match=r"timeout is not a number \(nan\)"):
         make("alpha").complete(PING, timeout=float("nan"))

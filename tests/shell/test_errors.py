@@ -55,7 +55,7 @@ def by_pickle(error: BaseException) -> BaseException:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_arrives_as_it_was(error: BaseException, journey: Journey) -> None:
+def test_an_error_survives_pickling(error: BaseException, journey: Journey) -> None:
     error.add_note("while it was asked")
     arrived = journey(error)
     assert type(arrived) is type(error)

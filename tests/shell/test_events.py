@@ -117,7 +117,7 @@ ALPHABET = [
 )
 @example(b"data: a\r\n\r\n", [7, 8, 8, 9])
 @example(BOM + b"data: a\n\n", [1, 2])
-def test_it_is_the_standards_reading_however_it_is_cut(
+def test_it_reads_as_the_standard_does_however_the_bytes_are_cut(
     data: bytes, scopes: list[int]
 ) -> None:
     places = [0, *sorted(min(scope, len(data)) for scope in scopes), len(data)]
@@ -127,7 +127,7 @@ def test_it_is_the_standards_reading_however_it_is_cut(
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-def test_any_bytes_at_all_are_read(data: bytes, size: int) -> None:
+def test_any_bytes_are_read(data: bytes, size: int) -> None:
     pieces = [data[i : i + size] for i in range(0, len(data), size)]
     assert parsed(pieces) == by_the_book(data)
 
@@ -163,7 +163,7 @@ def test_a_stream_is_not_bounded(bound: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 10_000), (4096, 200)])
-def test_its_cost_is_linear(size: int, count: int) -> None:
+def test_its_time_is_linear(size: int, count: int) -> None:
     def cost(count: int) -> float:
         piece = b"x" * size
         best = 9e9

@@ -52,13 +52,13 @@ def test_different_openings_are_different_conversations(other: Chat) -> None:
     assert conversation_of(None, AGENT) != conversation_of(None, other)
 
 
-def test_sub_agents_of_one_session_are_conversations_of_their_own() -> None:
+def test_each_sub_agent_of_a_session_has_its_own_conversation() -> None:
     sub_agent = Chat((SYSTEM, {"role": "user", "content": "Look for races."}), TOOLS)
     assert conversation_of("s", AGENT) != conversation_of("s", sub_agent)
     assert conversation_of("s", AGENT) != conversation_of("another", AGENT)
 
 
-def test_a_prompt_cache_key_stands_for_a_session() -> None:
+def test_a_prompt_cache_key_replaces_a_session() -> None:
     keyed = Chat(AGENT.messages, TOOLS, extra={"prompt_cache_key": "s"})
     assert conversation_of(None, keyed) == conversation_of("s", AGENT)
     assert conversation_of("other", keyed) == conversation_of("other", AGENT)
@@ -77,12 +77,12 @@ def test_a_prompt_cache_key_stands_for_a_session() -> None:
         ({"role": "user", "content": "a lone \ud800 half"},),
     ],
 )
-def test_any_opening_has_a_name(messages: tuple[dict[str, Any], ...]) -> None:
+def test_every_opening_has_a_name(messages: tuple[dict[str, Any], ...]) -> None:
     assert conversation_of(None, Chat(messages))
     assert conversation_of("s", Chat(messages))
 
 
-def test_a_chat_without_messages_is_no_conversation() -> None:
+def test_a_chat_without_messages_has_no_conversation() -> None:
     assert conversation_of("s", Chat(())) is None
 
 

@@ -50,7 +50,7 @@ def cut_at(data: bytes, places: list[int]) -> list[bytes]:
     st.sampled_from([b"", b"X-Sum: 1\r\n", b"A: b\r\nC: d\r\n"]),
     st.sampled_from([b"", b";name=value", b" ; x"]),
 )
-def test_chunks_are_taken_out_however_they_are_cut(
+def test_chunks_are_read_however_they_are_cut(
     pieces: list[bytes], places: list[int], trailer: bytes, extension: bytes
 ) -> None:
     framing = ChunkedReader()
@@ -76,12 +76,12 @@ def test_chunks_are_taken_out_however_they_are_cut(
         b"f" * 17 + b"\r\n",
     ],
 )
-def test_what_is_no_chunk_is_no_end(data: bytes) -> None:
+def test_an_invalid_chunk_is_an_error_and_no_end(data: bytes) -> None:
     with pytest.raises(http.client.IncompleteRead):
         ChunkedReader().take(data)
 
 
-def test_a_line_without_an_end_is_not_kept_for_ever() -> None:
+def test_a_line_without_an_end_is_bounded() -> None:
     framing = ChunkedReader()
     for _ in range(16):
         framing.take(b"1" * 4096)
@@ -89,14 +89,14 @@ def test_a_line_without_an_end_is_not_kept_for_ever() -> None:
         framing.take(b"1")
 
 
-def test_chunks_that_break_off_are_an_error() -> None:
+def test_incomplete_chunks_are_an_error() -> None:
     framing = ChunkedReader()
     assert framing.take(b"5\r\nhe") == b"he"
     with pytest.raises(http.client.IncompleteRead):
         framing.take(b"")
 
 
-def test_what_follows_the_last_chunk_is_noticed() -> None:
+def test_data_after_the_last_chunk_is_noticed() -> None:
     framing = ChunkedReader()
     assert framing.take(b"1\r\nx\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n") == b"x"
     assert framing.ended
@@ -104,13 +104,13 @@ def test_what_follows_the_last_chunk_is_noticed() -> None:
 
 
 @given(st.binary(max_size=100), Cuts)
-def test_a_sized_body_ends_where_it_said(body: bytes, places: list[int]) -> None:
+def test_a_body_with_a_length_ends_at_its_length(body: bytes, places: list[int]) -> None:
     framing = ContentLengthReader(len(body))
     taken = b"".join(framing.take(part) for part in cut_at(body, places)) if body else b""
     assert (taken, framing.ended, framing.excess) == (body, True, False)
 
 
-def test_a_sized_body_that_is_too_short_or_too_long_is_noticed() -> None:
+def test_a_body_shorter_or_longer_than_its_length_is_noticed() -> None:
     framing = ContentLengthReader(5)
     assert framing.take(b"hel") == b"hel"
     with pytest.raises(IncompleteRead):
@@ -121,7 +121,7 @@ def test_a_sized_body_that_is_too_short_or_too_long_is_noticed() -> None:
     assert framing.excess
 
 
-def test_a_body_without_a_size_ends_with_its_connection() -> None:
+def test_a_body_without_a_length_ends_with_its_connection() -> None:
     framing = Http10Reader()
     assert framing.take(b"hello") == b"hello"
     assert not framing.ended
@@ -165,7 +165,7 @@ LENGTHS = st.sampled_from(
     st.lists(st.tuples(NAMES, VALUES), max_size=5),
     LENGTHS,
 )
-def test_a_head_is_read_as_by_the_standard_library(
+def test_a_head_is_read_as_the_standard_library_reads_it(
     status: str, version: str, fields: list[tuple[str, str]], length: list[tuple[str, str]]
 ) -> None:
     lines = [
@@ -175,10 +175,12 @@ def test_a_head_is_read_as_by_the_standard_library(
     data = "\r\n".join([*lines, "", "hello"]).encode("latin-1")
     ours = read_by(SimpleResponse, data)
     theirs = read_by(http.client.HTTPResponse, data)
-    told = ("status", "reason", "version", "chunked", "length", "will_close")
+    attributes = ("status", "reason", "version", "chunked", "length", "will_close")
     # Which is read first is an accident of the other one's parser.
     if len({value for name, value in fields if name == "Connection"}) < 2:
-        assert [getattr(ours, n) for n in told] == [getattr(theirs, n) for n in told]
+        assert [getattr(ours, n) for n in attributes] == [
+            getattr(theirs, n) for n in attributes
+        ]
     if isinstance(ours, SimpleResponse) and ours.plain is not None:
         first: dict[str, list[str]] = {}
         for name, value in theirs.headers.items():
@@ -198,7 +200,7 @@ def test_a_head_is_read_as_by_the_standard_library(
         b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 9000 + b"\r\nContent-Length: 5\r\n\r\n",
     ],
 )
-def test_a_head_that_is_not_plain_is_left_to_the_standard_library(head: bytes) -> None:
+def test_a_head_that_is_not_simple_is_left_to_the_standard_library(head: bytes) -> None:
     ours = read_by(SimpleResponse, head + b"hello")
     assert isinstance(ours, SimpleResponse)
     assert ours.plain is None
@@ -212,7 +214,7 @@ HEAD = (
 )
 
 
-def test_a_request_is_written_again_with_another_body() -> None:
+def test_a_request_is_repeated_with_another_body() -> None:
     written = RequestHead("/v1", HEADERS, HEAD)
     again = written.with_body("/v1", {**HEADERS, "Content-Length": "5"}, b"hello")
     assert again == HEAD.replace(b"Length: 3", b"Length: 5") + b"hello"
@@ -227,11 +229,13 @@ def test_a_request_is_written_again_with_another_body() -> None:
         ("/v1", {"Content-Type": "application/json"}),
     ],
 )
-def test_another_head_is_not_written_again(url: str, headers: dict[str, str]) -> None:
+def test_a_request_with_another_head_is_not_repeated(
+    url: str, headers: dict[str, str]
+) -> None:
     assert RequestHead("/v1", HEADERS, HEAD).with_body(url, headers, b"hello") is None
 
 
-def test_a_head_without_a_length_is_not_written_again() -> None:
+def test_a_head_without_a_length_is_not_repeated() -> None:
     headers = {"Transfer-Encoding": "chunked"}
     head = b"POST /v1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert RequestHead("/v1", headers, head).with_body("/v1", headers, b"hello") is None
@@ -305,9 +309,7 @@ Serve = Callable[..., tuple[Server, Connections]]
 
 
 @pytest.mark.parametrize("answer", [SIZED, CHUNKS])
-def test_a_kept_connection_is_asked_again_with_the_same_bytes(
-    serve: Serve, answer: bytes
-) -> None:
+def test_an_idle_connection_repeats_the_same_bytes(serve: Serve, answer: bytes) -> None:
     server, connections = serve(answer, answer, answer)
     for count in range(3):
         response = ask(connections, server.url)
@@ -317,7 +319,7 @@ def test_a_kept_connection_is_asked_again_with_the_same_bytes(
     assert len(set(server.requests)) == 1
 
 
-def test_other_headers_take_the_ordinary_way_once(serve: Serve) -> None:
+def test_other_headers_take_the_ordinary_path_once(serve: Serve) -> None:
     server, connections = serve(*[SIZED] * 4)
     kinds = []
     for key in ("one", "one", "two", "two"):
@@ -329,13 +331,13 @@ def test_other_headers_take_the_ordinary_way_once(serve: Serve) -> None:
     assert [b"two" in request for request in server.requests] == [False, False, True, True]
 
 
-def test_a_body_that_ends_with_its_connection_costs_the_connection(serve: Serve) -> None:
+def test_a_body_that_ends_with_its_connection_closes_it(serve: Serve) -> None:
     server, connections = serve(SIZED, CLOSING, SIZED)
     assert [body_of(ask(connections, server.url)) for _ in range(3)] == [b"world"] * 3
     assert server.connections == 2
 
 
-def test_more_than_was_announced_costs_the_connection(serve: Serve) -> None:
+def test_bytes_after_the_announced_length_close_the_connection(serve: Serve) -> None:
     server, connections = serve(SIZED, SIZED + b" and more", SIZED)
     assert [body_of(ask(connections, server.url)) for _ in range(3)] == [b"world"] * 3
     assert server.connections == 2
@@ -348,7 +350,7 @@ def test_more_than_was_announced_costs_the_connection(serve: Serve) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\nworld<cut>",
     ],
 )
-def test_a_body_that_breaks_off_is_no_whole_one(serve: Serve, broken: bytes) -> None:
+def test_an_incomplete_body_is_an_error(serve: Serve, broken: bytes) -> None:
     server, connections = serve(SIZED, broken)
     body_of(ask(connections, server.url))
     response = ask(connections, server.url)
@@ -376,7 +378,7 @@ def test_a_compressed_body_is_left_to_urllib3(serve: Serve) -> None:
     assert server.connections == 1
 
 
-def test_what_a_test_has_put_in_the_place_of_requests_is_not_passed_by(
+def test_a_mock_in_place_of_requests_is_not_bypassed(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, connections = serve(SIZED)
@@ -386,7 +388,7 @@ def test_what_a_test_has_put_in_the_place_of_requests_is_not_passed_by(
     assert ask(connections, server.url) is mocked
 
 
-def test_lowered_headers_are_a_mapping() -> None:
+def test_lowercase_headers_are_a_mapping() -> None:
     headers = LowercaseHeaders(
         requests.structures.CaseInsensitiveDict({"X-One": "1", "Two": "2"})
     )

@@ -39,15 +39,15 @@ def in_a_child(act: Callable[[], None]) -> None:
     if not child:
         try:
             act()
-        except BaseException:  # noqa: BLE001 - told to the parent
+        except BaseException:  # noqa: BLE001 - sent to the parent
             os.write(writing, traceback.format_exc().encode()[-4000:] or b"?")
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        told = pipe.read().decode()
+        error = pipe.read().decode()
     os.waitpid(child, 0)
-    assert not told, told
+    assert not error, error
 
 
 def in_flight(multiplexer: Multiplexer) -> int:
@@ -55,7 +55,7 @@ def in_flight(multiplexer: Multiplexer) -> int:
 
 
 @forks
-def test_a_child_calls_over_connections_of_its_own(make: Make, alpha: Model) -> None:
+def test_a_child_uses_its_own_connections(make: Make, alpha: Model) -> None:
     multiplexer = make("alpha")
     multiplexer.complete(PING)
 
@@ -72,7 +72,7 @@ def test_a_child_calls_over_connections_of_its_own(make: Make, alpha: Model) -> 
 
 
 @forks
-def test_a_child_has_none_of_its_parents_calls_under_way(
+def test_a_child_has_no_calls_of_its_parent_under_way(
     make: Make, start: Start, alpha: Model
 ) -> None:
     multiplexer = make({"model": "alpha", "max_concurrent": 1})
@@ -117,7 +117,9 @@ def expect_served(multiplexer: Multiplexer) -> None:
 
 
 @forks
-def test_a_stream_of_the_parent_is_the_parents_alone(make: Make, alpha: Model) -> None:
+def test_a_stream_of_the_parent_cannot_be_used_in_the_child(
+    make: Make, alpha: Model
+) -> None:
     alpha.then(Stall(1))
     multiplexer = make({"model": "alpha", "max_concurrent": 1})
     with multiplexer.stream(PING) as stream:
@@ -137,7 +139,7 @@ def test_a_stream_of_the_parent_is_the_parents_alone(make: Make, alpha: Model) -
 
 
 @forks
-def test_what_the_parent_learnt_is_known_in_the_child(make: Make, alpha: Model) -> None:
+def test_the_child_knows_the_state_of_the_parent(make: Make, alpha: Model) -> None:
     multiplexer = make("alpha", {"model": "beta", "is_fallback": True})
     alpha.then(server_error())
     assert multiplexer.complete(PING).model == "beta"
@@ -149,9 +151,7 @@ def test_what_the_parent_learnt_is_known_in_the_child(make: Make, alpha: Model) 
     in_a_child(act)
 
 
-def test_beginning_anew_forgets_what_is_under_way(
-    make: Make, start: Start, alpha: Model
-) -> None:
+def test_after_a_fork_no_call_is_under_way(make: Make, start: Start, alpha: Model) -> None:
     # The same in one process, where what is done can be seen.
     multiplexer = make({"model": "alpha", "max_concurrent": 1})
     alpha.hold()
@@ -175,7 +175,7 @@ def test_beginning_anew_forgets_what_is_under_way(
     former.join()
 
 
-def test_a_call_that_was_forked_away_says_so(make: Make, alpha: Model) -> None:
+def test_a_call_of_the_parent_raises_in_the_child(make: Make, alpha: Model) -> None:
     multiplexer = make("alpha")
     with forked_meanwhile(multiplexer), pytest.raises(MultiplexerError) as caught:
         multiplexer.complete(PING)

@@ -125,7 +125,7 @@ class Interrupting:
 @pytest.fixture
 def interrupting() -> Generator[Interrupting]:
     if sys.version_info < (3, 12):
-        pytest.skip("only sys.monitoring tells of these points, since Python 3.12")
+        pytest.skip("these points need sys.monitoring, of Python 3.12")
     interrupting = Interrupting()
     events = monitoring.events
     callbacks: dict[int, Any] = {
@@ -347,7 +347,7 @@ with StandInServer([Model("m")]) as server:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such timers")
-def test_signals_at_odd_moments_lose_nothing() -> None:
+def test_signals_at_any_moment_lose_nothing() -> None:
     # In a process of its own: a signal may come in the middle of what measures coverage, too.
     done = subprocess.run(
         [sys.executable, "-c", AT_ODD_MOMENTS],

@@ -62,7 +62,7 @@ def outcomes(reply: Any) -> list[tuple[str, str]]:
     return [(attempt.alias, attempt.outcome) for attempt in reply.attempts]
 
 
-def test_a_reply_has_everything(make: Make, alpha: Model) -> None:
+def test_a_reply_has_all_its_fields(make: Make, alpha: Model) -> None:
     alpha.then(Answer("Bonjour", usage=Usage(20, 5, 12)))
     reply = make("alpha").complete(
         PING, temperature=0.7, max_tokens=9, seed=3, metadata={"a": 1}
@@ -87,7 +87,7 @@ def test_a_reply_has_everything(make: Make, alpha: Model) -> None:
     }
 
 
-def test_tool_calls_come_through(make: Make, alpha: Model) -> None:
+def test_tool_calls_are_passed_on(make: Make, alpha: Model) -> None:
     alpha.then(Answer(tool_calls=(ToolCall("read", '{"path": "a"}', "call00001"),)))
     reply = make("alpha").complete(PING, tools=TOOLS, tool_choice="auto")
     assert reply.text == ""
@@ -112,7 +112,7 @@ def test_one_connection_serves_call_after_call(make: Make, alpha: Model) -> None
     assert len({request.connection for request in alpha.requests}) == 1
 
 
-def test_failover_goes_by_the_order_of_the_pool(
+def test_failover_follows_the_order_of_the_pool(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     multiplexer = make("beta", "alpha")
@@ -181,7 +181,7 @@ def test_a_failing_model_is_replaced(
     assert (len(alpha.requests), len(beta.requests)) == (asked + 1 + again, 1)
 
 
-def test_an_end_without_finish_reason_is_an_answer_when_it_comes_whole(
+def test_a_whole_answer_without_finish_reason_is_an_answer(
     make: Make, alpha: Model
 ) -> None:
     alpha.then(EndWithoutFinish())
@@ -189,26 +189,28 @@ def test_an_end_without_finish_reason_is_an_answer_when_it_comes_whole(
     assert (reply.text, reply.finish_reason) == ("pong from model-a", None)
 
 
-def test_a_dead_address_is_passed_over(make: Make) -> None:
+def test_a_dead_address_is_failed_over(make: Make) -> None:
     with dead_port() as url:
         reply = make("alpha", FALLBACK, urls={"alpha": url}).complete(PING)
     assert outcomes(reply) == [("alpha", "error"), ("beta", "succeeded")]
     assert reply.attempts[0].message == "the connection was refused"
 
 
-def test_a_name_that_does_not_exist_is_passed_over(make: Make) -> None:
+def test_a_host_name_that_does_not_exist_is_failed_over(make: Make) -> None:
     urls = {"alpha": "http://no-such-host.invalid/v1"}
     reply = make("alpha", FALLBACK, urls=urls).complete(PING)
     assert reply.attempts[0].message == "its name could not be resolved"
 
 
-def test_a_name_that_cannot_exist_is_passed_over(make: Make) -> None:
+def test_a_host_name_that_cannot_exist_is_failed_over(make: Make) -> None:
     urls = {"alpha": f"http://{'a' * 64}.invalid/v1"}
     reply = make("alpha", FALLBACK, urls=urls).complete(PING)
     assert reply.attempts[0].outcome == "error"
 
 
-def test_load_is_balanced_to_the_single_call(make: Make, alpha: Model, beta: Model) -> None:
+def test_load_is_balanced_within_a_single_call(
+    make: Make, alpha: Model, beta: Model
+) -> None:
     multiplexer = make(
         {"model": "alpha", "weight": 70},
         {"model": "beta", "weight": 30},
@@ -316,7 +318,7 @@ def test_a_primary_that_stays_busy_is_waited_for_half_of_the_time(
     first.result()
 
 
-def test_nobody_waits_for_longer_than_max_wait(
+def test_no_call_waits_for_longer_than_max_wait(
     start: Start, make: Make, alpha: Model
 ) -> None:
     multiplexer = make({"model": "alpha", "max_concurrent": 1}, max_wait_ms=50)
@@ -347,7 +349,7 @@ def test_a_pool_of_one_recovers_within_a_second_of_an_error(
     assert arrived[1] - arrived[0] >= 0.99
 
 
-def test_a_pool_of_one_obeys_the_servers_own_hint(make: Make, alpha: Model) -> None:
+def test_a_pool_of_one_obeys_the_hint_of_the_server(make: Make, alpha: Model) -> None:
     alpha.then(rate_limited(ms(120)))
     reply = make("alpha").complete(PING)
     assert outcomes(reply) == [("alpha", "rate limited"), ("alpha", "succeeded")]
@@ -356,7 +358,7 @@ def test_a_pool_of_one_obeys_the_servers_own_hint(make: Make, alpha: Model) -> N
 
 
 @pytest.mark.parametrize("first", ["alpha", "beta"])
-def test_the_last_resort_is_who_may_be_tried_first(
+def test_the_last_resort_is_the_model_that_may_be_tried_first(
     make: Make, alpha: Model, beta: Model, first: str
 ) -> None:
     soon, late = rate_limited(ms(40)), rate_limited(timedelta(seconds=20))
@@ -402,7 +404,7 @@ REFUSALS: dict[str, tuple[StatusAnswer, str, str]] = {
 
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_both_models_refuse_is_raised_with_the_first_ones_words(
+def test_a_request_that_both_models_refuse_raises_the_first_refusal(
     make: Make, alpha: Model, beta: Model, case: str, *, streams: bool
 ) -> None:
     """Rule 6."""
@@ -425,7 +427,7 @@ def test_what_both_models_refuse_is_raised_with_the_first_ones_words(
 
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_another_model_takes_is_answered_and_reported(
+def test_a_request_that_another_model_takes_is_answered_and_reported(
     make: Make, alpha: Model, case: str, *, streams: bool
 ) -> None:
     """Rule 6."""
@@ -447,7 +449,7 @@ def test_what_another_model_takes_is_answered_and_reported(
     assert "  - Refused, but taken by another model: 1\n" in str(status)
 
 
-def test_a_refusal_beside_a_limited_model_says_when_that_may_give_its_opinion(
+def test_a_refusal_beside_a_limited_model_has_the_time_of_its_opinion(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     beta.then(rate_limited(timedelta(seconds=90)))
@@ -459,7 +461,7 @@ def test_a_refusal_beside_a_limited_model_says_when_that_may_give_its_opinion(
     assert caught.value.retry_at == multiplexer.status().models[0].disabled_until
 
 
-def test_a_window_that_a_refusal_names_is_learnt(
+def test_a_window_named_in_a_refusal_is_learnt(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     alpha.then(refusal(400, "maximum context length is 100 tokens"))
@@ -471,7 +473,7 @@ def test_a_window_that_a_refusal_names_is_learnt(
     assert len(alpha.requests) == 2
 
 
-def test_a_refusal_without_words_is_told_too(make: Make, alpha: Model) -> None:
+def test_a_refusal_without_a_message_is_reported(make: Make, alpha: Model) -> None:
     alpha.then(StatusAnswer(400, b""))
     with pytest.raises(RequestRejectedError) as caught:
         make("alpha").complete(PING)
@@ -489,7 +491,7 @@ def test_too_long_a_prompt_goes_to_a_larger_model(
     assert len(beta.requests) == 1
 
 
-def test_who_refused_is_told_although_another_failed_after_it(
+def test_the_refusing_model_is_named_although_another_failed_later(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     alpha.then(refusal(400, "maximum context length is 8192 tokens"))
@@ -504,7 +506,7 @@ def test_who_refused_is_told_although_another_failed_after_it(
     assert outcomes(caught.value) == [("alpha", "prompt too long"), ("beta", "error")]
 
 
-def test_who_refused_is_told_although_another_failed_before_it(
+def test_the_refusing_model_is_named_although_another_failed_earlier(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     alpha.then(server_error())
@@ -516,7 +518,9 @@ def test_who_refused_is_told_although_another_failed_before_it(
     assert outcomes(caught.value) == [("alpha", "error"), ("beta", "request refused")]
 
 
-def test_what_no_json_can_hold_is_a_fault_of_the_request(make: Make, alpha: Model) -> None:
+def test_a_value_without_json_form_is_a_fault_of_the_request(
+    make: Make, alpha: Model
+) -> None:
     with pytest.raises(
         RequestRejectedError, match="cannot be encoded: TypeError"
     ) as caught:
@@ -525,7 +529,7 @@ def test_what_no_json_can_hold_is_a_fault_of_the_request(make: Make, alpha: Mode
     assert not alpha.requests
 
 
-def test_an_exhausted_pool_tells_of_every_attempt(
+def test_an_exhausted_pool_lists_every_attempt(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     alpha.then(server_error())
@@ -552,14 +556,16 @@ def test_an_exhausted_pool_tells_of_every_attempt(
     assert (len(alpha.requests), len(beta.requests)) == (1, 1)
 
 
-def test_an_attempt_without_words_is_told_by_its_kind(make: Make, alpha: Model) -> None:
+def test_an_attempt_without_a_message_is_described_by_its_kind(
+    make: Make, alpha: Model
+) -> None:
     alpha.default = StatusAnswer(404, b"")
     with pytest.raises(PoolExhaustedError) as caught:
         make("alpha").complete(PING)
     assert "\n  alpha: model not found" in str(caught.value)
 
 
-def test_control_characters_in_the_servers_words_do_not_come_through(
+def test_control_characters_in_a_servers_message_are_stripped(
     make: Make, alpha: Model
 ) -> None:
     alpha.default = refusal(400, "\x1b[31mred\x07\r\nalpha: all is well")
@@ -570,7 +576,7 @@ def test_control_characters_in_the_servers_words_do_not_come_through(
     assert caught.value.attempts[0].message == "red alpha: all is well"
 
 
-def test_at_most_two_more_attempts_than_models_are_made(
+def test_a_call_makes_at_most_two_more_attempts_than_models(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     alpha.default = beta.default = rate_limited(ms(1))
@@ -583,7 +589,7 @@ def test_at_most_two_more_attempts_than_models_are_made(
     )
 
 
-def test_an_asked_for_model_serves_alone(make: Make, alpha: Model, beta: Model) -> None:
+def test_a_requested_model_serves_alone(make: Make, alpha: Model, beta: Model) -> None:
     multiplexer = make("alpha", FALLBACK, max_wait_ms=0)
     assert multiplexer.complete(PING, model="beta").model == "beta"
     beta.then(server_error())
@@ -592,7 +598,7 @@ def test_an_asked_for_model_serves_alone(make: Make, alpha: Model, beta: Model) 
     assert not alpha.requests
 
 
-def test_an_unknown_model_is_named_with_the_known_ones(make: Make) -> None:
+def test_an_unknown_model_is_reported_with_the_known_ones(make: Make) -> None:
     multiplexer = make("alpha", "beta")
     text = "there is no model 'gamma' in the pool (known: alpha, beta)"
     for ask in (
@@ -625,7 +631,7 @@ def test_a_conversation_stays_on_its_model_until_the_user_speaks(
     assert multiplexer.complete(history, session="s").model == "alpha"
 
 
-def test_a_conversation_is_told_by_any_kind_of_first_message(
+def test_a_conversation_is_identified_by_any_kind_of_first_message(
     make: Make, alpha: Model
 ) -> None:
     # It need not count the words, half of a letter among them.
@@ -714,7 +720,7 @@ def test_a_broken_mode_ends_the_call_and_is_named(
             assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_a_mode_of_nowhere_is_named_by_its_class(server: StandInServer) -> None:
+def test_a_mode_without_a_distribution_is_named_by_its_class(server: StandInServer) -> None:
     with (
         built(server.url, Raises()) as multiplexer,
         pytest.raises(StrategyError, match=r"Raises raised ZeroDivisionError: by me$"),
@@ -753,7 +759,7 @@ def test_a_mode_that_breaks_while_calls_wait_ends_those_and_no_other(
             second.result()
 
 
-def test_status_and_repr_tell_of_the_pool(make: Make, alpha: Model) -> None:
+def test_status_and_repr_describe_the_pool(make: Make, alpha: Model) -> None:
     multiplexer = make("alpha", FALLBACK)
     alpha.then(rate_limited())
     multiplexer.complete(PING)
@@ -767,13 +773,13 @@ def test_status_and_repr_tell_of_the_pool(make: Make, alpha: Model) -> None:
     assert repr(multiplexer._runtime.members["alpha"]) == "Member('alpha')"
 
 
-def test_a_timeout_of_nothing_is_over_at_once(make: Make, alpha: Model) -> None:
+def test_a_timeout_of_zero_ends_the_call_at_once(make: Make, alpha: Model) -> None:
     alpha.hold()
     with pytest.raises(PoolExhaustedError, match="deadline"):
         make("alpha").complete(PING, timeout=0)
 
 
-def test_a_mapping_a_config_and_a_path_make_the_same(
+def test_a_mapping_a_config_and_a_path_give_the_same_multiplexer(
     make: Make, server: StandInServer, tmp_path: Any
 ) -> None:
     from muxcore import load_config

@@ -64,7 +64,7 @@ def test_caps_are_never_exceeded_and_no_slot_is_lost(
     assert sum(model.success_count for model in multiplexer.status().models) == 192
 
 
-def test_no_slot_is_lost_among_failures_and_leavers(
+def test_no_slot_is_lost_when_calls_fail_and_leave(
     make: Make, start: Start, alpha: Model, beta: Model
 ) -> None:
     plays = (
@@ -95,7 +95,7 @@ def test_no_slot_is_lost_among_failures_and_leavers(
     beta.wait_for(lambda model: model.in_flight == 0)
 
 
-def test_slots_go_to_the_waiting_in_the_order_of_their_arrival(
+def test_slots_go_to_waiters_in_their_order_of_arrival(
     make: Make, start: Start, alpha: Model
 ) -> None:
     multiplexer = make({"model": "alpha", "max_concurrent": 1})
@@ -113,7 +113,9 @@ def test_slots_go_to_the_waiting_in_the_order_of_their_arrival(
     assert arrived == [str(number) for number in range(9)]
 
 
-def test_a_newcomer_does_not_overtake(make: Make, start: Start, alpha: Model) -> None:
+def test_a_new_call_does_not_overtake_a_waiter(
+    make: Make, start: Start, alpha: Model
+) -> None:
     multiplexer = make({"model": "alpha", "max_concurrent": 1})
     alpha.hold()
     first = start(multiplexer.complete, PING)
@@ -132,7 +134,7 @@ def test_a_newcomer_does_not_overtake(make: Make, start: Start, alpha: Model) ->
     third.result()
 
 
-def test_a_waiting_call_sleeps(
+def test_a_waiting_call_sleeps_without_polling(
     make: Make, start: Start, alpha: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -157,7 +159,7 @@ def test_a_waiting_call_sleeps(
     assert 29 < seconds <= 30
 
 
-def test_a_reset_wakes_who_waits(make: Make, start: Start, alpha: Model) -> None:
+def test_a_reset_wakes_the_waiting_calls(make: Make, start: Start, alpha: Model) -> None:
     alpha.then(rate_limited(timedelta(seconds=20)))
     multiplexer = make("alpha")
     call = start(multiplexer.complete, PING)
@@ -167,7 +169,7 @@ def test_a_reset_wakes_who_waits(make: Make, start: Start, alpha: Model) -> None
     assert call.result(PATIENCE).model == "alpha"
 
 
-def test_more_calls_at_once_than_connections_are_kept_say_nothing_in_the_log(
+def test_more_calls_than_kept_connections_log_nothing(
     make: Make, start: Start, alpha: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     multiplexer = make("alpha")
@@ -231,7 +233,7 @@ def test_settling_is_safe_at_any_time_and_any_number_of_times() -> None:
     assert pool.state["one"].tally.cancelled == 2
 
 
-def test_a_slot_that_was_given_to_a_leaver_goes_on_to_the_next() -> None:
+def test_a_slot_of_a_call_that_leaves_goes_to_the_next() -> None:
     pool = one_pool()
     holder = slot(pool)
     (first, _), (second, pause) = waiting(pool), waiting(pool)
@@ -244,7 +246,7 @@ def test_a_slot_that_was_given_to_a_leaver_goes_on_to_the_next() -> None:
     assert in_flight(pool) == 0
 
 
-def test_what_was_left_undelivered_is_delivered_by_the_next_change() -> None:
+def test_an_undelivered_change_is_delivered_by_the_next_one() -> None:
     pool = one_pool()
     deliver = pool._deliver
     times: list[int] = []
@@ -288,7 +290,7 @@ def test_an_abandoned_call_is_settled_at_once_where_it_can_be() -> None:
     gc.collect()
 
 
-def test_a_wait_tells_how_long_it_was_and_what_was_chosen_since() -> None:
+def test_a_wait_returns_its_length_and_the_decision() -> None:
     pool = one_pool(max_wait=timedelta(milliseconds=30))
     holder = slot(pool)
     waiter, pause = waiting(pool)
@@ -306,7 +308,7 @@ def test_a_wait_tells_how_long_it_was_and_what_was_chosen_since() -> None:
     pool.settle(holder)
 
 
-def test_who_waits_for_a_moment_is_served_before_who_comes_after_it(
+def test_a_call_that_waits_for_a_time_is_served_before_later_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = one_pool()
@@ -325,7 +327,7 @@ def test_who_waits_for_a_moment_is_served_before_who_comes_after_it(
     assert in_flight(pool) == 0
 
 
-def test_a_waiting_call_hears_of_an_earlier_moment_and_of_nothing_else() -> None:
+def test_a_waiting_call_is_woken_only_by_an_earlier_time() -> None:
     pool = Pool(
         PoolState.of(Endpoint("one", max_concurrent=1), Endpoint("two", max_concurrent=1)),
         Failover(),
@@ -367,7 +369,7 @@ def test_a_closed_or_cancelled_wait_raises(make: Make) -> None:
         assert in_flight(pool) == 0
 
 
-def test_an_observer_sees_every_change_before_its_calls_do() -> None:
+def test_an_observer_sees_every_change_before_the_calls_do() -> None:
     seen: list[tuple[PoolState, PoolState, Decision]] = []
 
     def observe(before: PoolState, change: Change) -> None:
@@ -385,7 +387,7 @@ def test_an_observer_sees_every_change_before_its_calls_do() -> None:
     ]
 
 
-def test_a_pool_goes_by_the_clock_that_it_is_given() -> None:
+def test_a_pool_uses_the_clock_that_it_is_given() -> None:
     class Stopped:
         def now(self) -> datetime:
             return datetime(2026, 11, 24, tzinfo=UTC)
@@ -400,7 +402,7 @@ def test_a_pool_goes_by_the_clock_that_it_is_given() -> None:
     assert pool.begin_sleep(step, waiter) == Nap(30.0, 7.0)
 
 
-def test_nobody_waits_where_waiting_is_off(make: Make, start: Start, alpha: Model) -> None:
+def test_no_call_waits_if_waiting_is_off(make: Make, start: Start, alpha: Model) -> None:
     multiplexer = make({"model": "alpha", "max_concurrent": 1}, max_wait_ms=0)
     alpha.hold()
     first = start(multiplexer.complete, PING)

@@ -99,7 +99,7 @@ def logged() -> Iterator[list[str]]:
     root.setLevel(level)
 
 
-def told_by(error: BaseException) -> Generator[str]:
+def texts_of(error: BaseException) -> Generator[str]:
     """All that an error, and whatever it drags along, may show to anyone."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
@@ -141,7 +141,7 @@ def contents(value: object) -> object:
 
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_no_key_is_in_anything_that_is_told_of_a_failure(
+def test_no_report_of_a_failure_holds_a_key(
     make: Make, alpha: Model, logged: list[str], fault: str, *, streams: bool
 ) -> None:
     alpha.default = FAULTS[fault]
@@ -159,8 +159,8 @@ def test_no_key_is_in_anything_that_is_told_of_a_failure(
 
     with pytest.raises(MultiplexerError) as caught:
         ask()
-    for told in told_by(caught.value):
-        assert KEY not in told
+    for text in texts_of(caught.value):
+        assert KEY not in text
     shown = [str(multiplexer.status()), repr(multiplexer), repr(multiplexer.state)]
     shown += [
         json.dumps(multiplexer.status().to_json()),
@@ -179,16 +179,18 @@ def test_no_key_is_in_anything_that_is_told_of_a_failure(
     assert alpha.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_no_key_is_told_when_nobody_answers(make: Make, logged: list[str]) -> None:
+def test_no_report_of_an_unreachable_server_holds_a_key(
+    make: Make, logged: list[str]
+) -> None:
     with dead_port() as url:
         multiplexer = make("alpha", key=KEY, urls={"alpha": url}, max_wait_ms=0)
         with pytest.raises(MultiplexerError) as caught:
             multiplexer.complete(PING)
-    for told in [*told_by(caught.value), *logged]:
-        assert KEY not in told
+    for text in [*texts_of(caught.value), *logged]:
+        assert KEY not in text
 
 
-def test_an_answer_does_not_keep_the_key_that_it_was_asked_with(make: Make) -> None:
+def test_a_response_does_not_keep_the_key_of_its_request(make: Make) -> None:
     with make("alpha", key=KEY).stream(PING) as stream:
         list(stream)
         assert stream._answered is not None
@@ -227,7 +229,7 @@ def test_a_placeholder_is_no_secret(make: Make, alpha: Model) -> None:
         multiplexer.complete(PING)
 
 
-def test_a_key_of_before_is_masked_too() -> None:
+def test_an_earlier_key_is_masked_too() -> None:
     keys = iter([Key("sk-second-canary"), Key("sk-second-canary")])
     first = Key("sk-first-canary")
     from muxcore import Endpoint
@@ -244,7 +246,7 @@ def test_a_key_of_before_is_masked_too() -> None:
     assert member.masked_bytes(text.encode()) == f"{MASK} or {MASK}".encode()
 
 
-def test_a_key_is_looked_for_again_when_it_is_refused(
+def test_a_refused_key_is_looked_for_again(
     server: StandInServer, alpha: Model, tmp_path: Path
 ) -> None:
     def locked(received: Any) -> Behaviour:
@@ -369,7 +371,7 @@ def test_no_proxy_is_obeyed(make: Make, environment: pytest.MonkeyPatch) -> None
         ("http://127.0.0.1:1", "the proxy did not let it through"),
     ],
 )
-def test_what_is_wrong_with_a_proxy_is_told(
+def test_a_failure_of_a_proxy_is_reported(
     make: Make, environment: pytest.MonkeyPatch, address: str, text: str
 ) -> None:
     environment.setenv("HTTP_PROXY", address)
@@ -491,7 +493,7 @@ def test_a_connection_closed_while_idle_is_not_a_failure(make: Make) -> None:
     assert requests == [0, 0, 1]
 
 
-def test_one_that_is_seen_to_be_closed_is_not_used(make: Make, alpha: Model) -> None:
+def test_a_connection_known_to_be_closed_is_not_used(make: Make, alpha: Model) -> None:
     with StandInServer([Model("model-a")]) as first:
         port = first.port
         multiplexer = make("alpha", urls={"alpha": first.url})
@@ -580,7 +582,7 @@ def test_a_certificate_authority_of_the_environment_is_trusted(
         multiplexer.close()
 
 
-def test_certificates_that_are_not_there_are_told_by_name(
+def test_missing_certificate_files_are_named(
     make: Make, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("REQUESTS_CA_BUNDLE", "/gone/ca.pem")
@@ -588,11 +590,11 @@ def test_certificates_that_are_not_there_are_told_by_name(
     with pytest.raises(MultiplexerError) as caught:
         multiplexer.complete(PING)
     multiplexer.close()
-    told = "the certificates that the environment names are not there: /gone/ca.pem"
-    assert told in str(caught.value)
+    expected = "the certificates that the environment names are not there: /gone/ca.pem"
+    assert expected in str(caught.value)
 
 
-def test_a_certificate_of_nobody_is_not_trusted(
+def test_an_unknown_certificate_is_not_trusted(
     make: Make, environment: pytest.MonkeyPatch
 ) -> None:
     with tls() as url:
@@ -601,8 +603,8 @@ def test_a_certificate_of_nobody_is_not_trusted(
             multiplexer.complete(PING)
         multiplexer.close()
     assert "its certificate or TLS connection failed" in str(caught.value)
-    for told in told_by(caught.value):
-        assert KEY not in told
+    for text in texts_of(caught.value):
+        assert KEY not in text
 
 
 def test_a_new_tls_connection_that_is_closed_is_a_failure(
@@ -629,7 +631,7 @@ def test_a_handshake_ends_by_the_deadline(
         multiplexer.close()
 
 
-def test_connections_can_be_closed_and_made_anew() -> None:
+def test_connections_can_be_closed_and_opened_again() -> None:
     connections = Connections("http://127.0.0.1:1/v1", 2, loopback=True)
     connections.close()
     connections.close()
@@ -701,6 +703,6 @@ def test_secrets_in_extra_headers_are_masked_like_keys(
     with pytest.raises(MultiplexerError) as caught:
         ask()
     assert alpha.requests[0].headers["x-gateway-auth"] == f"Token {secret}"
-    for shown in (*told_by(caught.value), str(multiplexer.status())):
+    for shown in (*texts_of(caught.value), str(multiplexer.status())):
         assert secret not in shown
     assert MASK in str(caught.value)

@@ -108,7 +108,7 @@ def _settled(make: Make) -> Iterator[None]:
         assert total(multiplexer) == multiplexer.state.attempts
 
 
-def test_a_stream_gives_its_words_and_then_its_reply(make: Make, alpha: Model) -> None:
+def test_a_stream_yields_its_text_and_then_has_its_reply(make: Make, alpha: Model) -> None:
     alpha.then(Answer("Bonjour", usage=Usage(20, 5, 12)))
     multiplexer = make("alpha")
     with multiplexer.stream(PING, temperature=0.1) as stream:
@@ -154,7 +154,7 @@ def test_reasoning_comes_through_a_stream(make: Make, alpha: Model) -> None:
     assert stream.reply.text == "yes"
 
 
-def test_an_answer_without_content_is_one_if_tokens_were_counted(
+def test_an_answer_without_content_is_valid_if_tokens_were_counted(
     make: Make, alpha: Model
 ) -> None:
     alpha.then(Answer("", usage=Usage(9, 3)))
@@ -180,7 +180,7 @@ def test_a_stream_is_used_in_a_with_statement_and_entered_once(make: Make) -> No
 
 
 @pytest.mark.parametrize("framing", Framing)
-def test_the_first_data_comes_when_it_comes(framing: Framing) -> None:
+def test_the_first_data_is_passed_on_when_it_arrives(framing: Framing) -> None:
     model = Model("model-a", Stall(1, Answer("one two", pieces=2)), framing=framing)
     with StandInServer([model]) as server, _alone(server.url) as multiplexer:
         # The rest is not sent before the beginning was read.
@@ -288,7 +288,7 @@ def warm(multiplexer: Multiplexer) -> None:
 @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
 @pytest.mark.parametrize("kind", ANSWERS)
 @pytest.mark.parametrize("fault", BEFORE)
-def test_what_breaks_before_the_first_content_is_never_noticed(
+def test_a_failure_before_the_first_content_is_hidden_from_the_caller(
     make: Make, alpha: Model, beta: Model, fault: str, kind: str, *, kept: bool
 ) -> None:
     beta.default = ANSWERS[kind]
@@ -311,7 +311,7 @@ def test_what_breaks_before_the_first_content_is_never_noticed(
     assert len(alpha.requests) == asked + 1 + again
 
 
-def test_a_dead_address_is_never_noticed(make: Make) -> None:
+def test_a_dead_address_is_hidden_from_the_caller(make: Make) -> None:
     with dead_port() as url:
         multiplexer = make("alpha", FALLBACK, urls={"alpha": url})
         with multiplexer.stream(PING) as stream:
@@ -335,7 +335,7 @@ PAD = (b": " + b" " * 1000 + b"\n\n") * 300
 
 
 def after(kind: str) -> dict[str, tuple[Behaviour, str]]:
-    """Give all that can go wrong after the first content, and how it is told."""
+    """Return every failure after the first content, with its description."""
     answer, content = ANSWERS[kind], CONTENT[kind]
     return {
         "cut": (Cut(1, answer=answer), "the answer broke off"),
@@ -407,7 +407,7 @@ AFTER = [fault for fault in after("plain") if fault not in UNSEEN]
 @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
 @pytest.mark.parametrize("kind", ANSWERS)
 @pytest.mark.parametrize("fault", AFTER)
-def test_what_breaks_after_content_is_raised_with_the_partial_reply(
+def test_a_failure_after_content_is_raised_with_the_partial_reply(
     make: Make, alpha: Model, beta: Model, fault: str, kind: str, *, kept: bool
 ) -> None:
     behaviour, text = after(kind)[fault]
@@ -446,7 +446,7 @@ def test_what_breaks_after_content_is_raised_with_the_partial_reply(
         next(stream)
 
 
-def test_what_came_in_one_piece_with_an_error_is_failed_over(
+def test_content_in_one_piece_with_an_error_is_failed_over(
     make: Make, alpha: Model
 ) -> None:
     alpha.then(after("plain")["malformed event in the same piece"][0])
@@ -455,7 +455,7 @@ def test_what_came_in_one_piece_with_an_error_is_failed_over(
     assert words == "pong from model-b"
 
 
-def test_what_came_before_an_error_in_its_piece_is_given_first(
+def test_chunks_before_an_error_in_the_same_piece_are_yielded_first(
     make: Make, alpha: Model
 ) -> None:
     piece = event({"content": " two"}) + event({"content": " three"}) + b"data: {oops\n\n"
@@ -467,9 +467,7 @@ def test_what_came_before_an_error_in_its_piece_is_given_first(
     assert words == "one two three" == caught.value.reply.text
 
 
-def test_a_break_after_the_finish_reason_takes_nothing_away(
-    make: Make, alpha: Model
-) -> None:
+def test_a_cut_after_the_finish_reason_does_no_harm(make: Make, alpha: Model) -> None:
     whole = event({"content": "all"}) + event({}, "stop")
     announced = SSE[:-2] + b"content-length: 5000\r\n\r\n"
     for behaviour, text in (
@@ -498,7 +496,7 @@ def test_a_provider_without_finish_reasons_ends_cleanly(
     assert multiplexer.status().models[0].success_count == 1
 
 
-def test_a_provider_without_finish_reasons_is_cut_all_the_same(
+def test_a_cut_of_a_provider_without_finish_reasons_is_an_interruption(
     make: Make, alpha: Model
 ) -> None:
     alpha.then(Cut(1))
@@ -598,12 +596,14 @@ def test_an_abandoned_stream_gives_its_slot_back(
     assert in_flight(multiplexer) == 0
     model = multiplexer.status().models[0]
     assert (model.cancelled_count, model.is_disabled) == (1, False)
-    # The server is told, and another call takes the slot at once.
+    # The connection is closed, and another call takes the slot at once.
     alpha.wait_for(lambda model: model.in_flight == 0)
     assert multiplexer.complete(PING, timeout=PATIENCE).model == "alpha"
 
 
-def test_an_abandoned_stream_says_that_it_was(make: Make, alpha: Model) -> None:
+def test_an_abandoned_stream_reports_that_it_was_abandoned(
+    make: Make, alpha: Model
+) -> None:
     alpha.then(Stall(1))
     with make("alpha").stream(PING) as stream:
         next(stream)
@@ -647,7 +647,7 @@ def test_a_server_that_keeps_the_stream_open_after_done_costs_no_time(
         assert "".join(chunk.text for chunk in stream) == "all"
 
 
-def test_what_follows_done_is_not_read(make: Make, alpha: Model) -> None:
+def test_data_after_done_is_not_read(make: Make, alpha: Model) -> None:
     done = event({"content": "all"}) + event({}, "stop") + b"data: [DONE]\n\n"
     alpha.then(Raw((done + event({"content": "more"}),)))
     alpha.then(Delivery((SSE + done, b": more\n\n" * 50_000)))

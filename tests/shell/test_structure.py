@@ -21,7 +21,7 @@ def lines_of_the_shell() -> Iterator[str]:
         yield from file.read_text(encoding="utf-8").splitlines()
 
 
-def test_any_stands_on_few_lines_of_the_shell() -> None:
+def test_few_lines_of_the_shell_use_any() -> None:
     lines = [
         line
         for line in lines_of_the_shell()
@@ -30,7 +30,7 @@ def test_any_stands_on_few_lines_of_the_shell() -> None:
     assert len(lines) <= 10, lines
 
 
-def test_few_types_of_the_shell_are_ignored() -> None:
+def test_few_lines_of_the_shell_ignore_a_type() -> None:
     lines = [line for line in lines_of_the_shell() if "type: ignore" in line]
     assert len(lines) <= 6, lines
 

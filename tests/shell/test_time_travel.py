@@ -84,7 +84,7 @@ def ask(multiplexer: Multiplexer) -> Reply:
     return multiplexer.complete(PING)
 
 
-def test_a_rate_limited_model_is_out_for_sixty_seconds_to_the_moment(
+def test_a_rate_limited_model_is_disabled_for_exactly_sixty_seconds(
     world: FrozenDateTimeFactory, web: responses.RequestsMock
 ) -> None:
     rate_limit_once(web)
@@ -114,7 +114,7 @@ def test_a_rate_limited_model_is_out_for_sixty_seconds_to_the_moment(
         assert ask(multiplexer).model == "primary"
 
 
-def test_the_time_out_is_the_configured_one(
+def test_the_cooldown_has_the_configured_length(
     world: FrozenDateTimeFactory, web: responses.RequestsMock
 ) -> None:
     rate_limit_once(web)
@@ -127,7 +127,7 @@ def test_the_time_out_is_the_configured_one(
         assert ask(multiplexer).model == "primary"
 
 
-def test_an_error_has_a_time_out_of_its_own(
+def test_an_error_has_its_own_configured_cooldown(
     world: FrozenDateTimeFactory, web: responses.RequestsMock
 ) -> None:
     web.post(PRIMARY, status=503)
@@ -169,7 +169,7 @@ def test_a_longer_retry_after_wins(
         assert ask(multiplexer).model == "primary"
 
 
-def test_a_failed_probe_takes_it_out_again(
+def test_a_failed_probe_disables_again(
     world: FrozenDateTimeFactory, web: responses.RequestsMock
 ) -> None:
     web.post(PRIMARY, status=429)
@@ -186,7 +186,7 @@ def test_a_failed_probe_takes_it_out_again(
         assert ask(multiplexer).model == "primary"
 
 
-def test_a_clock_set_back_before_the_time_out_ends_it(
+def test_a_clock_set_back_before_the_cooldown_ends_it(
     world: FrozenDateTimeFactory, web: responses.RequestsMock
 ) -> None:
     rate_limit_once(web)
@@ -196,7 +196,7 @@ def test_a_clock_set_back_before_the_time_out_ends_it(
         assert ask(multiplexer).model == "primary"
 
 
-def test_a_wait_of_full_length_is_over_though_the_clock_stands_still(
+def test_a_wait_ends_after_its_length_although_the_clock_stands_still(
     world: FrozenDateTimeFactory, web: responses.RequestsMock
 ) -> None:
     web.replace(responses.POST, FALLBACK, status=503)
@@ -209,7 +209,7 @@ def test_a_wait_of_full_length_is_over_though_the_clock_stands_still(
         assert clock.now() == NOON
 
 
-def test_a_stream_travels_too(
+def test_a_stream_uses_the_frozen_clock_too(
     world: FrozenDateTimeFactory, web: responses.RequestsMock
 ) -> None:
     web.post(PRIMARY, status=429)
@@ -240,7 +240,7 @@ def after(state: PoolState, now: datetime, **failure: Any) -> PoolState:
     return update(state, RateLimited("primary", state.attempts, **failure), now)
 
 
-def test_purely_a_rate_limited_model_is_out_for_sixty_seconds() -> None:
+def test_purely_a_rate_limited_model_is_disabled_for_sixty_seconds() -> None:
     state = after(FRESH, NOON)
     assert alias_at(state, NOON) == "fallback"
     assert alias_at(state, NOON + seconds(59)) == "fallback"
@@ -263,7 +263,7 @@ def test_purely_a_longer_hint_wins(hint: float, out: float) -> None:
     assert alias_at(state, NOON + seconds(out)) == "primary"
 
 
-def test_purely_the_times_are_the_configured_ones() -> None:
+def test_purely_the_cooldowns_have_the_configured_length() -> None:
     policy = Policy(
         rate_limit_disable_duration=seconds(5),
         persistent_error_disable_duration=seconds(7),
@@ -280,7 +280,7 @@ def test_purely_the_times_are_the_configured_ones() -> None:
     assert alias_at(broken, NOON + seconds(7)) == "primary"
 
 
-def test_purely_a_pool_of_one_says_when_to_come_again() -> None:
+def test_purely_a_pool_of_one_has_the_time_of_the_next_attempt() -> None:
     policy = Policy(max_wait=seconds(0))
     state = after(PoolState.of(Endpoint("primary"), policy=policy), NOON, hint=seconds(9))
     choice = select(state, Failover(), NOON)

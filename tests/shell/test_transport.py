@@ -1,4 +1,4 @@
-"""How an attempt that got no answer is told, in few and plain words."""
+"""An attempt without a response is described in a few plain words."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ ERRORS: list[tuple[Exception, str]] = [
 
 
 @pytest.mark.parametrize(("error", "text"), ERRORS, ids=[text for _, text in ERRORS])
-def test_an_error_is_told_in_plain_words(error: Exception, text: str) -> None:
+def test_an_error_is_described_in_plain_words(error: Exception, text: str) -> None:
     assert transport._describe_failure(error, fresh()) == text
 
 
-def test_a_cut_is_told_as_what_it_was() -> None:
+def test_a_cancelled_attempt_is_described_by_its_reason() -> None:
     scope = fresh()
     scope.cancel(CancelReason.CALL_TIME)
     assert (
@@ -108,7 +108,7 @@ def test_a_cut_is_told_as_what_it_was() -> None:
     )
 
 
-def test_errors_that_go_round_in_a_circle_are_told_too() -> None:
+def test_errors_that_refer_to_each_other_are_described() -> None:
     one, other = OSError(), OSError()
     one.__cause__, other.__cause__ = other, one
     assert transport._describe_failure(one, fresh()) == "no answer (OSError)"
@@ -125,11 +125,13 @@ def test_errors_that_go_round_in_a_circle_are_told_too() -> None:
         (ConnectionRefusedError(), False),
     ],
 )
-def test_what_an_idle_close_looks_like(error: Exception, *, idle: bool) -> None:
+def test_a_close_of_an_idle_connection_is_recognised(
+    error: Exception, *, idle: bool
+) -> None:
     assert transport._closed_idle(wrapped(error)) is idle
 
 
-def test_a_broken_tls_connection_that_is_kept_is_told_as_urllib3_tells_it() -> None:
+def test_a_tls_error_on_the_fast_path_counts_as_closed_while_idle() -> None:
     with pytest.raises(urllib3.exceptions.SSLError) as caught:
         kept.raise_as_urllib3(ssl.SSLEOFError(), POOL)
     assert transport._closed_idle(caught.value)
@@ -152,7 +154,7 @@ def test_headers_are_read_by_lower_case_names(make: Make, alpha: Model) -> None:
     assert "X-Odd-Case" not in list(seen[0].headers)
 
 
-def test_an_answer_is_bounded(
+def test_a_response_is_bounded(
     make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "LARGEST_BODY", 1000)
@@ -162,7 +164,7 @@ def test_an_answer_is_bounded(
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_compressed_answer_is_read(make: Make, alpha: Model, coding: str) -> None:
+def test_a_compressed_response_is_read(make: Make, alpha: Model, coding: str) -> None:
     import gzip
     import zlib
 
@@ -264,7 +266,7 @@ def test_a_backend_may_raise_a_bad_reply_without_a_kind(make: Make, alpha: Model
         assert reply.model == "beta"
 
 
-def test_a_backend_that_asks_for_the_impossible_is_named(make: Make) -> None:
+def test_a_backend_whose_request_cannot_be_sent_is_named(make: Make) -> None:
     class Odd(Generic):
         def request(self, endpoint: Endpoint, chat: Any) -> Any:
             request = super().request(endpoint, chat)
@@ -281,7 +283,7 @@ def test_a_backend_that_asks_for_the_impossible_is_named(make: Make) -> None:
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_a_prompt_that_was_read_by_half_is_remarked_on(
+def test_a_prompt_that_was_read_by_half_is_a_warning(
     make: Make, alpha: Model, *, streams: bool
 ) -> None:
     class Local(Generic):
@@ -304,7 +306,7 @@ def test_a_prompt_that_was_read_by_half_is_remarked_on(
     assert remarks[1] == ()
 
 
-def test_who_refuses_a_key_of_mistrals_may_mean_the_plan(make: Make, alpha: Model) -> None:
+def test_a_refused_mistral_key_may_mean_the_plan(make: Make, alpha: Model) -> None:
     alpha.default = StatusAnswer(401, {"detail": "Unauthorized"})
     multiplexer = make("alpha", key="sk-1", provider={"backend": "mistral"}, max_wait_ms=0)
     with pytest.raises(PoolExhaustedError) as caught:
@@ -314,7 +316,9 @@ def test_who_refuses_a_key_of_mistrals_may_mean_the_plan(make: Make, alpha: Mode
     )
 
 
-def test_a_failure_without_words_is_told_without(make: Make, alpha: Model) -> None:
+def test_a_failure_without_a_message_is_reported_by_its_kind(
+    make: Make, alpha: Model
+) -> None:
     class Terse(Generic):
         def failure(self, answer: Answered, now: Any) -> Failure:
             kind = Refusal.REQUEST if answer.status == 400 else Fault.TRANSIENT
@@ -331,7 +335,7 @@ def test_a_failure_without_words_is_told_without(make: Make, alpha: Model) -> No
     assert str(failed.value).endswith("\n  alpha: error")
 
 
-def test_a_file_of_no_use_is_closed() -> None:
+def test_a_response_without_a_connection_is_closed() -> None:
     # What `requests` gives when there is nothing behind it.
     response = requests.Response()
     response.status_code = 200

@@ -82,7 +82,7 @@ JSON_FOR_A_STREAM = {
 
 
 @pytest.mark.parametrize("case", JSON_FOR_A_STREAM)
-def test_json_in_answer_to_a_stream_is_that_stream(
+def test_json_in_answer_to_a_stream_request_is_streamed(
     make: Make, alpha: Model, case: str
 ) -> None:
     message, finish, text, calls = JSON_FOR_A_STREAM[case]
@@ -104,7 +104,7 @@ def test_json_in_answer_to_a_stream_is_that_stream(
         b'{"choices":',
     ],
 )
-def test_json_that_is_no_answer_fails_over_as_ever(
+def test_json_that_is_no_answer_fails_over(
     make: Make, alpha: Model, beta: Model, body: bytes
 ) -> None:
     alpha.then(response(body))
@@ -113,7 +113,7 @@ def test_json_that_is_no_answer_fails_over_as_ever(
 
 @pytest.mark.parametrize("content_type", ["text/event-stream", "application/json", "x/y"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_events_are_an_answer_whatever_was_asked_and_announced(
+def test_events_are_an_answer_whatever_was_requested_and_announced(
     make: Make, alpha: Model, content_type: str, *, stream: bool
 ) -> None:
     whole = (
@@ -132,7 +132,7 @@ def test_events_are_an_answer_whatever_was_asked_and_announced(
     )
 
 
-def test_events_that_break_off_are_no_answer(make: Make, alpha: Model, beta: Model) -> None:
+def test_incomplete_events_are_no_answer(make: Make, alpha: Model, beta: Model) -> None:
     alpha.then(streamed(event({"content": "hal"})))
     assert asked(make(*POOL), stream=False).model == "beta"
 
@@ -147,7 +147,7 @@ def test_the_last_event_of_a_clean_end_needs_no_empty_line(
     assert asked(make("alpha"), stream=True).finish_reason == "stop"
 
 
-def test_a_last_event_that_is_cut_is_none(make: Make, alpha: Model) -> None:
+def test_a_last_event_that_is_cut_is_ignored(make: Make, alpha: Model) -> None:
     alpha.then(streamed(event({"content": "whole"}), STOP[:-9]))
     with pytest.raises(StreamInterruptedError, match="without a finish_reason"):
         asked(make("alpha"), stream=True)
@@ -163,7 +163,7 @@ HEARTBEATS = [
 
 
 @pytest.mark.parametrize("heartbeat", HEARTBEATS)
-def test_heartbeats_of_any_form_are_passed_over(
+def test_heartbeats_of_any_form_are_ignored(
     make: Make, alpha: Model, heartbeat: bytes
 ) -> None:
     words = (
@@ -208,7 +208,7 @@ def test_an_empty_answer_without_a_token_is_a_failure(
     ("message", "usage"),
     [({"content": ""}, COUNTED), ({"content": "", "reasoning_content": "hm"}, NOTHING)],
 )
-def test_an_empty_answer_that_the_model_meant_is_a_success(
+def test_an_empty_answer_with_tokens_counted_is_a_success(
     make: Make, alpha: Model, beta: Model, message: Any, usage: Any, *, stream: bool
 ) -> None:
     counted = USAGE if usage is COUNTED else UNCOUNTED
@@ -228,7 +228,7 @@ FAILURES: Iterable[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("reason", "more"), FAILURES)
-def test_a_finish_reason_that_names_a_failure_is_one(
+def test_a_finish_reason_that_names_a_failure_is_a_failure(
     make: Make, alpha: Model, beta: Model, reason: str, more: dict[str, Any]
 ) -> None:
     alpha.then(streamed(ROLE, event({}, reason, **more)))
@@ -255,7 +255,7 @@ FILTERS = ["content_filter", "sensitive", "SAFETY", "content_filter: PROHIBITED_
 
 @pytest.mark.parametrize("reason", FILTERS)
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_a_filter_withheld_is_a_refusal(
+def test_an_answer_withheld_by_a_filter_is_a_refusal(
     make: Make, alpha: Model, reason: str, *, stream: bool
 ) -> None:
     answer = streamed(ROLE, event({}, reason), USAGE)
@@ -268,7 +268,7 @@ def test_an_answer_that_a_filter_withheld_is_a_refusal(
 
 
 @pytest.mark.parametrize("reason", FILTERS)
-def test_with_content_it_is_an_answer_that_was_filtered(
+def test_a_filtered_answer_with_content_is_an_answer(
     make: Make, alpha: Model, reason: str
 ) -> None:
     alpha.then(streamed(event({"content": "I "}), event({}, reason)))
@@ -276,7 +276,7 @@ def test_with_content_it_is_an_answer_that_was_filtered(
     assert (reply.text, reply.finish_reason) == ("I ", "content_filter")
 
 
-def test_a_pool_in_which_all_answers_are_empty_says_so(
+def test_a_pool_whose_answers_are_all_empty_reports_it(
     make: Make, alpha: Model, beta: Model
 ) -> None:
     for model in (alpha, beta):
@@ -290,19 +290,29 @@ def chunk(content: str = "", finish: str | None = None, index: int = 0) -> Chunk
     return Chunk({"choices": [{"index": index, "delta": delta, "finish_reason": finish}]})
 
 
-TOLD = Chunk({"choices": [], "usage": COUNTED})
+USAGE_CHUNK = Chunk({"choices": [], "usage": COUNTED})
 ENDS: list[tuple[str, list[Chunk], list[Chunk]]] = [
-    ("one", [chunk("a"), chunk("", "stop"), TOLD], [chunk("a"), chunk("", "stop"), TOLD]),
-    ("with the text", [chunk("a", "stop"), TOLD], [chunk("a", "stop"), TOLD]),
+    (
+        "one",
+        [chunk("a"), chunk("", "stop"), USAGE_CHUNK],
+        [chunk("a"), chunk("", "stop"), USAGE_CHUNK],
+    ),
+    ("with the text", [chunk("a", "stop"), USAGE_CHUNK], [chunk("a", "stop"), USAGE_CHUNK]),
     (
         "after every chunk",
-        [chunk("a"), chunk("", "stop"), TOLD, chunk("b", "stop"), chunk("c", "stop")],
-        [chunk("a"), chunk("b"), TOLD, chunk("c", "stop")],
+        [
+            chunk("a"),
+            chunk("", "stop"),
+            USAGE_CHUNK,
+            chunk("b", "stop"),
+            chunk("c", "stop"),
+        ],
+        [chunk("a"), chunk("b"), USAGE_CHUNK, chunk("c", "stop")],
     ),
     (
         "none after the last content",
-        [chunk("a"), chunk("b", "stop"), TOLD, chunk("c")],
-        [chunk("a"), chunk("b"), chunk("c"), chunk("", "stop"), TOLD],
+        [chunk("a"), chunk("b", "stop"), USAGE_CHUNK, chunk("c")],
+        [chunk("a"), chunk("b"), chunk("c"), chunk("", "stop"), USAGE_CHUNK],
     ),
     (
         "two at the end",

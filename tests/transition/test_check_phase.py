@@ -67,7 +67,9 @@ def test_nothing_changes(config: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "  - nothing changes for this config\n" in capsys.readouterr().out
 
 
-def test_what_works_today_only(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_that_works_today_only(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config.write_text(ALONE + POOL)
     assert check(config) == 0
     capsys.readouterr()

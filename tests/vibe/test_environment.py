@@ -319,14 +319,16 @@ def test_images_are_described_by_the_model_that_vibe_would_choose() -> None:
         ({"allowed_models": ["nothing"]}, "large"),
     ],
 )
-def test_what_vibe_falls_back_to_is_the_pool(more: dict[str, Any], pooled: str) -> None:
+def test_the_model_that_vibe_falls_back_to_is_the_pool(
+    more: dict[str, Any], pooled: str
+) -> None:
     pool = [{"model": "large"}, {"model": "small"}]
     mine = data(LARGE, model("small"), model("outside"), pool=pool) | more
     made = variables(mine, release=NEWEST)["VIBE_MODELS"]
     assert made[pooled]["provider"] == "vibe-mux"
 
 
-def test_models_of_a_variable_lie_over_those_of_the_file() -> None:
+def test_models_of_a_variable_override_those_of_the_file() -> None:
     env = {"VIBE_MODELS": json.dumps([model("other")]), "VIBE_ACTIVE_MODEL": "other"}
     made = variables(data(LARGE), env, release=NEWEST)
     assert made["VIBE_MODELS"]["other"]["provider"] == "vibe-mux"
@@ -431,7 +433,7 @@ def test_agents_with_another_model_are_announced_with_their_lines(folder: Folder
     ]
 
 
-def test_a_provider_in_the_profile_of_an_agent_lies_over_the_pool(folder: Folder) -> None:
+def test_a_provider_in_the_profile_of_an_agent_overrides_the_pool(folder: Folder) -> None:
     text = 'active_model = "large"\n[models.large]\nprovider = "lab"\n'
     folder.write("home/agents/own.toml", text)
     _, lines = folder.past("--agent=own")

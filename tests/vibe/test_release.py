@@ -41,7 +41,7 @@ def test_a_version_that_is_in_doubt_is_unknown(
     assert release_of(installed(tmp_path, *versions)) == Release(None)
 
 
-def test_what_is_no_vibe_has_no_version(tmp_path: Path) -> None:
+def test_a_program_that_is_no_vibe_has_no_version(tmp_path: Path) -> None:
     script = installed(tmp_path, "3.0.3")
     assert release_of(script.rename(script.with_name("aider"))) == Release(None)
     assert release_of(tmp_path / "vibe") == Release(None)
