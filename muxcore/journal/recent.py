@@ -9,7 +9,7 @@ from itertools import count
 from typing import NamedTuple
 
 from muxcore.core.entries import Entry
-from muxcore.journal.redaction import TEXTED, redacted
+from muxcore.journal.redaction import redacted
 
 MOST_RECENT = 1_000
 
@@ -23,35 +23,43 @@ class JournalLine(NamedTuple):
 
 
 class RecentEntries:
-    """The last entries. One thread appends at a time; any thread may read."""
+    """The last entries. One thread appends at a time; any thread may read.
+
+    What is appended is kept as it is, since each call appends three times: numbering the lines
+    and taking texts out is left to the few that read.
+    """
 
     def __init__(self, most: int = MOST_RECENT) -> None:
-        self._lines: deque[JournalLine] = deque(maxlen=most)
+        self._most = most
+        self._changes: deque[tuple[int, datetime, Sequence[Entry]]] = deque(maxlen=most)
 
     @property
     def last(self) -> int:
         """The number of the newest entry; 0 if there is none."""
-        return self._lines[-1].number if self._lines else 0
+        if not self._changes:
+            return 0
+        number, _, entries = self._changes[-1]
+        return number + len(entries) - 1
 
     def extend(self, number: int, now: datetime, entries: Sequence[Entry]) -> None:
         """Append entries, the first under `number`. To repeat it changes nothing."""
-        if self.last >= number:
-            return
-        # One call in C, which no interrupt can catch half-way.
-        self._lines.extend(
-            [
-                JournalLine(at, now, redacted(e) if isinstance(e, TEXTED) else e)
-                for at, e in zip(count(number), entries, strict=False)
-            ]
-        )
+        changes = self._changes
+        if not changes or changes[-1][0] < number:
+            # One call in C, which no interrupt can catch half-way.
+            changes.append((number, now, entries))
 
     def lines(self) -> tuple[JournalLine, ...]:
-        """Return the entries, oldest first."""
+        """Return the entries, oldest first, without what must not be kept."""
         while True:
             try:
-                return tuple(self._lines)
+                changes = tuple(self._changes)
             except RuntimeError:  # pragma: no cover - another thread appended meanwhile
                 continue
+            return tuple(
+                JournalLine(at, now, redacted(entry))
+                for number, now, entries in changes
+                for at, entry in zip(count(number), entries, strict=False)
+            )[-self._most :]
 
     def clear(self) -> None:
-        self._lines.clear()
+        self._changes.clear()

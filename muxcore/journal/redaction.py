@@ -18,8 +18,6 @@ from muxcore.core.sharing.facts import RefusalRefuted
 from muxcore.core.text import one_line
 
 LONGEST_TEXT = 120
-TEXTED = (Rejected, RateLimited, Failed, Configured)
-"""The entries which hold texts from outside."""
 
 
 def redacted(entry: Entry) -> Entry:
