@@ -32,7 +32,9 @@ def test_vibe_starts_whatever_the_windows_and_thresholds_are(
         mine = desks(version, "429")
         limits = f"max_context_length = {window}\nauto_compact_threshold = {threshold}\n"
         mine.rewrite(('alias = "large"\n', f'alias = "large"\n{limits}'))
-        served_by_the_pool(mine)
+        # A prompt that does not fit the smallest window goes to the other model at once.
+        asked = mine.pooled("-p", "say pong")
+        assert (asked.code, asked.said) == (0, PONG), asked.remarks
 
 
 @ALL
