@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from attrs import evolve, frozen
 
+NO_TIME = timedelta()
 MINUTE = timedelta(minutes=1)
 TRUSTED_FOR = timedelta(minutes=15)
 """How long an announcement counts, as long as a spent quota: then the endpoint is tried again,
@@ -206,8 +207,12 @@ def announced(
     allowances: Sequence[Allowance],
     attempt: int,
     now: datetime,
+    age: timedelta = NO_TIME,
 ) -> Headroom | None:
     """Return the headroom after the answer to `attempt` announced these allowances.
+
+    `age` is how long before `now` the server counted: most do when they take a request, and
+    send what was left with the first content.
 
     The newest of each limit is kept. Attempts have the order of their numbers: a server has
     counted those which began before the one that it answers.
@@ -218,12 +223,14 @@ def announced(
         headroom = Headroom(())
     announcements = list(headroom.announcements)
     for allowance in allowances:
+        if allowance.resets_at is not None and age:
+            allowance = evolve(allowance, resets_at=allowance.resets_at - age)  # noqa: PLW2901
         former = next((one for one in announcements if one.is_of(allowance)), None)
         if former is None:
-            announcements.append(_announcement(None, allowance, attempt, now))
+            announcements.append(_announcement(None, allowance, attempt, now - age))
         elif former.attempt <= attempt:
             place = announcements.index(former)
-            announcements[place] = _announcement(former, allowance, attempt, now)
+            announcements[place] = _announcement(former, allowance, attempt, now - age)
     charges = tuple(c for c in headroom.charges if c.attempt > attempt)
     return Headroom(tuple(announcements), charges, headroom.margin)
 

@@ -32,6 +32,10 @@ LAST_RESORT_AFTER_LIMIT = timedelta(seconds=2)
 """The same after a rate limit without a hint; it doubles with each further one."""
 
 MINUTE = timedelta(minutes=1)
+ESTIMATES_ARE_LOW = 1.25
+"""Four bytes for a token are up to a quarter too many, in code above all."""
+LARGE_GROWTH = 3000
+"""By how many tokens a conversation may grow from one call to the next: a file, mostly."""
 AVERAGE_OVER = 8
 """The newest time to first content counts one part in this many."""
 
@@ -359,8 +363,12 @@ class Candidate:
         if self.headroom is None:
             return None
         pin, tally = call.pin, self.tally
-        cached = 0 if pin is None or pin.alias != self.endpoint.alias else pin.tokens
-        prompt = max(call.prompt_tokens or 0, cached)
+        # A call that waits until there is just enough must not be larger than expected.
+        prompt, cached = int((call.prompt_tokens or 0) * ESTIMATES_ARE_LOW), 0
+        if pin is not None and pin.tokens:
+            # The last call was counted, which is better than an estimate.
+            prompt = max(call.prompt_tokens or 0, pin.tokens + LARGE_GROWTH)
+            cached = pin.tokens if pin.alias == self.endpoint.alias else 0
         answer = tally.tokens_out // tally.succeeded if tally.succeeded else 0
         return Demand(prompt, prompt - cached, answer)
 

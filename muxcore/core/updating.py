@@ -20,7 +20,7 @@ from typing import assert_never
 
 from attrs import evolve
 
-from muxcore.core.allowance import Headroom, announced
+from muxcore.core.allowance import NO_TIME, Headroom, announced
 from muxcore.core.entries import Asked, Configured, Ended, Entry, Heard
 from muxcore.core.migration import forgiven, migrate
 from muxcore.core.outcomes import (
@@ -438,7 +438,8 @@ def _headroom(
             headroom = headroom.after_success()
         if not isinstance(outcome, Responding):
             headroom = headroom.after_end(attempt)
-    return announced(headroom, allowances, attempt, now)
+    age = outcome.after if isinstance(outcome, Responding) else None
+    return announced(headroom, allowances, attempt, now, age or NO_TIME)
 
 
 def _position(state: PoolState, alias: str, attempt: int | None = None) -> int | None:

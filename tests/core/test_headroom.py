@@ -30,6 +30,7 @@ from muxcore.core.outcomes import (
 )
 from muxcore.core.protocol import choose
 from muxcore.core.records import (
+    LARGE_GROWTH,
     AnnouncedLimits,
     Call,
     Endpoint,
@@ -48,7 +49,8 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 REQUESTS, TOKENS = AllowanceKind.REQUESTS, AllowanceKind.TOKENS
 UNCACHED = AllowanceKind.UNCACHED_INPUT_TOKENS
-LARGE = Call(prompt_tokens=8_000)
+LARGE = Call(prompt_tokens=6_400)
+"""8,000 tokens, with the quarter by which estimates may be low."""
 IGNORE = Policy(announced_limits=AnnouncedLimits.IGNORE)
 
 
@@ -89,7 +91,7 @@ def test_a_model_without_enough_left_is_passed_over_until_it_is_full() -> None:
     pool = History("a", "b")
     announce(pool, "a", left(pool, 5_000))
     assert picked(pool.select(LARGE)) == ("b", PickReason.MODE)
-    assert picked(pool.select(Call(prompt_tokens=4_000))) == ("a", PickReason.MODE)
+    assert picked(pool.select(Call(prompt_tokens=3_200))) == ("a", PickReason.MODE)
     assert explain(pool.state, pool.now, LARGE)[0] == Verdict(
         "a", Standing.SPENT, pool.now + 40 * SECOND
     )
@@ -105,7 +107,7 @@ def test_a_fallback_serves_while_the_primary_is_spent() -> None:
 def test_calls_under_way_take_from_what_was_announced_before_they_began() -> None:
     pool = History("a", "b")
     announce(pool, "a", left(pool, 9_000))
-    small = Call(prompt_tokens=4_000)
+    small = Call(prompt_tokens=3_200)
     first, second = begin(pool, small), begin(pool, small)
     assert picked(pool.select(small))[0] == "b"
     pool.record(Cancelled("a", first))
@@ -117,7 +119,7 @@ def test_calls_under_way_take_from_what_was_announced_before_they_began() -> Non
 def test_an_answer_counts_the_calls_that_began_before_it() -> None:
     pool = History("a", "b")
     announce(pool, "a", left(pool, 9_000))
-    small = Call(prompt_tokens=2_000)
+    small = Call(prompt_tokens=1_600)
     begin(pool, small)
     second = begin(pool, small)
     pool.record(Responding("a", second, allowances=(left(pool, 5_000),)))
@@ -157,11 +159,30 @@ def test_each_limit_is_kept_by_kind_and_window() -> None:
 def test_what_a_cache_serves_does_not_count_where_the_provider_says_so() -> None:
     pool = History("a", "b", policy=Policy(sticky=Sticky.CALL))
     attempt = pool.start()
-    allowances = (left(pool, 1_000, kind=UNCACHED),)
-    served = Succeeded("a", attempt, 7_500, conversation="c", allowances=allowances)
+    allowances = (left(pool, 3_000, kind=UNCACHED),)
+    served = Succeeded("a", attempt, 4_000, conversation="c", allowances=allowances)
     pool.record(served)
     assert picked(pool.select(evolve(LARGE, conversation="c")))[0] == "a"
     assert picked(pool.select(evolve(LARGE, conversation="new")))[0] == "b"
+
+
+def test_what_was_counted_in_the_last_call_is_better_than_an_estimate() -> None:
+    pool = History("a", "b", policy=Policy(sticky=Sticky.CALL))
+    pool.record(Succeeded("b", pool.start("b"), 6_000, conversation="c"))
+    announce(pool, "a", left(pool, 6_000 + LARGE_GROWTH - 1))
+    low = Call(conversation="c", prompt_tokens=100)
+    assert picked(pool.select(low))[0] == "b"
+    announce(pool, "a", left(pool, 6_000 + LARGE_GROWTH))
+    assert picked(pool.select(low))[0] == "a"
+
+
+def test_a_stream_announces_what_was_left_when_it_began() -> None:
+    pool = History("a")
+    announce(pool, "a", left(pool, 9_000))
+    attempt = pool.start()
+    slow = Responding("a", attempt, 5 * SECOND, (left(pool.after(5), 0, 12),))
+    pool.record(slow)
+    assert pool.select(LARGE) == Wait(pool.now + 7 * SECOND, WaitReason.SPENT)
 
 
 # -- Nobody is refused -----------------------------------------------------------------------
@@ -247,7 +268,7 @@ def pinned(resets_in: float) -> History:
 def test_a_turn_waits_a_short_time_for_its_own_model() -> None:
     """Rule 2 of the selection."""
     pool = pinned(SHORT_WAIT / SECOND)
-    call = Call(conversation="c", new_turn=False, prompt_tokens=8_000)
+    call = Call(conversation="c", new_turn=False, prompt_tokens=6_400)
     assert pool.select(call) == Wait(pool.now + SHORT_WAIT, WaitReason.SPENT)
     pool.after(SHORT_WAIT / SECOND)
     assert picked(pool.select(call)) == ("b", PickReason.STICKY)
@@ -255,7 +276,7 @@ def test_a_turn_waits_a_short_time_for_its_own_model() -> None:
 
 def test_a_turn_does_not_wait_long_while_another_has_room() -> None:
     pool = pinned(SHORT_WAIT / SECOND + 1)
-    call = Call(conversation="c", new_turn=False, prompt_tokens=8_000)
+    call = Call(conversation="c", new_turn=False, prompt_tokens=6_400)
     assert picked(pool.select(call)) == ("a", PickReason.MODE)
 
 
