@@ -1,7 +1,8 @@
-"""Classify an answer that is no reply: the kind of failure, the hint, the window.
+"""Classify a response that is no reply: the kind of failure, the hint, the context window.
 
-The status decides; known words (`words`) only save an attempt or change what is learnt. Rules
-match messages, codes and types only, never the rest of a body, which may quote the user.
+Pure, for all OpenAI-compatible dialects. The status decides; known wordings (`words`) only save
+an attempt or change what is learnt. Rules match messages, codes and types only, never the rest
+of a body, which may quote the user. `complaints` reads the body, `hints` the time to wait.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ KINDS: dict[int, Fault] = {
     401: Fault.AUTH,
     403: Fault.AUTH,
     404: Fault.NOT_FOUND,
-    # Timeouts, conflicts, locks, an upstream that failed, Groq's full capacity. So is 529, as
-    # any 5xx: the server is overloaded for all customers, no allowance of this account is spent, and
-    # it recovers in seconds. A rate limit would disable the model four times as long.
+    # Timeouts, conflicts, locks, a failed upstream, Groq's full capacity. A 529 is transient too,
+    # as any 5xx: the server is overloaded for all customers, no allowance of this account is
+    # spent, and it recovers in seconds. A rate limit would disable the model four times as long.
     **dict.fromkeys((408, 409, 423, 424, 425, 498, 499), Fault.TRANSIENT),
 }
 
@@ -61,19 +62,19 @@ def classify(answer: HttpResponse, now: datetime | None, otherwise: str = "") ->
     complaint = read(answer.body)
     if 300 <= answer.status < 400:  # noqa: PLR2004
         return Failure(Fault.TRANSIENT, message=_redirected(answer))
-    said = complaint.message or otherwise
-    said = said or f"HTTP {answer.status} without a word of explanation"
+    message = complaint.message or otherwise
+    message = message or f"HTTP {answer.status} without a word of explanation"
     if not 200 <= answer.status < 300:  # noqa: PLR2004
-        return _classified(answer, complaint, answer.status, said, now)
+        return _classified(answer, complaint, answer.status, message, now)
     if complaint.is_html:
         return _web_page(complaint)
-    return _classified(answer, complaint, _inner_status(complaint), said, now)
+    return _classified(answer, complaint, _inner_status(complaint), message, now)
 
 
 def _web_page(complaint: Complaint) -> Failure:
     kind = "web page" if complaint.is_html else "plain text"
-    said = f"a {kind} came instead of an answer (from a proxy?): {complaint.message}"
-    return Failure(Fault.TRANSIENT, message=clean(said))
+    message = f"a {kind} came instead of an answer (from a proxy?): {complaint.message}"
+    return Failure(Fault.TRANSIENT, message=clean(message))
 
 
 def _inner_status(complaint: Complaint) -> int:
@@ -88,27 +89,31 @@ def _inner_status(complaint: Complaint) -> int:
 
 
 def _classified(
-    answer: HttpResponse, complaint: Complaint, status: int, said: str, now: datetime | None
+    answer: HttpResponse,
+    complaint: Complaint,
+    status: int,
+    message: str,
+    now: datetime | None,
 ) -> Failure:
     text = complaint.text
     if status in {429, 413}:
         too_large, limit = _larger_than_limit(text)
         if too_large:
-            return Failure(Refusal.TOO_LONG, None, clean(said), limit)
+            return Failure(Refusal.TOO_LONG, None, clean(message), limit)
     if status not in {401, 402, 404, 408, 429}:
         too_long, window = _too_long(complaint)
         if too_long:
-            return Failure(Refusal.TOO_LONG, None, clean(said), window)
+            return Failure(Refusal.TOO_LONG, None, clean(message), window)
     if status == 403 and complaint.is_foreign and not KEY.search(text):  # noqa: PLR2004
-        # A firewall in front of the provider: the key has not been looked at.
+        # A firewall in front of the provider, which has not checked the key.
         return _web_page(complaint)
     hint = hints.hint(answer.headers, answer.body, now, complaint.message)
     kind = _kind(answer, status, text, now, hint)
     if isinstance(kind, Refusal):
-        return Failure(kind, None, clean(said))
+        return Failure(kind, None, clean(message))
     if kind is Fault.NOT_FOUND:
-        said = _with_pull(said, answer)
-    return Failure(kind, hint, clean(said))
+        message = _with_pull(message, answer)
+    return Failure(kind, hint, clean(message))
 
 
 def _kind(
@@ -126,14 +131,14 @@ def _kind(
     if status == 403 and FILTERED.search(text):  # noqa: PLR2004
         return Refusal.FILTERED
     if status in REQUEST_STATUSES:
-        return _of_a_bad_request(text)
+        return _kind_of_bad_request(text)
     if not 400 <= status < 500:  # noqa: PLR2004
-        return _of_a_server_error(answer, text)
+        return _kind_of_server_error(answer, text)
     # Other statuses come from a wrong address: the endpoint takes no POST, or no JSON.
     return KINDS.get(status, Fault.PERSISTENT)
 
 
-def _of_a_bad_request(text: str) -> Kind:
+def _kind_of_bad_request(text: str) -> Kind:
     if QUOTA.search(text):
         return Fault.UNPAID
     if FILTERED.search(text):
@@ -145,7 +150,7 @@ def _of_a_bad_request(text: str) -> Kind:
     return Refusal.REQUEST
 
 
-def _of_a_server_error(answer: HttpResponse, text: str) -> Kind:
+def _kind_of_server_error(answer: HttpResponse, text: str) -> Kind:
     if OUT_OF_MEMORY.search(text):
         return Fault.PERSISTENT
     if SERVER_REFUSED.search(text):
@@ -192,12 +197,12 @@ def _size(text: str | None) -> int | None:
     return size if 0 < size <= LARGEST_WINDOW else None
 
 
-def _with_pull(said: str, answer: HttpResponse) -> str:
-    """Add the command that helps to Ollama's message. llama.cpp's router has the same one."""
-    match = OLLAMA_NO_MODEL.match(said)
+def _with_pull(message: str, answer: HttpResponse) -> str:
+    """Add `ollama pull` to Ollama's message, which llama.cpp's router sends too."""
+    match = OLLAMA_NO_MODEL.match(message)
     if match is None or answer.status != 404 or "llama" in answer.headers.get("server", ""):  # noqa: PLR2004
-        return said
-    return f"{said} (`ollama pull {match['name']}`)"
+        return message
+    return f"{message} (`ollama pull {match['name']}`)"
 
 
 def _redirected(answer: HttpResponse) -> str:
@@ -208,7 +213,7 @@ def _redirected(answer: HttpResponse) -> str:
 
 
 def bad_reply(answer: HttpResponse, otherwise: str) -> BadReplyError:
-    """Make the error for a 200 that is no reply, with its own message or `otherwise`."""
+    """Make the error for a 200 that is no reply, with its message or `otherwise`."""
     failure = classify(answer, None, otherwise)
     return BadReplyError(failure.message, failure)
 

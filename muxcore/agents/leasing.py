@@ -1,13 +1,13 @@
-"""A server for as long as an agent runs: the one of its config, or one of its own.
+"""`leasing`: keep a server running while an agent runs, shared by all agents of a config.
 
-All agents of a config share a server, so that caps and the health of models are shared; it is a
-process of its own and ends with the last lease. The process that starts it opens the listening
-socket, publishes it, and passes it on, so nobody waits for the start.
+They share it so that caps and the health of models are shared. The server is a separate process
+and ends with the last lease. The `run` that starts it opens the listening socket, publishes it,
+and passes it to the server, so no client waits for the start.
 
-Each `run` keeps a copy of the socket. The port is never anybody else's while its agent lives,
-and if the server ends, the `run` starts another on the same socket with the same token. Where
-descriptors are not inherited (Windows), the start is waited for, and a new server takes the
-port again.
+Each `run` keeps a copy of the socket. So no other program gets the port while its agent lives, and
+if the server ends, the `run` starts another one on the same socket with the same token. Where
+descriptors are not inherited (Windows), the `run` waits for the start, and a new server takes the
+port again. `joining` finds and joins a server, `server_process` starts one; threads here watch it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from muxcore.gateway.proof import Secret
 from muxcore.shell import clock
 
 LOOK_SECONDS = 2.0
-"""For all looks at servers that may be hanging, before this run starts its own."""
+"""The time for all attempts to reach servers that may hang, before this run starts one."""
 
 SHORT_LIFE_SECONDS = 5.0
 MOST_SHORT_LIVES = 3
-"""After so many servers in a row that ended this soon, no other is started."""
+"""After this many servers in a row that ended so soon, no other is started."""
 
 PIECE = 4096
 NO_KEYS: Mapping[str, Secret] = {}
@@ -65,14 +65,14 @@ def leasing(
 
 
 class Lease:
-    """A server that lasts until this is left, and is replaced if it ends before."""
+    """A lease on a server, which is replaced if it ends before the lease does."""
 
     server: Server
 
     def __init__(self, terms: Terms, report: Report) -> None:
         self._terms = terms
         self._report = report
-        # Held while a server is replaced, so that leaving waits for that.
+        # Held during a replacement, so that leaving waits for it.
         self._lock = threading.Lock()
         self._closing = False
         self._hangs = False
@@ -116,7 +116,7 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._closing = True
-        # The server confirms it, so that its death in this very moment can be told apart.
+        # The server confirms the release, which distinguishes it from its death at this moment.
         self._shut(socket.SHUT_WR)
         until = clock.elapsed() + LOOK_SECONDS
         for thread in self._threads:
@@ -178,7 +178,7 @@ class Lease:
         self._processes.append(process)
         server = self._server(LOOPBACK, announced["port"], announced["token"], process)
         if is_shared and not announced["published"]:
-            # Two that start at once: the other's is the one that a third will find.
+            # Two runs start at once: other runs will find the server of the other one.
             until = clock.elapsed() + LOOK_SECONDS
             other = find_soon(self._terms, until)
             held = other and join(self._terms, other, until, self._report)
@@ -190,7 +190,7 @@ class Lease:
 
     def _hand_over(self, host: str, port: int, token: str, lock: int | None) -> None:
         """Start a server on this lease's socket and take its lease."""
-        assert self._listener is not None  # noqa: S101 - the callers have looked
+        assert self._listener is not None  # noqa: S101 - the callers check it
         process = self._terms.launcher.hand_over(self._listener, host, token, lock)
         self._processes.append(process)
         server = self._server(host, port, token, process)
@@ -225,12 +225,12 @@ class Lease:
         try:
             thread.start()
         except RuntimeError as error:
-            self._report(f"the server is not started anew if it ends ({error})")
+            self._report(f"the server is not replaced if it ends ({error})")
         else:
             self._threads.append(thread)
 
     def _watch(self, held: HeldLease, process: ServerProcess | None) -> None:
-        """Read the events of a lease; when its server ends, see to another."""
+        """Read the events of a lease; when its server ends, replace it."""
         running, is_replaced = 0, False
         for event in self._events(held, process):
             running += (event == BEGAN) - (event == ENDED)
@@ -267,9 +267,9 @@ class Lease:
                 buffer += data
 
     def _is_starting(self, server: Server, process: ServerProcess | None) -> bool:
-        """Whether a server that has not taken the lease yet is still there to do so.
+        """Whether a server that has not accepted the lease yet is still alive.
 
-        One that ends before that is not seen by its connection, which waits in the socket.
+        Its end would not show on the connection, which waits in the listening socket.
         """
         if process is not None:
             return process.process.poll() is None
@@ -278,7 +278,7 @@ class Lease:
         return False
 
     def _replace(self, ended: Server, how: str) -> bool:
-        """See to another server on the same socket; return whether `ended` has ended."""
+        """Start or find another server on the same socket; return whether `ended` has ended."""
         with self._lock:
             if self._closing:
                 return False
@@ -292,7 +292,7 @@ class Lease:
             except (MultiplexerError, OSError) as error:
                 self._report(f"{end}, and no other is started: {error}")
                 if self._listener is not None:
-                    # Nobody will accept: let the agent see that at once.
+                    # No server will accept connections: let them fail at once.
                     self._listener.close()
                     self._listener = None
                 return True
@@ -309,7 +309,7 @@ class Lease:
                     if lock is None:
                         other = find_soon(terms, clock.elapsed() + LOOK_SECONDS)
             if other is not None and evolve(other, pid=ended.pid) == ended:
-                # Another run of this config has the same socket, and was first.
+                # Another run of this config, with the same socket, was first.
                 if other != ended:
                     self._report(f"{end}; another run has started a new one in its place")
                 self._hold_own(other, None)

@@ -1,7 +1,7 @@
-"""Vibe's models, providers and active model: the one reading of its tables that all others ask.
+"""Find vibe's models, providers and active model in its tables: the only place that reads them.
 
-Pure: what a file holds comes in as plain tables, and nothing is judged here beyond whether a
-table can be found by its name. What vibe adds by itself is the data below.
+Pure: it takes the parsed tables of a file, finds each by its name, and adds vibe's defaults, which
+are the data below. It checks no option of a table (`models` does).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ACTIVE_MODEL_VARIABLE = "VIBE_ACTIVE_MODEL"
 DEFAULT_MODEL = "mistral-medium-3.5"
 DEFAULT_API_TIMEOUT = 720
 LONGEST_API_TIMEOUT = 365 * 24 * 60 * 60
-"""Seconds. Longer ones do not bound anything."""
+"""In seconds. A longer one is no limit."""
 
 VIBES_PROVIDERS: Mapping[str, Mapping[str, Any]] = {
     "mistral": {
@@ -71,13 +71,13 @@ RENAMED: Mapping[str, str] = {"devstral-2": DEFAULT_MODEL}
 
 
 def names_of(alias: str) -> tuple[str, ...]:
-    """Return the alias, and its other name if vibe renames it or has renamed it."""
+    """Return the alias, and its other name if it is the old or the new name of a renamed one."""
     others = [name for pair in RENAMED.items() if alias in pair for name in pair]
     return tuple(dict.fromkeys([alias, *others]))
 
 
 def known_as(alias: str, aliases: Collection[str]) -> str:
-    """Return which of these is meant by an alias that vibe may have renamed; else itself."""
+    """Return the one of `aliases` that `alias` means, possibly renamed by vibe; else `alias`."""
     return next((name for name in names_of(alias) if name in aliases), alias)
 
 
@@ -87,10 +87,10 @@ _NAMED_BY = {"models": ("alias", "name"), "providers": ("name",)}
 
 @frozen
 class Definition:
-    """The table of one model or provider, with what vibe adds to it.
+    """The table of one model or provider, with vibe's defaults.
 
-    `table` is what the file has if that is no table at all. `path` is empty for vibe's own;
-    `repeats` are the places that define the same name again. Only the first counts.
+    If the file has another value in place of a table, `table` is that value. `path` is empty for
+    one of vibe's own; `repeats` are the places that define the name again: the first one counts.
     """
 
     name: str
@@ -101,9 +101,9 @@ class Definition:
 
 @frozen
 class ActiveModel:
-    """What `active_model` is: `alias` as it was written, which need not be text.
+    """The value of `active_model` as it was written, which may be no text.
 
-    `path` is empty where it is not from the file; `origin` then names the place.
+    If it is not from the file, `path` is empty and `origin` names its source.
     """
 
     alias: Any
@@ -117,7 +117,7 @@ class ActiveModel:
 
 @frozen
 class Definitions:
-    """All models and providers of a config: those of the file, by name, and vibe's own."""
+    """The models and providers of a file, by name; vibe's own are found by the methods."""
 
     models: Mapping[str, Definition]
     providers: Mapping[str, Definition]
@@ -138,27 +138,27 @@ class Definitions:
         return cls(MappingProxyType(models), MappingProxyType(providers), tuple(problems))
 
     def model(self, alias: str) -> Definition | None:
-        """Return a model of the file, else one that vibe has by itself."""
+        """Return a model of the file, or else one of vibe's own."""
         return self.models.get(alias) or _own(VIBES_MODELS, alias)
 
     def provider(self, name: str) -> Definition | None:
         return self.providers.get(name) or _own(VIBES_PROVIDERS, name)
 
     def present_alias(self, alias: str) -> str:
-        """Return the alias, or what vibe has renamed it to in this file."""
+        """Return the alias, or its new name if vibe has renamed it in this file."""
         renamed = RENAMED.get(alias, "")
         return renamed if alias not in self.models and renamed in self.models else alias
 
     def offered(self) -> tuple[str, ...]:
-        """Return the aliases to choose from: vibe's own where the file has none.
+        """Return the aliases to choose from: those of the file, or else vibe's own.
 
-        Of two names of one model, only the present one is among them.
+        Of a renamed model, only the new name is among them.
         """
         return tuple(self.models) or tuple(a for a in VIBES_MODELS if a not in RENAMED)
 
 
 def active_model(data: Mapping[str, Any], variables: Mapping[str, str]) -> ActiveModel:
-    """Return what vibe uses without a pool. An empty one means vibe's default."""
+    """Return the model that vibe uses without a pool. An empty value means vibe's default."""
     if from_environment := variables.get(ACTIVE_MODEL_VARIABLE):
         return ActiveModel(from_environment, (), ACTIVE_MODEL_VARIABLE)
     if written := data.get("active_model"):
@@ -232,7 +232,7 @@ def _named(
 
 
 def _defaults_for_model(found: Definition) -> Mapping[str, Any]:
-    """Return what vibe adds to a model: its present default always gets the rest of it."""
+    """Return vibe's defaults for a model. A complete table gets none, except the default model's."""
     table = found.table if isinstance(found.table, Mapping) else {}
     is_whole = table.get("name") and table.get("provider")
     if is_whole and found.name != DEFAULT_MODEL:
@@ -243,7 +243,7 @@ def _defaults_for_model(found: Definition) -> Mapping[str, Any]:
 def _with_defaults(
     found: Definition, defaults: Mapping[str, Any], **fixed: str
 ) -> Definition:
-    """Lay the values of a file over defaults. An empty value does not hide a default."""
+    """Return the table with defaults. An empty value does not override a default."""
     if not isinstance(found.table, Mapping):
         return found
     written = {

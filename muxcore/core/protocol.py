@@ -1,7 +1,8 @@
-"""The protocol of one whole call: a generator that yields what to do and is sent what happened.
+"""The protocol of one call: a generator that yields steps and is sent their results.
 
-It does nothing itself. A driver (the shell over HTTP, the simulator over made-up faults)
-carries out each step. Between two steps the generator holds the `Call` and what came before.
+Pure: `call_steps` decides what a call does next (choose, wait, attempt, end), and a driver
+carries out each step: `shell.call.loop`, over HTTP or in the simulator. `choose` and
+`choose_all` apply a choice to the state of a pool.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ from muxcore.errors import StrategyError
 OutcomeT = TypeVar("OutcomeT", bound=Responding | End)
 
 MOST_SECOND_OPINIONS = 2
-"""How many other models may refuse a call before it ends (rule 6)."""
+"""The most other models that are asked after a refusal (rule 6)."""
 
 
 @frozen
 class Slot:
-    """An endpoint is chosen and its attempt begun, under this number.
+    """An endpoint was chosen, and its attempt has begun under this number.
 
-    `memory` is what the mode remembers from then on; `demand` is what the attempt is expected
-    to take of announced limits.
+    `memory` is the mode's memory from then on; `demand` is what the attempt is expected to take
+    of announced limits.
     """
 
     endpoint: Endpoint
@@ -63,14 +64,14 @@ class Slot:
 
 @frozen
 class Choose:
-    """Step: choose for `call` in the state (see `choose`). Send what was chosen."""
+    """Step: choose an endpoint for `call` (see `choose`). Send the choice."""
 
     call: Call
 
 
 @frozen
 class Sleep:
-    """Step: wait as `wait` says, in the order of arrival. Send a `Slept`."""
+    """Step: wait, in the order of arrival, until `wait.until` at the latest. Send a `Slept`."""
 
     call: Call
     wait: Wait
@@ -80,7 +81,7 @@ class Sleep:
 class Attempt:
     """Step: make this attempt and fold its outcome in. Send that outcome.
 
-    A stream whose first content has arrived sends `Responding`: from then on it is the caller's.
+    For a stream, send `Responding` at its first content: from then on the caller reads it.
     """
 
     call: Call
@@ -96,7 +97,7 @@ class Record:
 
 @frozen
 class Slept:
-    """A wait of this length is over, and this has been chosen since."""
+    """A wait of this length is over, with this choice."""
 
     waited: timedelta
     choice: Slot | Wait | Exhausted
@@ -112,7 +113,7 @@ class EndedAttempt:
 
 @frozen
 class CallServed:
-    """The call ends well: the last attempt of `trail` answered, or is answering."""
+    """The call is served: the last attempt of `trail` answered, or is answering."""
 
     trail: tuple[EndedAttempt, ...]
 
@@ -121,7 +122,7 @@ class CallServed:
 class CallRejected:
     """The call ends because its request was refused: `refusal` is the first of `trail`.
 
-    At `retry_at` a model which is disabled or busy now may take it; None if none may.
+    At `retry_at` a model that is disabled or busy now may take the request; None if none may.
     """
 
     trail: tuple[EndedAttempt, ...]
@@ -165,10 +166,10 @@ def choose(
 def choose_all(
     state: PoolState, mode: Strategy, now: datetime, line: Sequence[Call]
 ) -> tuple[PoolState, tuple[Slot | Wait | Exhausted | StrategyError, ...]]:
-    """Choose anew for each waiting call, in the order of arrival.
+    """Choose again for each waiting call, in the order of arrival.
 
-    This follows every change of the state, so that no newcomer overtakes. A mode which raises
-    ends the call that it was asked for, not the others.
+    The pool does this after every change of its state, so that no new call overtakes a waiting
+    one. A mode that raises ends only the call that it chose for.
     """
     choices: list[Slot | Wait | Exhausted | StrategyError] = []
     for call in line:
@@ -182,7 +183,7 @@ def choose_all(
 
 
 def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
-    """Go through one call, from its first choice to its one end (rule 1)."""
+    """Yield the steps of one call, from its first choice to its one end (rule 1)."""
     trail: tuple[EndedAttempt, ...] = ()
     refusals: tuple[Rejected, ...] = ()
     while True:
@@ -201,7 +202,7 @@ def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
             case Cancelled():
                 return CallCancelled(trail, outcome)
             case Rejected() if choice.reason is PickReason.PASSED_OVER:
-                # Others have taken what it refuses in this turn: that is no opinion.
+                # Another model took in this turn what this one refuses: that is no opinion.
                 call = _without(call, outcome.alias)
             case Rejected():
                 refusals = (*refusals, outcome)
@@ -215,7 +216,7 @@ def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
 
 
 def credited(outcome: OutcomeT, call: Call) -> OutcomeT:
-    """Return an outcome, a success with what it means for the call's conversation."""
+    """Return the outcome; a success gets the call's conversation, turn and refusers."""
     if call.conversation is None or not isinstance(outcome, Succeeded):
         return outcome
     return evolve(
@@ -237,7 +238,7 @@ def _ended(
 def _choice(
     call: Call,
 ) -> Generator[CallStep, CallEvent, tuple[Call, Slot | Exhausted]]:
-    """Choose, and wait as often as it takes; return the call with the time that it waited."""
+    """Choose, and wait as often as needed; return the call with the time that it has waited."""
     choice = yield Choose(call)
     while isinstance(choice, Wait):
         slept = yield Sleep(call, choice)
@@ -259,26 +260,26 @@ def _unexpected(event: object) -> TypeError:
 def _refute(
     refusals: Sequence[Rejected], by: str, call: Call
 ) -> Generator[CallStep, CallEvent, None]:
-    """Count what the model `by` took against those which refused it."""
+    """Record that the model `by` took the request which others refused."""
     for refusal in refusals:
         alias, attempt, kind = refusal.alias, refusal.attempt, refusal.kind
         yield Record(Refuted(alias, attempt, kind, by, call.conversation))
 
 
 def _after_failure(call: Call, outcome: RateLimited | Failed) -> Call:
-    """Return the call after a model failed it: not there again, or not soon."""
+    """Return the call after a failure: that model is excluded, or tried again only late."""
     if outcome.kind not in TRANSIENT_KINDS:
         return _without(call, outcome.alias)
     return evolve(call, tried=(*call.tried, outcome.alias))
 
 
 def _without(call: Call, alias: str) -> Call:
-    """Return the call which has tried this model and will not try it again."""
+    """Return the call with this model excluded."""
     return evolve(call, tried=(*call.tried, alias), excluded=(*call.excluded, alias))
 
 
 def _after_refusal(call: Call, endpoint: Endpoint, refusal: Rejected) -> Call:
-    """Return the call as another model may take it (rule 6)."""
+    """Return the call as it goes to another model (rule 6)."""
     alias = endpoint.alias
     call = _without(call, alias)
     if refusal.kind is not Refusal.TOO_LONG:

@@ -1,21 +1,22 @@
-"""`select`: which endpoint is attempted next, or how long to wait, or why none can be.
+"""`select`: choose the endpoint of the next attempt, or how long to wait, or why none can serve.
 
-In order:
+Pure: it reads a state, a call and a time, and changes nothing (`protocol.choose` begins the
+attempt). `explain` returns the same judgement of each endpoint. In order:
 
 1. An endpoint is *open* unless this call has tried it, or it is disabled, on probation with
    its probe under way, spent, at `max_concurrent`, or unfit for the request. It is *spent*
    while too little is left of a limit that it announces.
-2. One turn, one model: a conversation stays where it is pinned, if that endpoint is open, or
+2. One turn, one model: a conversation stays on its pinned endpoint while that is open, or
    spent for a short time only.
 3. After a refusal, models of another server come first, then other models of the same one. A
    prompt that was too long goes to windows known to be larger, then to those of unknown size.
-   What has refused in this turn what another model took comes last.
+   Models with a refuted refusal in this turn come last.
 4. Primaries before fallbacks. A busy primary has not failed: the call waits for it, for a time.
 5. The mode's strategy picks among the open endpoints of that tier, and sees no others.
-6. If none is open: wait for the first that will be, within the call's patience. A spent one
-   is tried after that: what is announced never refuses a call.
-7. Last resort (others say panic): none is open, but one may be tried all the same. It is never
-   taken for a second opinion.
+6. If none is open: wait for the first that opens, within the call's patience. After that a
+   spent one is tried: an announced limit never refuses a call.
+7. Last resort (Envoy's panic threshold): none is open, but one that is disabled or was tried may
+   be attempted. A last resort never gives a second opinion.
 
 Rules 2, 3, 5, 6, 7 and 11 of docs/design.md are kept here.
 """
@@ -49,11 +50,11 @@ FRESH = Call()
 MOST_REPEATS = 2
 """Attempts of one call on endpoints which it has tried already (rule 7)."""
 SHORT_WAIT = timedelta(seconds=2)
-"""So long a turn waits for its own model, if that is spent: about what a cold prompt costs.
+"""How long a turn waits for its own model if that is spent: about what a cold prompt costs.
 
 With 5 seconds, agents in benchmarks/limits.py finished up to 5 % fewer calls."""
 PIN_LASTS = timedelta(minutes=5)
-"""Providers keep a prompt cache for about as long. A later pin would save nothing."""
+"""Providers keep a prompt cache for about as long, so an older pin saves nothing."""
 
 
 class Standing(StrEnum):
@@ -69,14 +70,14 @@ class Standing(StrEnum):
 
 
 OPEN = Standing.OPEN
-"""A global is looked up faster than a member, and this one once for each endpoint."""
+"""A global is looked up faster than an enum member, and this once for each endpoint."""
 
 
 @frozen
 class Verdict:
-    """Where one endpoint stands for a call.
+    """The standing of one endpoint for a call.
 
-    `until` is the end of its cooldown, if it is in one, or when a spent one has room again.
+    `until` is the end of its cooldown, or when a spent endpoint has room again.
     """
 
     alias: str
@@ -86,7 +87,7 @@ class Verdict:
 
 
 def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) -> Choice:
-    """Choose for `call` at `now`, an aware moment.
+    """Choose an endpoint for `call` at `now`, an aware datetime.
 
     Raise `StrategyError` when the mode raises or picks an endpoint that it was not shown, and
     `InvalidArgumentError` for a naive `now` or a mode that is a name or a class.
@@ -100,7 +101,7 @@ def select(state: PoolState, mode: Strategy, now: datetime, call: Call = FRESH) 
                 stay = _stay(state, pin, call, window, now)
                 if stay is not None:
                     return stay
-            # The mode decides afresh, and may weigh what it would leave behind.
+            # The mode decides again, and may weigh the warm cache that it would leave.
             passed_over = () if call.new_turn else pin.refusers
             call = call.pinned(pin, passed_over)
     if call.refused or call.larger_than is not None or call.passed_over:
@@ -144,7 +145,7 @@ def _stay(
 
 
 def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdict, ...]:
-    """Return where each endpoint stands for `call`, in pool order."""
+    """Return the standing of each endpoint for `call`, in pool order."""
     window = _window_needed(state, call)
     if call.conversation is not None:
         call = evolve(call, pin=_pin(state, call, now))
@@ -174,7 +175,7 @@ def _expect_usable(mode: Strategy, now: datetime) -> None:
 def _select_after_refusal(
     state: PoolState, mode: Strategy, call: Call, window: int, now: datetime
 ) -> Choice:
-    """Choose by preference: of those that are open or worth waiting for, the best group."""
+    """Choose from the most preferred group with an endpoint that is open or worth a wait."""
     preferences = {c.endpoint.alias: _preference(c, state, call) for c in state.candidates}
     patience = _patience(state, call, now, for_primary=True)
     for preference in sorted(set(preferences.values())):
@@ -193,7 +194,7 @@ def _select_after_refusal(
         if fallbacks:
             return _picked(state, mode, fallbacks, reason, call, now)
     if call.refused and any(c.headroom is not None for c in state.candidates):
-        # No limit that is only announced denies a second opinion.
+        # An announced limit never denies a second opinion.
         candidates = tuple(evolve(c, headroom=None) for c in state.candidates)
         state = evolve(state, candidates=candidates)
         return _select_after_refusal(state, mode, call, window, now)
@@ -206,14 +207,14 @@ def _select_after_refusal(
 def _opinion_at(
     state: PoolState, call: Call, window: int, now: datetime
 ) -> datetime | None:
-    """Return when another model may give its opinion; None if none has one to give."""
+    """Return when another model may give a second opinion, or None if none can."""
     if state.policy.direct:
         return None
     moments = []
     for candidate in state.candidates:
         alias, cooldown = candidate.endpoint.alias, candidate.health.active_cooldown(now)
-        has_said = alias in call.refused or alias in call.outgrown
-        if has_said or not _fits(candidate, call, window):
+        has_refused = alias in call.refused or alias in call.outgrown
+        if has_refused or not _fits(candidate, call, window):
             continue
         if cooldown is None:
             moments.append(now)
@@ -223,7 +224,7 @@ def _opinion_at(
 
 
 def _preference(candidate: Candidate, state: PoolState, call: Call) -> tuple[bool, ...]:
-    """Order candidates after a refusal; the smallest is the most likely to take the request."""
+    """Return a sort key after a refusal: the smallest is the most likely to take the request."""
     servers = {
         refuser.endpoint.server
         for alias in call.refused
@@ -243,8 +244,8 @@ def _open(
     primaries: list[Candidate] = []
     fallbacks: list[Candidate] = []
     primary_busy = False
-    # Nearly every call may go anywhere and nearly every endpoint is healthy. To see that here,
-    # and not in `_standing`, takes a third of the time.
+    # Nearly every call may use any endpoint, and nearly every endpoint is healthy. Checking that
+    # here instead of in `_standing` takes a third of the time.
     anywhere = not call.tried and call.only is None and call.larger_than is None
     for candidate in candidates:
         endpoint, health = candidate.endpoint, candidate.health
@@ -288,7 +289,7 @@ def _standing(  # noqa: PLR0911 - one for each standing
 
 
 def _suits(candidate: Candidate, call: Call) -> bool:
-    """Whether it may take the call, if the prompt is as short as it may be."""
+    """Whether it may take the call, apart from the size of the prompt."""
     if call.only is not None and candidate.endpoint.alias != call.only:
         return False
     if call.larger_than is None:
@@ -309,7 +310,7 @@ def _fits(candidate: Candidate, call: Call, window: int) -> bool:
 
 
 def _window_needed(state: PoolState, call: Call) -> int:
-    """Return the smallest window that will do. If all are too small, the largest does."""
+    """Return the smallest window that is accepted. If all are too small, that is the largest."""
     needed = call.prompt_tokens
     if needed is None:
         return 0
@@ -324,13 +325,13 @@ def _window_needed(state: PoolState, call: Call) -> int:
 
 
 def _stays(sticky: Sticky, call: Call) -> bool:
-    """Whether this call belongs where its conversation is."""
+    """Whether this call stays on the endpoint of its conversation."""
     return sticky is Sticky.SESSION or (sticky is Sticky.TURN and not call.new_turn)
 
 
 def _pin(state: PoolState, call: Call, now: datetime) -> Pin | None:
-    """Return where this call's conversation is, if its prompt cache may still be warm."""
-    # The newest come last, and a conversation under way is among them.
+    """Return the pin of this call's conversation, if its prompt cache may still be warm."""
+    # The newest pins come last, and a conversation under way is among them.
     for pin in reversed(state.pins):
         if pin.conversation == call.conversation:
             return pin if pin.at <= now < pin.at + PIN_LASTS else None
@@ -345,7 +346,7 @@ def _picked(
     call: Call,
     now: datetime,
 ) -> Picked:
-    """Ask the strategy, and check that it picked one of those it was shown."""
+    """Ask the strategy, and check that it picked an endpoint that it was shown."""
     shown = tuple(tier)
     try:
         endpoint, memory = mode.pick(shown, state.memory, call, now)
@@ -376,9 +377,9 @@ def _patience(
 ) -> timedelta:
     """Return how much longer this call may wait.
 
-    All its waits come to at most the policy's `max_wait`; those for a disabled model to at most
-    its own, if that is less. For a primary while a fallback could serve, they come to at most
-    half of the time that was left when the waiting began.
+    All its waits add up to at most the policy's `max_wait`; those for a disabled model to at most
+    the call's own `max_wait`, if that is less. Waits for a primary while a fallback could serve
+    add up to at most half of the time that was left when the first began.
     """
     if state.policy.direct:
         return timedelta()
@@ -399,7 +400,7 @@ def _primary_opens(
     now: datetime,
     limit: datetime,
 ) -> datetime:
-    """Return when a cooldown of a primary ends or a spent one has room, `limit` at the latest."""
+    """Return when the first disabled or spent primary opens, `limit` at the latest."""
     moments = [limit]
     for candidate in candidates:
         if candidate.endpoint.is_fallback:
@@ -436,7 +437,7 @@ def _none_open(
     *,
     primaries_only: bool,
 ) -> Choice:
-    """Wait within the limits for what opens first, or take a last resort, or give up."""
+    """Wait within the limits for the first that opens, take a last resort, or give up."""
     spent = _spent(state, call, window, now, primaries_only=primaries_only)
     soon = min(limits.disabled, now + _patience(state, call, now, for_primary=True))
     if spent and spent[0][0] <= soon:
@@ -448,7 +449,7 @@ def _none_open(
     choice = _without_spent(state, call, window, now, limits, primaries_only=primaries_only)
     if not spent or isinstance(choice, Picked):
         return choice
-    # Nobody is refused for what is only announced: the first to have room is tried.
+    # An announced limit refuses no call: the first to have room is tried.
     if soon <= now:
         return Picked(spent[0][1].endpoint, PickReason.SPENT, state.memory)
     until = choice.until if isinstance(choice, Wait) else soon
@@ -467,7 +468,7 @@ def _spent(
         and not candidate.occupied(now)
         and not (primaries_only and candidate.endpoint.is_fallback)
     ]
-    return sorted(spent, key=lambda one: (one[0], one[1].endpoint.is_fallback))
+    return sorted(spent, key=lambda entry: (entry[0], entry[1].endpoint.is_fallback))
 
 
 def _without_spent(
@@ -507,8 +508,8 @@ def _without_spent(
         first = min(due, key=lambda c: (c.endpoint.is_fallback, c.health.due_since(now)))
         return Picked(first.endpoint, PickReason.LAST_RESORT, state.memory)
 
-    # A slot may be given back, and a probe succeed, at any moment. But a slot of a model that
-    # stays disabled is of no use.
+    # A slot may be given back, and a probe may succeed, at any time. But the slot of a model that
+    # stays disabled cannot be used.
     busy = [
         c
         for c, at, occupied in reachable

@@ -1,4 +1,8 @@
-"""Handles one request on a connection: reads it, routes it, and sends the response."""
+"""Handle one request on a connection: read it, route it, and send the response.
+
+Each resource of the server has its handler here. Calls go to the multiplexer of
+`Context.pool`; parsing and rendering are in `completions`, `errors` and `status_page`.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +68,8 @@ MARKDOWN_TYPE = "text/markdown; charset=utf-8"
 PLAIN_TYPE = "text/plain; charset=utf-8"
 
 MEMBERS_OWN = frozenset({"reasoning_effort", "temperature", "top_p"})
-"""Settings that a vibe takes from the entry of its active model. They are dropped: the model
-that serves has an entry of its own, and may reject the settings of another."""
+"""Settings that a vibe takes from the entry of its active model. They are dropped, because the
+model that serves uses those of its own entry, and may reject others."""
 
 LONGEST_NONCE = 64
 NO_FIELDS: Mapping[str, str] = {}
@@ -73,7 +77,7 @@ NO_FIELDS: Mapping[str, str] = {}
 
 @frozen(eq=False)
 class Context:
-    """What the handlers need, shared by all connections of a server.
+    """What the handlers share, for all connections of a server.
 
     `names` maps further names for `model` to the pool (`POOL`) or to an alias.
     """
@@ -103,7 +107,7 @@ def handle_request(connection: Connection, context: Context) -> bool:
             connection.send(CONTINUE)
         body = connection.read_body(request.length, LARGEST_BODY)
     except RefusedError as error:
-        # Nobody knows where its body ends, so the connection cannot be used again.
+        # The end of its body is unknown, so the connection cannot be used again.
         _send_error(_Response(connection, keeps_alive=False), error.response)
         connection.linger()
         return False
@@ -231,12 +235,12 @@ def _handle(
 
 
 def _value(request: Head, name: str) -> str:
-    """Return a value of the query, "" without one."""
+    """Return a value of the query, or "" if it has none."""
     return "".join(parse_qs(request.query).get(name, []))
 
 
 def _hold_lease(response: _Response, request: Head, context: Context) -> NoReturn:
-    """Hold a lease until the client leaves; refuse one whose keys are others."""
+    """Hold a lease until the client leaves; refuse a client with other keys."""
     keys = _value(request, "keys")
     if keys and keys != _keys_fingerprint(context):
         text = "The keys of this server are not those of the client."
@@ -249,7 +253,7 @@ def _hold_lease(response: _Response, request: Head, context: Context) -> NoRetur
 
 
 def _keys_fingerprint(context: Context) -> str:
-    # A changed config or `.env` is read first.
+    # This reloads a changed config or `.env`.
     _ = context.pool.multiplexer
     return keys_fingerprint(context.token, context.pool.config.keys)
 
