@@ -114,6 +114,24 @@ class Succeeded:
     refusers: tuple[str, ...] = ()
     allowances: tuple[Allowance, ...] = ()
 
+    def of_conversation(
+        self, conversation: str, refusers: tuple[str, ...], *, new_turn: bool
+    ) -> Succeeded:
+        """Return it as the success of a call of this conversation."""
+        # Written out: a quarter of the time of `evolve`, and nearly every call comes here.
+        return Succeeded(
+            self.alias,
+            self.attempt,
+            self.tokens_in,
+            self.tokens_cached,
+            self.tokens_out,
+            self.after,
+            conversation,
+            new_turn,
+            refusers,
+            self.allowances,
+        )
+
 
 @frozen
 class RateLimited:

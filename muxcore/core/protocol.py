@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from datetime import datetime, timedelta
-from typing import TypeAlias, TypeVar, assert_never
+from typing import TypeAlias, assert_never, overload
 
 from attrs import evolve, field, frozen
 
@@ -40,8 +40,6 @@ from muxcore.core.selection import select
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
 from muxcore.errors import StrategyError
-
-OutcomeT = TypeVar("OutcomeT", bound=Responding | End)
 
 MOST_SECOND_OPINIONS = 2
 """The most other models that are asked after a refusal (rule 6)."""
@@ -215,16 +213,16 @@ def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
                 assert_never(never)
 
 
-def credited(outcome: OutcomeT, call: Call) -> OutcomeT:
+@overload
+def credited(outcome: Succeeded, call: Call) -> Succeeded: ...
+@overload
+def credited(outcome: Responding | End, call: Call) -> Responding | End: ...
+def credited(outcome: Responding | End, call: Call) -> Responding | End:
     """Return the outcome; a success gets the call's conversation, turn and refusers."""
     if call.conversation is None or not isinstance(outcome, Succeeded):
         return outcome
-    return evolve(
-        outcome,
-        conversation=call.conversation,
-        new_turn=call.new_turn,
-        refusers=(*call.refused, *call.outgrown),
-    )
+    refusers = (*call.refused, *call.outgrown)
+    return outcome.of_conversation(call.conversation, refusers, new_turn=call.new_turn)
 
 
 def _ended(

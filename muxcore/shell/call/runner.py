@@ -21,6 +21,7 @@ from muxcore.core.outcomes import (
 )
 from muxcore.core.protocol import Attempt, CallEnding, Slot
 from muxcore.core.records import Call
+from muxcore.core.selection import FRESH
 from muxcore.errors import StrategyError
 from muxcore.shell import clock
 from muxcore.shell.call.arguments import CallOptions, call_seconds, check_chat, check_known
@@ -43,7 +44,7 @@ class CallRun:
     """One call, from its first choice to its end. Use it once, in one thread."""
 
     def __init__(self, runtime: Runtime, chat: Chat, options: CallOptions) -> None:
-        self.call = Call()
+        self.call = FRESH
         """The call as it was when the last attempt was chosen."""
         self.reports: tuple[AttemptReport, ...] = ()
         self._runtime = runtime
