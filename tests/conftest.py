@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +28,8 @@ settings.load_profile("any machine")
 
 # For the processes that tests start, too.
 os.environ[OFF] = "1"
+# No test writes to the state file of whoever runs it.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="vibe-mux-tests-")
 
 # In the background, a shell has its programs ignore some of these, and so their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,6 +58,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             reasons["left out by a choice of tests"] += 1
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"NOT RUN: {reason} [{count}]")
+
+
+@pytest.fixture(autouse=True)
+def _state_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test remembers what another met."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / uuid4().hex))
 
 
 @pytest.fixture

@@ -11,13 +11,15 @@ from muxcore.cli.main import FAILED, WELL
 from muxcore.config.definitions import known_as
 from muxcore.core.text import printable, printable_lines
 from muxcore.errors import StreamInterruptedError
+from muxcore.plugins.catalogue import FILE
 from muxcore.shell.call.multiplexer import Multiplexer
+from muxcore.shell.factory import parts_of
 
 
 def run(options: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     messages = [{"role": "user", "content": prompt}]
-    with Multiplexer.from_config(options.config) as multiplexer:
+    with Multiplexer(parts_of(options.config, None, state=FILE)) as multiplexer:
         aliases = [c.endpoint.alias for c in multiplexer.state.candidates]
         model = options.model and known_as(options.model, aliases)
         if options.json:

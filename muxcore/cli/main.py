@@ -164,6 +164,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_reset(reset: argparse.ArgumentParser) -> None:
+    reset.add_argument(
+        "alias", nargs="?", metavar="ALIAS", help="this model alone (default: all)"
+    )
+    _add_config(reset)
+
+
 def _add_break(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--break",
@@ -202,6 +209,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "doctor": ("probe every model of the pool", _add_doctor),
     "serve": ("serve the pool to any OpenAI client", _add_serve),
     "run": ("run vibe through the pool: run -- vibe …", _add_run),
+    "reset": ("re-enable a disabled model, in every process that shares it", _add_reset),
     "status": ("show the pool of the server that runs", _add_status),
 }
 

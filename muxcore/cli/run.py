@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
+from muxcore.board.state_dir import default_path
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses
 from muxcore.config.read import SECTION_FILE_NAME, config_path, read
@@ -26,6 +27,7 @@ from muxcore.gateway.api import skill
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.gateway.faults.spec import Drill, parse_drill
 from muxcore.gateway.runtime_dir import temporary_directory
+from muxcore.plugins.catalogue import FILE
 from muxcore.setup import shims
 from muxcore.vibe.bypass import Bypass, past_the_pool
 from muxcore.vibe.environment import Access, settings
@@ -222,6 +224,13 @@ def _welcome(config: Config, drills: Sequence[str], advice: Sequence[str]) -> li
     else:
         places.append("no model is on this machine")
     lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings, *advice]
+    if config.state in {None, FILE} and not drills:
+        file = default_path(os.environ)
+        named = config.state_options.get("path")
+        file = file if named is None else Path(named).expanduser()
+        if not file.exists():
+            # Once, when it is about to be made.
+            lines.append(f"what the pool learns is kept in {file}")
     return [
         printable(line) for line in (*lines, *(f"fire drill: {drill}" for drill in drills))
     ]

@@ -22,6 +22,7 @@ from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing, socket
 from muxcore.gateway.faults.spec import parse_drill
 from muxcore.gateway.http.server import Gateway
 from muxcore.gateway.reload import ReloadingPool
+from muxcore.plugins.catalogue import FILE
 from muxcore.shell.importing import imported
 
 SHORTEST_EXPOSED_TOKEN = 16
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"vibe-mux: --break: {error}", file=sys.stderr)
         return WRONG_USAGE
     stopping = _Stopping()
-    pool = ReloadingPool(options.config, drills=drills)
+    pool = ReloadingPool(options.config, drills=drills, state=FILE)
     try:
         gateway = Gateway(
             pool,

@@ -71,7 +71,17 @@ class MultiplexerConfig:
     call_timeout_ms: int = field(default=1_200_000, metadata=milliseconds(1))
     announced_limits: AnnouncedLimits = AnnouncedLimits.HEED
     options: dict[str, Any] = field(factory=dict)
+    state: str | None = field(default=None, metadata=NOT_EMPTY)
+    state_options: dict[str, Any] = field(factory=dict)
     pool: tuple[Any, ...] = ()
+
+
+@frozen
+class StateOptions:
+    """`[multiplexer.state_options]` of the built-in boards."""
+
+    path: str | None = field(default=None, metadata=NOT_EMPTY)
+    timeout_ms: int = field(default=50, metadata=milliseconds(1))
 
 
 @frozen
@@ -148,3 +158,6 @@ class Config:
     catalogue: Catalogue = field(repr=False, eq=False)
     warnings: tuple[str, ...] = ()
     section_file: Path | None = None
+    state: str | None = None
+    """Where the state is kept; None if the config does not say."""
+    state_options: Mapping[str, Any] = field(factory=dict)

@@ -24,14 +24,14 @@ from muxcore.config.models import (
 )
 from muxcore.config.problems import Findings, Problem, listed, nearest, shown
 from muxcore.config.read import Document
-from muxcore.config.records import Config, MultiplexerConfig, Timeouts
+from muxcore.config.records import Config, MultiplexerConfig, StateOptions, Timeouts
 from muxcore.config.section import SECTION, select_models, warn_of_weights
 from muxcore.config.structure import structure
 from muxcore.core.phases import PRESENT, SINGLE, Phase
 from muxcore.core.records import Endpoint, Policy, Wire
 from muxcore.core.strategy import Strategy, uses_weight
 from muxcore.errors import ConfigError
-from muxcore.plugins.catalogue import Catalogue, Registration, holding
+from muxcore.plugins.catalogue import MEMORY, Catalogue, Registration, holding
 
 FAILOVER = "failover"
 """The mode that runs a pool of one."""
@@ -61,9 +61,9 @@ def resolve(
     single = not selection.is_on or settings.mode == SINGLE
     strategy_name = FAILOVER if single else settings.mode
     options = {} if single else settings.options
-    catalogue = catalogue_for(
-        mode=strategy_name, backends=sorted({member.dialect for member in members})
-    )
+    board = {"board": settings.state} if selection.is_on and settings.state else {}
+    dialects = sorted({member.dialect for member in members})
+    catalogue = catalogue_for(mode=strategy_name, backends=dialects, **board)
     strategy = _strategy(catalogue, strategy_name, options, findings)
     if strategy is not None and not uses_weight(strategy):
         warn_of_weights(selection.weighted, settings.mode, findings)
@@ -75,6 +75,8 @@ def resolve(
         findings.problems.extend(judge_provider(member, catalogue))
         findings.warnings.extend(doubt_address(member))
         findings.problems.extend(judge_capabilities(member, catalogue))
+    if board:
+        _judge_state(settings, catalogue, findings)
     found = _keys(members, keys.places(environment, document.directory), findings)
 
     silence = api_timeout_ms(document.data)
@@ -98,8 +100,25 @@ def resolve(
         keys=MappingProxyType(found),
         catalogue=catalogue,
         section_file=document.section_file,
+        state=settings.state if selection.is_on else MEMORY,
+        state_options=MappingProxyType(settings.state_options),
         warnings=(*document.warnings, *document.located(findings.warnings)),
     )
+
+
+def _judge_state(
+    settings: MultiplexerConfig, catalogue: Catalogue, findings: Findings
+) -> None:
+    name, options = settings.state, settings.state_options
+    known = [MEMORY, *catalogue.boards]
+    if name not in known:
+        known = list(dict.fromkeys([MEMORY, "file", *catalogue.boards]))
+        text = f"{shown(name)}, expected {listed(known)}{nearest(str(name), known)}"
+        findings.problems.append(Problem((*SECTION, "state"), text))
+    elif name == MEMORY or catalogue.boards[name].is_built_in:
+        path: KeyPath = (*SECTION, "state_options")
+        structured = structure(StateOptions, options, path, closed=True)
+        findings.problems.extend(structured.problems)
 
 
 def _strategy(

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from muxcore.core.outcomes import Outcome
 from muxcore.core.records import Call, Endpoint, Policy
-from muxcore.core.sharing.facts import Fact
+from muxcore.core.sharing.facts import Fact, LeasesChanged
 
 DEFAULTS = Policy()
 
@@ -23,12 +23,14 @@ DEFAULTS = Policy()
 class Heard:
     """A fact about an endpoint's place, under the number that the board gave it.
 
+    Or the board grants this process leases of the place: these have no number.
+
     `attempt` is 0 for a fact of another process. For an own fact which comes back with its
     number, it is the attempt that the fact comes from.
     """
 
     alias: str
-    fact: Fact
+    fact: Fact | LeasesChanged
     number: int = 0
     attempt: int = 0
 

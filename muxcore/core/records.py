@@ -330,6 +330,14 @@ class Refutation:
 
 
 @frozen
+class FreeLeases:
+    """Leases of the board that are free to use: slots below the cap, and probes."""
+
+    slots: int = 0
+    probes: int = 0
+
+
+@frozen
 class Candidate:
     """An endpoint and what is known about it. A strategy is shown these.
 
@@ -344,6 +352,29 @@ class Candidate:
     learnt_window: int | None = None
     refutations: tuple[Refutation, ...] = ()
     headroom: Headroom | None = None
+    leases: FreeLeases | None = None
+    """None where no board shares this place: the cap counts within the process."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether attempts under way take every slot, here or in other processes."""
+        cap = self.endpoint.max_concurrent
+        if cap is None:
+            return False
+        leases = self.leases
+        return len(self.health.under_way) >= cap or (
+            leases is not None and not leases.slots
+        )
+
+    def needs_probe_lease(self, now: datetime) -> bool:
+        """Whether its probe is due, and the board has not granted it to this process."""
+        leases, health = self.leases, self.health
+        return (
+            leases is not None
+            and not leases.probes
+            and health.unproven
+            and health.active_cooldown(now) is None
+        )
 
     @property
     def context_window(self) -> int | None:
@@ -355,8 +386,7 @@ class Candidate:
 
     def occupied(self, now: datetime) -> bool:
         """Whether attempts under way keep others out: its probe, or as many as its cap."""
-        cap, health = self.endpoint.max_concurrent, self.health
-        return health.probed(now) or (cap is not None and health.in_flight >= cap)
+        return self.health.probed(now) or self.needs_probe_lease(now) or self.is_full
 
     def demand(self, call: Call) -> Demand | None:
         """Estimate what the call takes of its limits; None if it announces none."""

@@ -267,9 +267,7 @@ def _open(
     return primaries, fallbacks, primary_busy
 
 
-def _standing(  # noqa: PLR0911 - one for each standing
-    candidate: Candidate, call: Call, window: int, now: datetime
-) -> Standing:
+def _standing(candidate: Candidate, call: Call, window: int, now: datetime) -> Standing:
     endpoint, health = candidate.endpoint, candidate.health
     if not _fits(candidate, call, window):
         return Standing.UNFIT
@@ -278,14 +276,11 @@ def _standing(  # noqa: PLR0911 - one for each standing
     if health.limited is not None or health.broken is not None:
         if health.active_cooldown(now) is not None:
             return Standing.DISABLED
-        if health.probed(now):
+        if health.probed(now) or candidate.needs_probe_lease(now):
             return Standing.PROBED
     if candidate.has_room_at(call, now) > now:
         return Standing.SPENT
-    cap = endpoint.max_concurrent
-    if cap is not None and len(health.under_way) >= cap:
-        return Standing.BUSY
-    return Standing.OPEN
+    return Standing.BUSY if candidate.is_full else Standing.OPEN
 
 
 def _suits(candidate: Candidate, call: Call) -> bool:

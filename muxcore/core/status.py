@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
+from types import MappingProxyType
 from typing import Any
 
 from attrs import frozen
@@ -11,6 +13,7 @@ from muxcore.core.records import Candidate, PoolState
 from muxcore.core.text import printable
 
 TITLE = "## Multiplexer Status"
+NO_TOTALS: Mapping[str, Totals] = MappingProxyType({})
 ACTIVE, PROBATION, DISABLED = "🟢", "🟡", "🔴"
 
 
@@ -22,6 +25,16 @@ class LimitLeft:
     left: int
     limit: int | None
     full_at: datetime | None
+
+
+@frozen
+class Totals:
+    """What the journals count for one model, in all runs since they began."""
+
+    since: datetime
+    succeeded: int
+    rate_limited: int
+    failed: int
 
 
 @frozen
@@ -50,6 +63,7 @@ class ModelStatus:
     cause: str
     refuted_count: int = 0
     limits: tuple[LimitLeft, ...] = ()
+    totals: Totals | None = None
 
     @property
     def is_disabled(self) -> bool:
@@ -106,6 +120,12 @@ class Status:
                 f" | Failed: {model.fail_count}{rate}"
             ),
         ]
+        if (totals := model.totals) is not None:
+            since = totals.since.astimezone(self.zone)
+            lines.append(
+                f"  - Since {since:%Y-%m-%d}: Success: {totals.succeeded}"
+                f" | Rate limited: {totals.rate_limited} | Failed: {totals.failed}"
+            )
         if model.refuted_count:
             lines.append(f"  - Refused, but taken by another model: {model.refuted_count}")
         if model.tokens_in or model.tokens_out:
@@ -159,13 +179,19 @@ def status_of(
     enabled: bool = True,
     zone: tzinfo | None = None,
     notices: tuple[str, ...] = (),
+    totals: Mapping[str, Totals] = NO_TOTALS,
 ) -> Status:
     """Return what there is to show at `now`."""
-    models = tuple(_model_status(candidate, now) for candidate in state.candidates)
+    models = tuple(
+        _model_status(candidate, now, totals.get(candidate.endpoint.alias))
+        for candidate in state.candidates
+    )
     return Status(enabled, mode, models, state.last_used, zone, notices)
 
 
-def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:
+def _model_status(
+    candidate: Candidate, now: datetime, totals: Totals | None
+) -> ModelStatus:
     endpoint, health, tally = candidate.endpoint, candidate.health, candidate.tally
     cooldown = health.active_cooldown(now)
     return ModelStatus(
@@ -188,6 +214,7 @@ def _model_status(candidate: Candidate, now: datetime) -> ModelStatus:
         cause="" if cooldown is None else str(cooldown.cause),
         refuted_count=tally.refuted,
         limits=_limits(candidate, now),
+        totals=totals,
     )
 
 
@@ -202,6 +229,18 @@ def _limits(candidate: Candidate, now: datetime) -> tuple[LimitLeft, ...]:
         if left is not None:
             found.append(LimitLeft(str(allowance.kind), left, allowance.limit, full_at))
     return tuple(found)
+
+
+def _totals_json(totals: Totals | None) -> dict[str, Any]:
+    if totals is None:
+        return {}
+    counts = {
+        "since": totals.since.isoformat(),
+        "success_count": totals.succeeded,
+        "rate_limit_count": totals.rate_limited,
+        "fail_count": totals.failed,
+    }
+    return {"since_beginning": counts}
 
 
 def _model_json(model: ModelStatus) -> dict[str, Any]:
@@ -228,6 +267,7 @@ def _model_json(model: ModelStatus) -> dict[str, Any]:
         "cost": model.cost,
         "limits": [_limit_json(limit) for limit in model.limits],
         "first_content_ms": None if first is None else first / timedelta(milliseconds=1),
+        **_totals_json(model.totals),
     }
 
 

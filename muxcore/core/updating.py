@@ -15,13 +15,15 @@ The rules it keeps (see docs/design.md; tests cite the numbers):
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
 from attrs import evolve
 
 from muxcore.core.allowance import NO_TIME, Headroom, announced
 from muxcore.core.entries import Asked, Configured, Ended, Entry, Heard
+from muxcore.core.folding.cooldowns import cleared, lengthened, proven
+from muxcore.core.folding.leases import after_start, changed
 from muxcore.core.migration import forgiven, migrate
 from muxcore.core.outcomes import (
     Cancelled,
@@ -41,21 +43,16 @@ from muxcore.core.outcomes import (
 from muxcore.core.records import (
     AnnouncedLimits,
     Candidate,
-    Cooldown,
     Health,
     Pin,
-    Policy,
     PoolState,
     Refutation,
     Tally,
     expect_aware,
 )
-from muxcore.core.sharing.facts import RefusalRefuted
+from muxcore.core.sharing.facts import LeasesChanged, RefusalRefuted
 from muxcore.core.sharing.hearing import hear
 
-LONGEST_HINT = timedelta(hours=1)
-QUOTA_DURATION = timedelta(minutes=15)
-LONGEST_ESCALATION = timedelta(minutes=5)
 MOST_PINS = 256
 WEAKNESSES = frozenset({Refusal.REQUEST, Refusal.TEMPLATE})
 """Refusals which, once refuted, count against the model. A filter and a length limit do not:
@@ -97,30 +94,6 @@ def update(  # noqa: C901, PLR0911 - one for each member of the union
             assert_never(never)
 
 
-def cooldown_length(
-    policy: Policy, outcome: RateLimited | Failed, failures: int
-) -> timedelta:
-    """Return for how long this failure disables, as the `failures`-th of its kind in a row."""
-    rate = policy.rate_limit_disable_duration
-    error = policy.persistent_error_disable_duration
-    hint = _hint(outcome) or timedelta()
-    match outcome.kind:
-        case Limit.BUDGET:
-            return hint or rate
-        case Limit.RATE:
-            return max(rate, hint)
-        case Limit.QUOTA | Fault.UNPAID:
-            return max(rate, QUOTA_DURATION, hint)
-        case Fault.TRANSIENT:
-            return max(error, hint)
-        case Fault.PERSISTENT | Fault.AUTH | Fault.NOT_FOUND:
-            # Doubled so often, the smallest cooldown is beyond the limit already.
-            times = 1 << min(failures - 1, 20)
-            return max(error, min(error * times, LONGEST_ESCALATION), hint)
-        case _ as never:
-            assert_never(never)
-
-
 def _started(state: PoolState, outcome: Started, now: datetime) -> PoolState:
     position = _position(state, outcome.alias)
     if position is None:
@@ -141,6 +114,7 @@ def _started(state: PoolState, outcome: Started, now: datetime) -> PoolState:
                 candidate.learnt_window,
                 candidate.refutations,
                 headroom,
+                None if candidate.leases is None else after_start(candidate),
             ),
         ),
         state.policy,
@@ -160,8 +134,8 @@ def _responding(state: PoolState, outcome: Responding, now: datetime) -> PoolSta
     if health.unproven:
         health = evolve(
             health,
-            limited=_proven(health.limited, outcome.attempt),
-            broken=_proven(health.broken, outcome.attempt),
+            limited=proven(health.limited, outcome.attempt),
+            broken=proven(health.broken, outcome.attempt),
         )
     average, at, latest = tally.first_contents(outcome.after, now)
     tally = evolve(
@@ -180,8 +154,8 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
     candidate = Candidate(
         candidate.endpoint,
         Health(
-            _cleared(health.limited, outcome.attempt),
-            _cleared(health.broken, outcome.attempt),
+            cleared(health.limited, outcome.attempt),
+            cleared(health.broken, outcome.attempt),
             _without(health.under_way, outcome.attempt),
         ),
         Tally(
@@ -200,6 +174,7 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
         candidate.learnt_window and _window_after(candidate, outcome),
         candidate.refutations and _since(candidate.refutations, outcome.attempt),
         _headroom(candidate, outcome, state, now),
+        candidate.leases,
     )
     pins = state.pins
     if outcome.conversation is not None:
@@ -231,9 +206,9 @@ def _failed(state: PoolState, outcome: RateLimited | Failed, now: datetime) -> P
     if not state.policy.direct:
         # A spent quota and an account that cannot pay are one cooldown, whatever they are called.
         if isinstance(outcome.kind, Limit) or outcome.kind is Fault.UNPAID:
-            limited = _disabled(limited, outcome, state, now)
+            limited = lengthened(limited, outcome, state, now)
         else:
-            broken = _disabled(broken, outcome, state, now)
+            broken = lengthened(broken, outcome, state, now)
     under_way = _without(health.under_way, outcome.attempt)
     health = Health(limited, broken, under_way)
     headroom = _headroom(candidate, outcome, state, now)
@@ -293,7 +268,7 @@ def _with_refutation(
         return candidate
     weakness = Failed(outcome.alias, outcome.attempt, Fault.PERSISTENT)
     health = candidate.health
-    broken = _disabled(health.broken, weakness, state, now)
+    broken = lengthened(health.broken, weakness, state, now)
     return evolve(candidate, health=evolve(health, broken=broken))
 
 
@@ -313,7 +288,9 @@ def _heard(state: PoolState, outcome: Heard, now: datetime) -> PoolState:
         return state
     candidate = state.candidates[position]
     fact, newest_success = outcome.fact, candidate.tally.newest_success
-    if not isinstance(fact, RefusalRefuted):
+    if isinstance(fact, LeasesChanged):
+        candidate = changed(candidate, fact)
+    elif not isinstance(fact, RefusalRefuted):
         candidate = hear(candidate, outcome, state, now)
     elif (
         not outcome.attempt and fact.kind in WEAKNESSES and state.attempts > newest_success
@@ -321,63 +298,6 @@ def _heard(state: PoolState, outcome: Heard, now: datetime) -> PoolState:
         refuted = Refuted(outcome.alias, state.attempts, fact.kind, "", fact.conversation)
         candidate = _with_refutation(candidate, refuted, state, now)
     return _with(state, position, candidate)
-
-
-def _disabled(
-    cooldown: Cooldown | None,
-    outcome: RateLimited | Failed,
-    state: PoolState,
-    now: datetime,
-) -> Cooldown:
-    """Return the cooldown which this failure begins or lengthens."""
-    fresh = Cooldown(
-        since=now,
-        until=now + cooldown_length(state.policy, outcome, 1),
-        cause=outcome.kind,
-        newest=state.attempts,
-        failures=1,
-        failed_at=now,
-        hint=_hint(outcome),
-        fact=0 if cooldown is None else cooldown.fact,
-        unnumbered=outcome.attempt,
-    )
-    if cooldown is None:
-        return fresh
-    failures = 1
-    if cooldown.permanent == fresh.permanent:
-        failures = cooldown.failures + (outcome.attempt > cooldown.newest)
-    until = now + cooldown_length(state.policy, outcome, failures)
-    if not cooldown.active(now):
-        return evolve(fresh, failures=failures, until=until)
-    if cooldown.permanent and not fresh.permanent:
-        # The permanent cause stays while it lasts: "try again soon" does not mend a bad key.
-        until = max(cooldown.until, until)
-        return evolve(
-            cooldown,
-            until=until,
-            newest=state.attempts,
-            proven=False,
-            unnumbered=outcome.attempt,
-        )
-    until = max(cooldown.until, until)
-    return evolve(fresh, failures=failures, since=cooldown.since, until=until)
-
-
-def _hint(outcome: RateLimited | Failed) -> timedelta | None:
-    """Return for how long the server asked, if that makes sense; an hour at most."""
-    hint = outcome.hint
-    return None if hint is None or hint <= timedelta() else min(hint, LONGEST_HINT)
-
-
-def _proven(cooldown: Cooldown | None, attempt: int) -> Cooldown | None:
-    """End the probation after a cooldown, if this attempt began after the failure."""
-    if cooldown is None or attempt <= cooldown.newest:
-        return cooldown
-    return evolve(cooldown, proven=True)
-
-
-def _cleared(cooldown: Cooldown | None, attempt: int) -> Cooldown | None:
-    return None if cooldown is None or attempt > cooldown.newest else cooldown
 
 
 def _without(under_way: tuple[int, ...], attempt: int) -> tuple[int, ...]:
@@ -472,6 +392,7 @@ def _evolved(
         candidate.learnt_window,
         candidate.refutations,
         headroom,
+        candidate.leases,
     )
 
 

@@ -21,6 +21,7 @@ from muxcore.errors import ConfigError
 from muxcore.gateway import faults
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.gateway.faults.spec import Drill
+from muxcore.plugins.catalogue import MEMORY
 from muxcore.shell import clock
 from muxcore.shell.call.member import Wrapping
 from muxcore.shell.call.multiplexer import Multiplexer
@@ -79,10 +80,13 @@ class ReloadingPool:
         env: Mapping[str, str] | None = None,
         drills: Sequence[Drill] = (),
         adapt: Adapting | None = None,
+        state: str = MEMORY,
     ) -> None:
         self._environment = os.environ if env is None else env
         self._adapt = adapt
         self._drills = tuple(drills)
+        self._state = state
+        """Where the state is kept if the config does not say."""
         self._lock = threading.Lock()
         self._notices: tuple[str, ...] = ()
         self.file: Path | None = None
@@ -173,7 +177,8 @@ class ReloadingPool:
             off = _switch_on_hint(config, source, self._environment)
         if self._adapt is not None:
             config = self._adapt(config)
-        return config, parts_of(config, self._environment, self._wrappings()), off
+        parts = parts_of(config, self._environment, self._wrappings(), state=self._state)
+        return config, parts, off
 
     def _wrappings(self) -> Mapping[str, Wrapping]:
         if not self._drills:

@@ -29,6 +29,7 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.sharing.facts import (
+    LeasesChanged,
     PlaceDisabled,
     PlaceRecovered,
     PlaceReset,
@@ -56,6 +57,7 @@ KINDS: dict[str, type] = {
         Configured,
         Asked,
         Ended,
+        LeasesChanged,
         PlaceDisabled,
         PlaceRecovered,
         PlaceReset,
@@ -91,6 +93,19 @@ def decode(data: bytes) -> JournalLine:
         shown = data[:60].decode("utf-8", "replace")
         text = f"not a line of a journal ({type(error).__name__}: {error}): {shown!r}"
         raise JournalFormatError(text) from error
+
+
+def to_bytes(record: object) -> bytes:
+    """Return the canonical bytes of one record of `KINDS`."""
+    return _canonical(to_plain(record))
+
+
+def from_bytes(data: bytes) -> Any:
+    """Return what `to_bytes` made. Raise `JournalFormatError`."""
+    try:
+        return from_plain(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JournalFormatError(f"not a record: {error}") from error
 
 
 def _expect_known(version: int) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from muxcore.core.entries import Entry
 from muxcore.journal.redaction import redacted
@@ -22,6 +22,9 @@ class JournalLine(NamedTuple):
     entry: Entry
 
 
+Follower: TypeAlias = Callable[[Sequence[JournalLine]], None]
+
+
 class RecentEntries:
     """The last entries. One thread appends at a time; any thread may read.
 
@@ -32,6 +35,11 @@ class RecentEntries:
     def __init__(self, most: int = MOST_RECENT) -> None:
         self._most = most
         self._changes: deque[tuple[int, datetime, Sequence[Entry]]] = deque(maxlen=most)
+        self._follower: Follower | None = None
+
+    def follow(self, follower: Follower | None) -> None:
+        """Call this with each batch; after an interrupt, once more with the same one."""
+        self._follower = follower
 
     @property
     def last(self) -> int:
@@ -45,6 +53,13 @@ class RecentEntries:
         """Append entries, the first under `number`. To repeat it changes nothing."""
         changes = self._changes
         if not changes or changes[-1][0] < number:
+            if self._follower is not None:
+                self._follower(
+                    [
+                        JournalLine(at, now, entry)
+                        for at, entry in zip(count(number), entries, strict=False)
+                    ]
+                )
             # One call in C, which no interrupt can catch half-way.
             changes.append((number, now, entries))
 

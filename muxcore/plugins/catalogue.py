@@ -1,4 +1,4 @@
-"""The catalogue of modes and backends: built-in ones by module, others by entry point.
+"""The catalogue of modes, backends and boards: built-in ones by module, others by entry point.
 
 A third party's code is imported only when a name is needed that is not built in, so a broken
 plugin affects only the pools that use it.
@@ -17,6 +17,7 @@ from attrs import Factory, field, frozen
 from muxcore.core.strategy import Strategy
 from muxcore.plugins import hookspecs
 from muxcore.plugins.backend import Backend
+from muxcore.plugins.board import Board
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -30,13 +31,19 @@ BUILT_IN = (
     "muxcore_backends.generic",
     "muxcore_backends.mistral",
     "muxcore_backends.anthropic",
+    "muxcore.board.file",
 )
+
+MEMORY = "memory"
+"""The value of `state` for which there is no board."""
+FILE = "file"
+"""The value that `run`, `serve` and `chat` use if the config does not say."""
 
 T = TypeVar("T")
 
 
 class PluginError(Exception):
-    """A mode or backend that is not available: the text gives the reason and the distribution.
+    """A mode, backend or board that is not available: the text gives the reason and the distribution.
 
     `known` are the names that are available.
     """
@@ -48,7 +55,7 @@ class PluginError(Exception):
 
 @frozen
 class Registration(Generic[T]):
-    """One mode or backend: its name, its factory, and its distribution."""
+    """One mode, backend or board: its name, its factory, and its distribution."""
 
     name: str
     factory: Callable[..., T]
@@ -81,17 +88,21 @@ class _Origin:
 
 @frozen
 class Catalogue:
-    """All available modes and backends. `problems` describes the plugins that failed."""
+    """All available modes, backends and boards. `problems` describes the plugins that failed."""
 
     strategies: Mapping[str, Registration[Strategy]]
     backends: Mapping[str, Registration[Backend]]
     problems: tuple[str, ...] = ()
+    boards: Mapping[str, Registration[Board]] = field(factory=dict)
 
     def strategy(self, name: str) -> Registration[Strategy]:
         return _entry(self.strategies, name, "mode", self.problems)
 
     def backend(self, name: str) -> Registration[Backend]:
         return _entry(self.backends, name, "backend", self.problems)
+
+    def board(self, name: str) -> Registration[Board]:
+        return _entry(self.boards, name, "board", self.problems)
 
 
 def _entry(
@@ -109,6 +120,7 @@ class _Registry:
 
     strategies: dict[str, Registration[Strategy]] = field(factory=dict)
     backends: dict[str, Registration[Backend]] = field(factory=dict)
+    boards: dict[str, Registration[Board]] = field(factory=dict)
     problems: list[str] = Factory(list)
 
     def load(self, origin: _Origin) -> None:
@@ -117,20 +129,23 @@ class _Registry:
         manager.add_hookspecs(hookspecs)
         strategies: list[tuple[str, Callable[..., Any]]] = []
         backends: list[tuple[str, Callable[..., Any]]] = []
+        boards: list[tuple[str, Callable[..., Any]]] = []
         try:
             manager.register(origin.load())
             manager.check_pending()
             manager.hook.vibe_mux_register_strategies(register=_collect(strategies))
             manager.hook.vibe_mux_register_backends(register=_collect(backends))
+            manager.hook.vibe_mux_register_boards(register=_collect(boards))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code may raise anything
             reason = f"{type(error).__name__}: {error}"
             self.problems.append(f"the plugin {origin.label} cannot be used: {reason}")
             return
-        if not strategies and not backends:
+        if not strategies and not backends and not boards:
             text = "registers nothing; is @hookimpl missing on its hook?"
             self.problems.append(f"the plugin {origin.label} {text}")
         self._add(origin, self.strategies, strategies, "mode")
         self._add(origin, self.backends, backends, "backend")
+        self._add(origin, self.boards, boards, "board")
 
     def _add(
         self,
@@ -180,12 +195,20 @@ def everything() -> Catalogue:
     return _catalogue(BUILT_IN, _third_party(), version())
 
 
-def holding(*, mode: str, backends: Iterable[str]) -> Catalogue:
+def board(name: str) -> Registration[Board]:
+    """Return the board of this name. It imports plugins only if it is not built in."""
+    small = _built_in(tuple(m for m in BUILT_IN if m.rpartition(".")[2] == name))
+    return (small if name in small.boards else everything()).board(name)
+
+
+def holding(*, mode: str, backends: Iterable[str], board: str = MEMORY) -> Catalogue:
     """Return a catalogue with these names. It imports plugins only if one is not built in."""
-    names = {mode, *backends}
+    names = {mode, *backends, board}
     # A built-in has the name of its module, so no other module has to be imported.
     small = _built_in(tuple(m for m in BUILT_IN if m.rpartition(".")[2] in names))
-    if mode in small.strategies and all(name in small.backends for name in backends):
+    has_board = board == MEMORY or board in small.boards
+    has_backends = all(name in small.backends for name in backends)
+    if mode in small.strategies and has_backends and has_board:
         return small
     return everything()
 
@@ -199,7 +222,12 @@ def _catalogue(
         registry.load(_Origin(DISTRIBUTION, own_version, load, module))
     for origin in third_party:
         registry.load(origin)
-    return Catalogue(registry.strategies, registry.backends, tuple(registry.problems))
+    return Catalogue(
+        registry.strategies,
+        registry.backends,
+        tuple(registry.problems),
+        registry.boards,
+    )
 
 
 def _importer(module: str) -> Callable[[], object]:

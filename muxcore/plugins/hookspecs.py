@@ -1,4 +1,4 @@
-"""The two hooks that register modes and backends, built-in ones too."""
+"""The hooks that register modes, backends and boards, built-in ones too."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pluggy
 
 from muxcore.core.strategy import Strategy
 from muxcore.plugins.backend import Backend
+from muxcore.plugins.board import Board
 
 PROJECT = "vibe_mux"
 """The name of pluggy's project and of the entry-point group."""
 
 StrategyFactory: TypeAlias = Callable[..., Strategy]
 BackendFactory: TypeAlias = Callable[..., Backend]
+BoardFactory: TypeAlias = Callable[..., Board]
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -31,3 +33,13 @@ def vibe_mux_register_strategies(register: Callable[[str, StrategyFactory], None
 @hookspec
 def vibe_mux_register_backends(register: Callable[[str, BackendFactory], None]) -> None:
     """Call `register(name, factory)` for each wire dialect. The factory gets no arguments."""
+
+
+@hookspec
+def vibe_mux_register_boards(register: Callable[[str, BoardFactory], None]) -> None:
+    """Call `register(name, factory)` for each board, the value of `state` in the config.
+
+    The factory gets keyword arguments: `now`, which reads the wall clock, `environment`, and
+    the options of `state_options` without `timeout_ms`. It may block and raise the errors of
+    `muxcore.plugins.board`.
+    """

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from muxcore.shell.call.stream import Stream as Stream
     from muxcore.shell.factory import parts_of as parts_of
     from muxcore.shell.http.connections import Connections as Connections
+    from muxcore.shell.sharing import share as share
 
 _HOME_OF = {
     "CallRun": "muxcore.shell.call.runner",
@@ -26,6 +27,7 @@ _HOME_OF = {
     "blake2b": "hashlib",
     "is_loopback": "muxcore.config.addresses",
     "parts_of": "muxcore.shell.factory",
+    "share": "muxcore.shell.sharing",
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -15,7 +16,19 @@ from muxcore.config.read import vibe_home
 from muxcore.core.records import AnnouncedLimits, Endpoint, PoolState
 from muxcore.core.strategy import Strategy
 from muxcore.errors import ConfigError
+from muxcore.plugins import catalogue
+from muxcore.plugins.board import Board
+from muxcore.plugins.catalogue import MEMORY
+from muxcore.shell import clock
 from muxcore.shell.call.member import KeyFinder, Limits, Member, Wrapping
+
+
+@frozen(eq=False)
+class BoardSource:
+    """How to open the board, and how long a call may wait for it."""
+
+    open: Callable[[], Board]
+    timeout: timedelta
 
 
 @frozen(eq=False)
@@ -30,8 +43,11 @@ class Parts:
     enabled: bool = True
     origin: str = ""
     """The mode and its distribution, for errors."""
+    board: BoardSource | None = None
+    """What opens the board; None for state in memory alone."""
 
 
+DEFAULT_TIMEOUT_MS = 50
 NOT_WRAPPED: Mapping[str, Wrapping] = {}
 
 
@@ -39,10 +55,14 @@ def parts_of(
     source: configuration.Source,
     env: Mapping[str, str] | None,
     wrappings: Mapping[str, Wrapping] = NOT_WRAPPED,
+    *,
+    state: str = MEMORY,
 ) -> Parts:
     """Return the parts of a multiplexer. Raise `ConfigError`.
 
     `wrappings` wrap the connections of some endpoints, by alias, to observe or break them.
+    `state` is where the state is kept if the config does not say; a pool that is wrapped
+    keeps it in memory, as made-up faults are of no interest to others.
     """
     environment = os.environ if env is None else env
     config = configuration.load(source, env=environment)
@@ -63,7 +83,20 @@ def parts_of(
         enabled=config.enabled,
         call_timeout=config.call_timeout,
         origin=f"mode {config.strategy_name} of {mode.origin}",
+        board=None if wrappings else _board(config, config.state or state, environment),
     )
+
+
+def _board(
+    config: configuration.Config, name: str, environment: Mapping[str, str]
+) -> BoardSource | None:
+    if name == MEMORY or not config.enabled:
+        return None
+    options = dict(config.state_options)
+    timeout = options.pop("timeout_ms", DEFAULT_TIMEOUT_MS)
+    factory = catalogue.board(name).factory
+    opened = partial(factory, now=clock.now, environment=environment, **options)
+    return BoardSource(opened, timedelta(milliseconds=timeout))
 
 
 def _key_finder(

@@ -1,4 +1,4 @@
-"""For authors of plugins: check a mode or a backend in one line of pytest.
+"""For authors of plugins: check a mode, a backend or a board in one line of pytest.
 
     from muxcore.testing import check_strategy
 
@@ -9,6 +9,7 @@ It needs hypothesis, which comes with `pip install "vibe-mux[testing]"`.
 """
 
 from muxcore.testing.check_backends import check_backend
+from muxcore.testing.check_boards import check_board
 from muxcore.testing.check_strategies import check_strategy
 from muxcore.testing.faults import FaultyPluginError
 from muxcore.testing.samples import OPENAI_SAMPLES, Row, Sample, failure_table
@@ -19,6 +20,7 @@ __all__ = [
     "Row",
     "Sample",
     "check_backend",
+    "check_board",
     "check_strategy",
     "failure_table",
 ]

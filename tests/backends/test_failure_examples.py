@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from muxcore.core.folding.cooldowns import cooldown_length
 from muxcore.core.outcomes import Failed, Fault, Kind, Limit, RateLimited, Refusal
 from muxcore.core.records import Endpoint, Policy
-from muxcore.core.updating import cooldown_length
 from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse
 from muxcore_backends.generic import Generic
 

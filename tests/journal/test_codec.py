@@ -28,6 +28,7 @@ from muxcore.core.outcomes import (
 )
 from muxcore.core.records import Call, Endpoint, Pin, Policy, PoolState, Sticky, Wire
 from muxcore.core.sharing.facts import (
+    LeasesChanged,
     PlaceDisabled,
     PlaceRecovered,
     PlaceReset,
@@ -58,6 +59,7 @@ ENTRIES: tuple[Entry, ...] = (
     Heard("a", WindowLearnt(8000), 7),
     Heard("a", RefusalRefuted(Refusal.TEMPLATE, "s/2"), 8),
     Heard("a", PlaceReset(), 9),
+    Heard("a", LeasesChanged(1, -1)),
     Configured(
         (Endpoint("a", wire=Wire("https://a/v1")), Endpoint("b", weight=3)),
         Policy(SECOND, SECOND, SECOND, Sticky.CALL),

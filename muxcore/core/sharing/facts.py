@@ -55,6 +55,19 @@ class PlaceReset:
     """The user ends whatever disables the place."""
 
 
+@frozen
+class LeasesChanged:
+    """The board grants leases to this process, or takes back what was free to use.
+
+    Not `shared`: the board is gone, and caps count within the process.
+    """
+
+    slots: int = 0
+    probes: int = 0
+    shared: bool = True
+
+
 Fact: TypeAlias = (
     PlaceDisabled | PlaceRecovered | WindowLearnt | RefusalRefuted | PlaceReset
 )
+"""What is published."""

@@ -19,6 +19,7 @@ from muxcore.core.migration import forgiven
 from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Candidate, Cooldown, PoolState
 from muxcore.core.sharing.facts import (
+    LeasesChanged,
     PlaceDisabled,
     PlaceRecovered,
     PlaceReset,
@@ -44,8 +45,8 @@ def hear(candidate: Candidate, heard: Heard, state: PoolState, now: datetime) ->
             return evolve(candidate, learnt_window=window) if window > 0 else candidate
         case PlaceReset():
             return forgiven(candidate)
-        case RefusalRefuted():
-            raise TypeError("a heard refutation is folded in by `updating`")
+        case RefusalRefuted() | LeasesChanged():
+            raise TypeError("this fact is folded in elsewhere")
         case _ as never:
             assert_never(never)
 

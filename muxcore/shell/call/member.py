@@ -17,6 +17,7 @@ KeyFinder: TypeAlias = "Callable[[], Key | None]"
 Wrapping: TypeAlias = "Callable[[Sender], Sender]"
 
 if TYPE_CHECKING:
+    from muxcore.board.thread import BoardThread
     from muxcore.config import Key
     from muxcore.shell.http.cancel_scope import Deadlines
     from muxcore.shell.http.connections import Sender
@@ -46,6 +47,7 @@ class Runtime:
     call_timeout: float
     """Seconds."""
     measures_prompts: bool = False
+    board: BoardThread | None = None
     origin: str = ""
     """The mode and its distribution, for errors."""
 
@@ -114,6 +116,11 @@ class Member:
             and (self.limit_reader is None) == (other.limit_reader is None)
             and self.same_key(other)
         )
+
+    @property
+    def account(self) -> str | None:
+        """The key, for the fingerprint of the place alone."""
+        return None if self.key is None else self.key.reveal()
 
     def same_key(self, other: Member) -> bool:
         return _same(self.key, other.key)

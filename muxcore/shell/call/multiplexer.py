@@ -49,6 +49,7 @@ class Multiplexer:
             origin=parts.origin,
         )
         weakref.finalize(self, deadlines.retire)
+        self._share(parts)
         _ALL.add(self)
 
     @classmethod
@@ -159,19 +160,38 @@ class Multiplexer:
             same_mode,
         )
         runtime.pool.adopt(parts.strategy, configured, parts.mode)
+        self._share(parts)
         for alias, member in former.items():
             if alias not in kept:
                 member.close()
 
     def status(self) -> Status:
         """Return the status that `/mux` shows; `str()` makes its text."""
-        now = clock.now()
-        return status_of(self.state, self._mode, now, enabled=self._enabled)
+        board, now = self._runtime.board, clock.now()
+        if board is None:
+            return status_of(self.state, self._mode, now, enabled=self._enabled)
+        board.freshen(written=True)
+        return status_of(
+            self.state,
+            self._mode,
+            now,
+            enabled=self._enabled,
+            notices=(board.notice,) if board.notice else (),
+            totals=board.totals,
+        )
 
     @property
     def state(self) -> PoolState:
         """The present state, as `select` and `explain` take it."""
         return self._runtime.pool.state
+
+    @property
+    def sharing_problem(self) -> str | None:
+        """Why the state is not shared with other processes; None while it is."""
+        board = self._runtime.board
+        if board is None:
+            return "this config keeps its state in memory, in each process alone"
+        return board.notice or None
 
     def reset(self, alias: str | None = None) -> None:
         """Re-enable one model, or all. Raise `MultiplexerError` for an unknown alias."""
@@ -185,6 +205,8 @@ class Multiplexer:
         self._runtime.deadlines.close()
         for member in self._runtime.members.values():
             member.close()
+        if self._runtime.board is not None:
+            self._runtime.board.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -201,12 +223,27 @@ class Multiplexer:
         aliases = (candidate.endpoint.alias for candidate in self.state.candidates)
         return f"<Multiplexer {self._mode}: {', '.join(aliases)}>"
 
+    def _share(self, parts: Parts) -> None:
+        """Begin or cease to share the state, if the config has switched that on or off."""
+        runtime = self._runtime
+        if parts.board is None and runtime.board is not None:
+            runtime.board.leave()
+            runtime.board = None
+        elif parts.board is not None and runtime.board is None:
+            runtime.board = shell.share(runtime, parts.board)
+            weakref.finalize(self, runtime.board.stop)
+
     def _after_fork(self) -> None:
         """Run in a forked child: begin with no call under way, and keep off the parent's."""
         self._runtime.deadlines.after_fork()
         for member in self._runtime.members.values():
             member.after_fork()
+        board = self._runtime.board
+        if board is not None:
+            board.after_fork()
         self._runtime.pool.after_fork()
+        if board is not None:
+            board.unshare()
 
 
 _ALL: weakref.WeakSet[Multiplexer] = weakref.WeakSet()

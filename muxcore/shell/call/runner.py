@@ -102,6 +102,8 @@ class CallRun:
 
     def _run(self, make_attempt: MakeAttempt[T]) -> Answered[T]:
         call = self._begin()
+        if self._runtime.board is not None:
+            self._runtime.board.freshen()
         attempts: list[Answered[T] | Unanswered] = []
         answered: Answered[T] | None = None
         loop = call_loop(self._runtime.pool, self._waiter, call)

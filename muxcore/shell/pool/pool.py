@@ -99,6 +99,8 @@ class Pool:
         self.mode = mode
         """The name of the strategy in the config."""
         self.journal = RecentEntries()
+        self.acquire: Callable[[Call], None] | None = None
+        """Asks the board for what a call lacks before it chooses, where there is a board."""
         self._state = state
         self._undelivered: tuple[PoolState, Change, int] | None = None
         """The state before the latest change, that change, and the number of its first entry,
@@ -123,8 +125,14 @@ class Pool:
     def state(self) -> PoolState:
         return self._state
 
+    def waiting_calls(self) -> tuple[Call, ...]:
+        """Return the calls in the line, in the order of arrival."""
+        return tuple(waiter.waiting.call for waiter in self._line)
+
     def choose(self, call: Call, waiter: Waiter) -> Slot | Wait | Exhausted:
         """Choose an endpoint for `call`. A call that must wait joins the line."""
+        if self.acquire is not None:
+            self.acquire(call)
         moment = self._clock.elapsed()
         limit = waiter.limit
 

@@ -1,0 +1,1 @@
+"""The parts of `update`: how one kind of entry changes what is known. Pure."""

@@ -1,0 +1,106 @@
+"""The `Board` protocol: where processes tell each other what they learn about places.
+
+A board does blocking I/O. One thread of a process makes all the calls, in one order; calls of
+models never wait for it longer than a bounded moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import frozen
+
+from muxcore.core.sharing.facts import Fact
+from muxcore.errors import MultiplexerError
+
+
+class BoardBusyError(MultiplexerError):
+    """The board cannot do it at this moment; the same call may work soon."""
+
+
+class BoardGoneError(MultiplexerError):
+    """The board cannot be used. The text says why, and what to do."""
+
+
+@frozen
+class BoardFact:
+    """A fact as the board has it. Numbers grow, in the order of publication.
+
+    `own` says that this very board object has published it, with this `attempt`. What is left
+    of a duration is reduced by the time that the fact has been on the board.
+    """
+
+    number: int
+    place: str
+    fact: Fact
+    own: bool = False
+    attempt: int = 0
+
+
+@frozen
+class PresentStanding:
+    """What a newcomer needs to know: the facts of effect, oldest first.
+
+    `newest` is the number of the newest fact on the board; the newcomer hears on from there.
+    """
+
+    newest: int
+    facts: tuple[BoardFact, ...] = ()
+
+
+@frozen
+class SlotLease:
+    """A request for one slot of a place; it is held once `granted`."""
+
+    place: str
+    ticket: int
+    granted: bool
+
+
+class Board(Protocol):
+    """What processes share of places. Every call may raise one of the two errors above.
+
+    `salt` is a secret that all who share the board have: places are fingerprints with it.
+    """
+
+    @property
+    def salt(self) -> bytes: ...
+
+    def publish(self, place: str, fact: Fact, attempt: int = 0) -> int:
+        """Put a fact on the board; return its number."""
+        ...
+
+    def hear(self, since: int) -> Sequence[BoardFact]:
+        """Return a page of the facts after the number `since`, oldest first; empty at the end.
+
+        Own facts are among them. Facts of no effect any more may be left out.
+        """
+        ...
+
+    def standing(self) -> PresentStanding:
+        """Return what still has an effect, for a newcomer."""
+        ...
+
+    def take(self, place: str, cap: int, ticket: int | None = None) -> SlotLease:
+        """Ask for one of `cap` slots, or ask again with the ticket of an earlier request.
+
+        Requests are granted in the order of their first call. Those of dead processes end.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Keep the own leases alive; called every few seconds while there are any."""
+        ...
+
+    def give_back(self, lease: SlotLease) -> None:
+        """End a lease or a request. To repeat it changes nothing."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Later calls raise `BoardGoneError`."""
+        ...
+
+    def after_fork(self) -> None:
+        """In a forked child: forget everything, and leave what is the parent's alone."""
+        ...

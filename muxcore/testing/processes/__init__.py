@@ -1,0 +1,1 @@
+"""Simulated worlds of several processes: real pools and links over a made-up board."""
