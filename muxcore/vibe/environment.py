@@ -175,7 +175,7 @@ def _changes(
                 model,
                 window if is_pool else None,
                 model.get(THRESHOLD, data.get(THRESHOLD)),
-                checked=release.checks_thresholds,
+                release,
             )
         )
         if alias in providers:

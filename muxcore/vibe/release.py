@@ -42,6 +42,11 @@ class Release:
         return self.number is not None and self.number >= COMPLAINS_OF_SECTION
 
     @property
+    def needs_room(self) -> bool:
+        """Whether it ends at once where its own prompt does not fit below the threshold."""
+        return self.number is None or self.merges_models
+
+    @property
     def checks_thresholds(self) -> bool:
         return self.number is None or self.number >= CHECKS_THRESHOLDS
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from muxcore.vibe.release import Release
+
 WINDOW = "max_context_length"
 THRESHOLD = "auto_compact_threshold"
 
@@ -48,29 +50,34 @@ def usual_threshold(window: int) -> int:
 
 
 def narrowed(
-    model: Mapping[str, Any], pool_window: int | None, threshold: object, *, checked: bool
+    model: Mapping[str, Any], pool_window: int | None, threshold: object, release: Release
 ) -> dict[str, int]:
     """Return the window and threshold to override so that a conversation fits the pool.
 
-    `threshold` is what the user has set for the model, or for all; `checked` is whether vibe
-    refuses one outside its range.
+    `threshold` is what the user has set for the model, or for all.
     """
     own = _number(model.get(WINDOW))
     made: dict[str, int] = {}
     if pool_window is not None and _is_narrower(pool_window, own):
         made[WINDOW] = max(pool_window, SMALLEST_WINDOW)
-    elif checked and own is not None and own < SMALLEST_WINDOW:
+    elif release.needs_room and own is not None and own < SMALLEST_WINDOW:
         made[WINDOW] = SMALLEST_WINDOW
     window = made.get(WINDOW, own or UNKNOWN_WINDOW)
     wanted = _number(threshold)
     if wanted == 0:
         # It turns compaction off in earlier ones, and later ones refuse it.
-        return {**made, THRESHOLD: usual_threshold(window)} if checked else {}
+        return (
+            {**made, THRESHOLD: usual_threshold(window)}
+            if release.checks_thresholds
+            else {}
+        )
     if wanted is None or wanted < 0:
         return made
     fitting = min(wanted, usual_threshold(window)) if made else wanted
-    if checked:
+    if release.checks_thresholds:
         fitting = accepted_threshold(fitting, window)
+    elif release.needs_room:
+        fitting = max(fitting, _LEAST)
     return made if fitting == wanted else {**made, THRESHOLD: fitting}
 
 

@@ -28,7 +28,12 @@ def served_by_the_pool(mine: Desk, *arguments: str) -> str:
 def test_vibe_starts_whatever_the_windows_and_thresholds_are(
     desks: Desks, version: str
 ) -> None:
-    for window, threshold in ((32_000, 200_000), (8_000, -1), (100_000, 0), (262_144, 9)):
+    for window, threshold in (
+        (32_000, 200_000),
+        (8_000, -1),
+        (100_000, 0),
+        (262_144, 250_000),
+    ):
         mine = desks(version, "429")
         limits = f"max_context_length = {window}\nauto_compact_threshold = {threshold}\n"
         mine.rewrite(('alias = "large"\n', f'alias = "large"\n{limits}'))

@@ -295,6 +295,15 @@ def test_an_earlier_vibe_that_merges_keeps_compaction_off() -> None:
     )
 
 
+@pytest.mark.parametrize("release", [MERGING, NEWEST])
+def test_vibes_own_prompt_fits_below_the_threshold(release: Release) -> None:
+    tiny = {"max_context_length": 8_000}
+    low = {"auto_compact_threshold": 9}
+    passed = variables(data(model("large", **tiny), model("b", **low)), release=release)
+    assert passed["VIBE_MODELS"]["large"]["max_context_length"] == 13_334
+    assert passed["VIBE_MODELS"]["b"]["auto_compact_threshold"] >= 10_000
+
+
 def test_images_are_described_by_the_model_that_vibe_would_choose() -> None:
     seeing = model("seeing", supports_images=True)
     mine = data(model("large"), model("small"), seeing, pool=[{"model": "large"}])
