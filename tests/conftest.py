@@ -1,4 +1,4 @@
-"""What every test needs: nothing of whoever runs it, neither the keyring nor the signals.
+"""What every test needs: no keyring, signals or settings of the user who runs it.
 
 And what many need: a server of two stand-in models.
 """

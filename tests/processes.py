@@ -1,4 +1,4 @@
-"""What tests need to start this checkout's command as a process of its own."""
+"""What tests need to start this checkout's command in its own process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMAND = (sys.executable, "-m", "muxcore")
 
 
 def environment(runtime: Path, **more: str) -> dict[str, str]:
-    """Return an environment for a process: this checkout, and a runtime directory of its own.
+    """Return an environment for a process: this checkout, and its own runtime directory.
 
     It has none of the caller's vibe settings.
     """

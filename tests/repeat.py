@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("paths", nargs="*", default=["tests"])
     asked = parser.parse_args(arguments)
     if hasattr(os, "nice"):
-        # Whoever else works on this machine comes first.
+        # Other users of this machine come first.
         os.nice(LEAST_PRIORITY)
     busy = [
         subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())])

@@ -1,4 +1,4 @@
-"""Waiting for a condition, as long as it takes: no test depends on a machine's speed."""
+"""Wait for a condition: no test depends on the speed of a machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAUSE = 0.002
 
 
 def wait_until(condition: Callable[[], object], patience: float = PATIENCE) -> float:
-    """Wait for what no event announces; return for how many seconds."""
+    """Wait for a condition that no event announces; return how many seconds it took."""
     started = clock.elapsed()
     pause = threading.Event()
     while not condition():

@@ -1,6 +1,6 @@
 """Read the allowances that an answer announces in its headers. Pure.
 
-Whatever the headers, nothing raises, and nothing is believed that makes no sense. A count
+No header raises an error, and absurd values are ignored. A count
 must be a plain number: Azure sends -1 for a limit that it does not measure. It must not be
 above `LARGEST`, and no more may be left than the limit allows. A limit of zero is ignored: it
 never refills, so waiting for it is pointless, and the answer's status says what is wrong.
@@ -49,7 +49,7 @@ class HeaderFamily:
 def _family(
     names: str, kind: AllowanceKind, window: timedelta | None = None, reset: str = ""
 ) -> HeaderFamily:
-    """Make a family from names with {} for the three words, or with a reset of its own."""
+    """Make a family from names with {} for the three words, or with a separate reset."""
     remaining, limit = names.format("remaining"), names.format("limit")
     return HeaderFamily(remaining, limit, reset or names.format("reset"), kind, window)
 
@@ -108,7 +108,7 @@ def allowances(headers: Mapping[str, str], now: datetime) -> tuple[Allowance, ..
 
     The names of `headers` may be in any case. `now` is when the answer arrived.
     """
-    # Of nearly every answer of a server of one's own, this is all that is done.
+    # For nearly every answer of a local server, this is all.
     if "limit" not in "\n".join(headers).lower():
         return ()
     fields = {name.lower(): value for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""Servers that last as long as somebody holds a lease, started by the first who needs one."""
+"""Servers that last as long as a lease is held, started by the first process that needs one."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_first_lease_starts_the_server_and_the_last_ends_it(
 
 
 HELD = "import os, sys; open(sys.argv[1]).close(); os.execv(sys.argv[2], sys.argv[2:])"
-"""A program that begins when somebody opens the other end of a pipe."""
+"""A program that begins when the other end of its pipe is opened."""
 
 
 @POSIX

@@ -1,4 +1,4 @@
-"""Allowances: what each provider announces, as it sends it, and nothing that makes no sense."""
+"""Allowances: the headers of each provider, as it sends them; absurd values are ignored."""
 
 from __future__ import annotations
 

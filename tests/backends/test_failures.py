@@ -325,7 +325,7 @@ def test_a_prompt_that_is_too_long_is_recognised(
 
 
 OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
-    # Much that sounds like a long prompt, and is none.
+    # Messages that resemble a long prompt, and are not about one.
     (500, openai("rpc error: context deadline exceeded"), Fault.TRANSIENT),
     (504, b"context deadline exceeded (Client.Timeout exceeded)", Fault.TRANSIENT),
     (400, openai("Invalid 'messages[3].tool_calls[0].id': string too long. Expected a string"
@@ -411,7 +411,7 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (403, {"error": {"code": 403, "message": "openai/gpt-4o requires moderation on OpenRouter."
                      ' Your input was flagged for "violence".'}}, Refusal.FILTERED),
     (403, openai("Your account was flagged for abuse"), Fault.AUTH),
-    # A firewall before the provider, which has not looked at the key.
+    # A firewall in front of the provider, which has not checked the key.
     (403, b"<html><title>Just a moment...</title></html>", Fault.TRANSIENT),
     (403, b"error code: 1010", Fault.TRANSIENT),
     (403, b"Invalid API key", Fault.AUTH),
@@ -514,7 +514,7 @@ def test_a_402_with_retry_after_is_a_limit_of_exactly_that_length() -> None:
     assert failure(402, openai("x"), retry_after="3").hint == timedelta(seconds=3)
     assert failure(402, openai("x"), retry_after="3").kind is Limit.BUDGET
     assert failure(402, openai("x"), retry_after_ms="250").hint == timedelta(seconds=0.25)
-    # Whatever else speaks of a time.
+    # Other messages that name a time.
     resets = {"x_ratelimit_reset": "60", "x_ratelimit_remaining": "0"}
     found = failure(402, gemini(PER_MINUTE), retry_after="3", **resets)
     assert (found.kind, found.hint) == (Limit.BUDGET, timedelta(seconds=3))

@@ -1,4 +1,4 @@
-"""Where a hint begins and ends to make sense, to the second."""
+"""The bounds of a plausible hint, to the second."""
 
 from __future__ import annotations
 

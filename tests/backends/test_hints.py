@@ -1,4 +1,4 @@
-"""How long a server asks to be left alone: every form, in order, all junk passed over."""
+"""How long a server asks clients to wait: every form, in order; junk is ignored."""
 
 import json
 from datetime import UTC, datetime, timedelta

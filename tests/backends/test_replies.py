@@ -1,4 +1,4 @@
-"""Whole answers: what is read out of a good one, and every way of not being one."""
+"""Whole answers: how a good one is read, and every form of a bad one."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is put on the wire: the call's words, then the member's own settings."""
+"""The bytes on the wire: the fields of the call, then the settings of the member."""
 
 import json
 from collections import UserList
@@ -270,6 +270,6 @@ def test_all_backends_are_built_in() -> None:
 
 
 def test_a_request_does_not_hold_the_alias() -> None:
-    # The alias is the user's own word; no provider needs it.
+    # The alias is the user's word; no provider needs it.
     request: HttpRequest = Generic().request(endpoint(), Chat(MESSAGES))
     assert b"alias" not in request.body

@@ -1,4 +1,4 @@
-"""Streams: whoever serves, the caller sees OpenAI's chunks; no broken one looks whole."""
+"""Streams of every server become OpenAI's chunks, and no broken one looks whole."""
 
 import json
 from typing import Any
@@ -37,7 +37,7 @@ def calls(*fragments: Any) -> dict[str, Any]:
 
 
 def whole(chunk: Any) -> Any:
-    """Fill in what every chunk has that comes out, whatever the server left out."""
+    """Fill in the members that every chunk has."""
     head = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
     choices = [{"index": 0, "finish_reason": None, **choice} for choice in chunk["choices"]]
     return {**head, **chunk, "choices": choices}
@@ -75,7 +75,7 @@ def test_an_ordinary_stream_is_passed_on_unchanged() -> None:
 
 
 WHOLE: list[tuple[list[Any], Wire, bool, bool]] = [
-    # the events, whether the stream is whole, whether nothing more will come
+    # the events, whether the stream is whole, whether it has announced its end
     ([], Wire(), False, False),
     ([delta(content="x")], Wire(), False, False),
     ([delta(content="x"), DONE], Wire(), False, True),
@@ -425,7 +425,7 @@ def test_a_whole_message_in_one_event_is_the_answer() -> None:
     end = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     assert assembled([end]).text == "Hello"
     assert [call["id"] for call in assembled([end]).tool_calls] == ["a"]
-    # Where it repeats what has come in pieces, it adds nothing.
+    # A repetition of earlier pieces adds nothing.
     assert assembled([delta(content="Hel"), delta(content="lo"), end]).text == "Hello"
 
 

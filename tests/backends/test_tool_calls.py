@@ -145,7 +145,7 @@ def test_consecutive_calls_stay_separate(
         own = f"id{position}" if identity == "own" else identity
         place = {"one": 0, "own": position, "none": None}[index]
         text = json.dumps(said)
-        # Whoever repeats a whole call, with its id, means the same call.
+        # A repeated whole call with its id is the same call.
         if own == "one" and (name, said) in calls[:position]:
             return
         for at in range(0, len(text), size):

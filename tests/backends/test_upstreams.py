@@ -1,4 +1,4 @@
-"""What real servers answer, byte for byte, and what is made of it.
+"""Responses of real servers, byte for byte, and their classification.
 
 llama.cpp's `llama-server` (W1 to W15) and LiteLLM's proxy (W16, W17), as they were seen.
 """

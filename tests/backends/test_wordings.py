@@ -1,4 +1,4 @@
-"""Every wording that is looked for, alone, in a sentence of whoever says it."""
+"""Every known wording, in a sentence of the server that sends it."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ ERROR_NAMES: list[tuple[str, Kind]] = [
 
 @pytest.mark.parametrize(("name", "kind"), ERROR_NAMES)
 def test_an_error_inside_a_200_is_classified_by_its_name(name: str, kind: Kind) -> None:
-    """Whatever else it speaks of: by its words alone it would be a limit, or an outage."""
+    """The name counts before the message, which alone would mean a limit or an outage."""
     limits = isinstance(kind, Limit)
     message = "try again" if limits else "said the rate limit service"
     body = json.dumps({"error": {"type": name, "message": message}}).encode()

@@ -1,4 +1,4 @@
-"""A config file in a directory of its own, loaded with stand-ins for the wire dialects."""
+"""A config file in its own directory, loaded with stand-ins for the wire dialects."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def load(tmp_path: Path) -> Load:
 
 @pytest.fixture
 def problems(load: Load, tmp_path: Path) -> Problems:
-    """Give the problems of a config, with the file's directory left out."""
+    """Return the problems of a config, without the directory of the file."""
 
     def problems_of(*args: Any, **options: Any) -> list[str]:
         with pytest.raises(ConfigError) as caught:

@@ -28,7 +28,7 @@ def stored(service: str, variable: str) -> str | None:
 
 
 def locked(service: str, variable: str) -> str | None:
-    raise KeyringLocked("words that nobody is to see")
+    raise KeyringLocked("a secret text of the keyring")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_locked_keyring_is_reported(problems: Problems, hold: Hold) -> None:
     hold(locked)
     reported = problems("", env={})[0]
     assert "in the system's keyring (which cannot be read: it is locked)" in reported
-    assert "nobody" not in reported
+    assert "secret" not in reported
 
 
 @pytest.mark.parametrize(

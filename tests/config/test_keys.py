@@ -101,7 +101,7 @@ def test_any_dotenv_has_the_values_that_python_dotenv_reads(
             patch.setenv(name, value)
         expected = dotenv_values(stream=StringIO(text))
     values, _ = finding.parse_dotenv(text, environment)
-    # What is added: a variable without a value is not set.
+    # One addition: a variable without a value is not set.
     assert values == {name: value for name, value in expected.items() if value}
 
 

@@ -1,4 +1,4 @@
-"""What a pool is made of, what is wrong with one, and what people are warned of."""
+"""How a pool is made, its problems, and its warnings."""
 
 from __future__ import annotations
 

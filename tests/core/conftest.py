@@ -26,7 +26,7 @@ from muxcore_strategies.failover import Failover
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DEFAULTS, FAILOVER = Policy(), Failover()
 
-# Tests ask for this by name, so that nobody else's are changed.
+# Tests request it by name, so that it affects no others.
 settings.register_profile(
     "core",
     derandomize=True,
@@ -57,7 +57,7 @@ class History:
         return self
 
     def at(self, seconds: float) -> History:
-        """Set the clock, to so many seconds after noon."""
+        """Set the clock to this many seconds after noon."""
         self.now = NOON + timedelta(seconds=seconds)
         return self
 
@@ -87,7 +87,7 @@ class History:
         attempt: int | None = None,
         hint: float | None = None,
     ) -> History:
-        """Let an attempt, a new one if none is named, fail now."""
+        """Let an attempt fail now; a new one if none is given."""
         attempt = self.start(alias) if attempt is None else attempt
         wish = None if hint is None else timedelta(seconds=hint)
         if isinstance(kind, Limit):
@@ -101,12 +101,12 @@ class History:
         return select(self.state, self.mode, self.now, call)
 
     def cooldown(self, alias: str = "a") -> Cooldown:
-        """Return the one spell that an endpoint has."""
+        """Return the only cooldown of an endpoint."""
         (cooldown,) = self.state[alias].health.cooldowns
         return cooldown
 
     def lasts(self, alias: str = "a") -> float:
-        """Return for how many seconds from now it is disabled."""
+        """Return how many seconds from now it is disabled."""
         cooldown = self.state[alias].health.active_cooldown(self.now)
         return 0.0 if cooldown is None else (cooldown.until - self.now).total_seconds()
 
@@ -133,7 +133,7 @@ def converter() -> Converter:
     converter.register_unstructure_hook(timedelta, lambda span: span // microsecond)
     converter.register_structure_hook(timedelta, lambda number, _: number * microsecond)
 
-    # A set has no order of its own.
+    # A set has no defined order.
     converter.register_unstructure_hook_func(lambda kind: kind == frozenset[str], sorted)
     converter.register_structure_hook_func(
         lambda kind: kind is object, lambda value, _: value

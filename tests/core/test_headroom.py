@@ -185,7 +185,7 @@ def test_a_stream_announces_what_was_left_when_it_began() -> None:
     assert pool.select(LARGE) == Wait(pool.now + 7 * SECOND, WaitReason.SPENT)
 
 
-# -- Nobody is refused -----------------------------------------------------------------------
+# -- No call is refused ----------------------------------------------------------------------
 
 
 def test_when_all_are_spent_the_first_to_have_room_is_waited_for() -> None:

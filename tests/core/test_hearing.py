@@ -1,4 +1,4 @@
-"""What is heard from other processes obeys the rules of own outcomes (rules 3, 4, 13)."""
+"""Facts from other processes obey the rules of outcomes (rules 3, 4, 13)."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ def test_a_local_failure_is_cleared_only_once_it_has_a_number(
     here = history()
     here.fail(Limit.RATE)
     here.record(heard(PlaceRecovered(99), 99))  # type: ignore[arg-type]
-    assert here.lasts() == 60, "nobody has heard of this failure yet"
+    assert here.lasts() == 60, "no process knows this failure yet"
     here.record(heard(disabled(), 100, attempt=1))  # type: ignore[arg-type]
     assert here.lasts() == 60
     here.record(heard(PlaceRecovered(99), 101))  # type: ignore[arg-type]
-    assert here.lasts() == 60, "that attempt had not heard of the fact 100"
+    assert here.lasts() == 60, "that attempt did not know the fact 100"
     here.record(heard(PlaceRecovered(100), 102))  # type: ignore[arg-type]
     assert not here.state["a"].health.cooldowns
 

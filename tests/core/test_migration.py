@@ -72,7 +72,7 @@ def test_an_endpoint_at_another_place_starts_fresh(changed: Endpoint) -> None:
     state = migrate(STATE, [changed, B], POLICY)
     assert state["a"] == Candidate(changed)
     assert state["b"] == STATE["b"]
-    # Numbers go on, so no old attempt can be taken for a new one.
+    # Numbers continue, so no old attempt is confused with a new one.
     assert state.attempts == 7
 
 

@@ -1,4 +1,4 @@
-"""The course of one call: rules 1, 6 and 7."""
+"""The steps of one call: rules 1, 6 and 7."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_a_caller_who_leaves_ends_the_call() -> None:
 def test_a_call_without_an_endpoint_is_exhausted(noon: datetime) -> None:
     running = call_steps(Call())
     next(running)
-    nobody = Exhausted(noon, WaitReason.DISABLED)
-    assert ended(running, nobody) == CallExhausted((), nobody)
+    none_open = Exhausted(noon, WaitReason.DISABLED)
+    assert ended(running, none_open) == CallExhausted((), none_open)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_after_a_failure_the_call_continues(
     next(running)
     running.send(GRANTED)
     assert running.send(outcome) == Choose(Call(tried=("a",), excluded=excluded))
-    nobody = Exhausted(noon, WaitReason.TRIED)
-    assert ended(running, nobody) == CallExhausted(
-        (EndedAttempt(GRANTED, outcome),), nobody
+    none_open = Exhausted(noon, WaitReason.TRIED)
+    assert ended(running, none_open) == CallExhausted(
+        (EndedAttempt(GRANTED, outcome),), none_open
     )
 
 
@@ -138,12 +138,14 @@ def test_after_a_prompt_that_is_too_long_the_call_needs_a_larger_window(
     slot = Slot(endpoint, 1, PickReason.MODE)
     running.send(slot)
     refusal = Rejected("a", 1, Refusal.TOO_LONG, named)
-    goes_on = evolve(
+    expected = evolve(
         call, tried=("a",), excluded=("a",), outgrown=("a",), larger_than=larger_than
     )
-    assert running.send(refusal) == Choose(goes_on)
-    nobody = Exhausted(None, WaitReason.UNFIT)
-    assert ended(running, nobody) == CallRejected((EndedAttempt(slot, refusal),), refusal)
+    assert running.send(refusal) == Choose(expected)
+    none_open = Exhausted(None, WaitReason.UNFIT)
+    assert ended(running, none_open) == CallRejected(
+        (EndedAttempt(slot, refusal),), refusal
+    )
 
 
 def test_waits_add_up(noon: datetime) -> None:
@@ -161,8 +163,8 @@ def test_a_wait_may_end_without_an_endpoint(noon: datetime) -> None:
     running = call_steps(Call())
     next(running)
     running.send(Wait(noon, WaitReason.BUSY))
-    nobody = Exhausted(None, WaitReason.BUSY)
-    assert ended(running, Slept(timedelta(), nobody)) == CallExhausted((), nobody)
+    none_open = Exhausted(None, WaitReason.BUSY)
+    assert ended(running, Slept(timedelta(), none_open)) == CallExhausted((), none_open)
 
 
 # -- Choosing -------------------------------------------------------------------------------

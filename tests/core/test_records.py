@@ -1,4 +1,4 @@
-"""What the records say of themselves: what is left unsaid, what is shown, when a spell ends."""
+"""The records: their defaults, their repr, and the end of a cooldown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 
 
 def test_the_default_wire_is_plain_openai() -> None:
-    """Whoever writes a backend, or a test of one, relies on these."""
+    """Authors of backends and their tests rely on these."""
     assert asdict(Wire()) == {
         "api_base": "",
         "key_variable": "",
@@ -42,12 +42,12 @@ def test_headers_of_the_config_are_not_shown() -> None:
 
 
 def test_the_modes_memory_is_not_shown() -> None:
-    """It is the mode's own, and may be as long as it likes."""
+    """It belongs to the mode and may be long."""
     picked = Picked(Endpoint("a"), PickReason.MODE, {"turns": list(range(1000))})
     assert "turns" not in repr(picked)
 
 
-# -- Spells ---------------------------------------------------------------------------------
+# -- Cooldowns ------------------------------------------------------------------------------
 
 
 def cooldown(cause: Limit | Fault, failures: int, since: datetime) -> Cooldown:
@@ -61,7 +61,7 @@ def cooldown(cause: Limit | Fault, failures: int, since: datetime) -> Cooldown:
         (Limit.RATE, 2, 4),
         (Limit.RATE, 12, 2**12),
         (Limit.RATE, 13, 2**13),
-        # From here on nothing more is gained by it.
+        # From here on the pause does not grow.
         (Limit.RATE, 14, 2**13),
         (Limit.RATE, 1_000_000, 2**13),
         (Fault.TRANSIENT, 9, 4),
@@ -79,7 +79,7 @@ def test_the_pause_before_a_last_resort_stops_growing(
 def test_a_probe_is_an_attempt_that_began_after_the_failure(
     history: type[History],
 ) -> None:
-    """Rule 3: of two that were under way when it failed, neither is one."""
+    """Rule 3: an attempt under way at the failure is no probe."""
     pool = history("a")
     first, second = pool.start(), pool.start()
     pool.fail(Limit.RATE, attempt=first).after(60)

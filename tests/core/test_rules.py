@@ -1,6 +1,6 @@
 """The rules of DESIGN.md §10 over any sequence of outcomes and clock steps.
 
-The numbers in the names are the rules'. 8 and 9 are not the core's; 1 and 11 are checked by
+The numbers in the names are those of the rules. 8 and 9 concern the shell; 1 and 11 are checked by
 whole calls, in test_protocol and tests/simulation; 10 in test_strategies too.
 """
 
@@ -118,7 +118,7 @@ class Rules(RuleBasedStateMachine):
             self.rule_6(before)
 
     def rule_4(self, before: PoolState, outcome: Outcome) -> None:
-        """A spell's end never moves earlier, except by a success or a reset."""
+        """The end of a cooldown never moves earlier, except by a success or a reset."""
         for old, new in zip(before.candidates, self.state.candidates, strict=True):
             for was, is_now in zip(cooldowns(old), cooldowns(new), strict=True):
                 if was is None or (is_now is not None and is_now.until >= was.until):
@@ -128,7 +128,7 @@ class Rules(RuleBasedStateMachine):
                     assert outcome.alias == old.endpoint.alias
                     assert outcome.attempt > was.newest
                 elif not isinstance(outcome, Reset):
-                    # Only what the clock has ended may be followed by a shorter one.
+                    # Only a cooldown that is over may be followed by a shorter one.
                     assert not was.active(self.now)
                     assert is_now is not None
 
@@ -166,7 +166,7 @@ class Rules(RuleBasedStateMachine):
         call: Call,
         standings: dict[str, Standing],
     ) -> None:
-        """Nothing that is disabled or tried is attempted, but as a last resort."""
+        """A disabled or tried endpoint is attempted only as a last resort."""
         alias = slot.endpoint.alias
         health = before[alias].health
         if slot.reason is not PickReason.LAST_RESORT:
@@ -198,7 +198,7 @@ class Rules(RuleBasedStateMachine):
         call: Call,
         standings: dict[str, Standing],
     ) -> None:
-        """Whatever is open elsewhere comes before a model of a server which has refused."""
+        """An open model of another server comes before one of a server which has refused."""
         servers = {before[alias].endpoint.provider for alias in call.refused}
         if slot.endpoint.provider not in servers:
             return
@@ -215,7 +215,7 @@ class Rules(RuleBasedStateMachine):
         )
 
     def rule_5(self, slot: Slot, call: Call, standings: dict[str, Standing]) -> None:
-        """A fallback only while no primary is open, nor busy for less than the time."""
+        """A fallback is used only while no primary is open, or busy for a short time."""
         elsewhere = {
             PickReason.STICKY,
             PickReason.AFTER_REFUSAL,
@@ -335,7 +335,7 @@ class Rules(RuleBasedStateMachine):
         again = replayed(self.first, self.journal)
         assert again == self.state
         assert repr(again) == repr(self.state)
-        # All attempts end, so nothing is left in flight (rule 2).
+        # All attempts end, so none is left in flight (rule 2).
         for candidate in self.state.candidates:
             for number in candidate.health.under_way:
                 self.record(Cancelled(candidate.endpoint.alias, number))

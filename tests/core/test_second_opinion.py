@@ -53,7 +53,7 @@ REFUSED = [Refusal.REQUEST, Refusal.TEMPLATE, Refusal.FILTERED]
 
 
 def driven(noon: datetime, pool: tuple[Endpoint, ...], answers: Answers) -> Driver:
-    """Return a driver whose models serve, but for those that `answers` has."""
+    """Return a driver whose models serve, except those in `answers`."""
     others = {e.alias: fine(e.alias) for e in pool}
     return Driver(*pool, now=noon, answers=others | answers)
 
@@ -294,7 +294,7 @@ def test_a_second_refusal_of_the_refuser_ends_no_call(noon: datetime) -> None:
     assert driver.asked == ["a", "c", "c", "a"]
 
 
-# -- What refutations come to ---------------------------------------------------------------
+# -- Effects of refutations ----------------------------------------------------------------
 
 
 def refuted(
@@ -324,7 +324,7 @@ def refuted(
         ("xxy", Refusal.TEMPLATE, (), True),
         ("xxxxy", Refusal.REQUEST, (), True),
         ("xy", Refusal.REQUEST, (), False),
-        # One caller's nonsense, which some server takes, stays with that caller.
+        # Nonsense of one caller, accepted by some server, affects only that caller.
         ("xxxxxxxx", Refusal.REQUEST, (), False),
         ("xyxy", Refusal.FILTERED, (), False),
         ("xyxy", Refusal.TOO_LONG, (), False),
@@ -410,7 +410,7 @@ def pools(draw: st.DrawFn) -> list[tuple[Endpoint, str]]:
 
 @given(pools())
 def test_the_rules_hold_for_every_second_opinion(pool: list[tuple[Endpoint, str]]) -> None:
-    """Rules 6 and 11: at most two more refusals, the first one's words, another server first."""
+    """Rules 6 and 11: at most two more refusals, the first refusal is reported, another server first."""
     ways: dict[str, Callable[[str], Callable[[int, datetime], End]]] = {
         "takes": fine,
         "refuses": lambda alias: refuses(alias, Refusal.REQUEST),

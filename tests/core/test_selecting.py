@@ -1,4 +1,4 @@
-"""Who is chosen, step by step as in DESIGN.md: rules 2, 3, 5, 6 and 7."""
+"""The choice, step by step as in DESIGN.md: rules 2, 3, 5, 6 and 7."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def seconds(number: float) -> timedelta:
 
 
 def summary(choice: Choice) -> tuple[str, PickReason] | Wait | Exhausted:
-    """Return a choice as a table shows it."""
+    """Return a choice in the short form of the tables."""
     return (choice.endpoint.alias, choice.reason) if isinstance(choice, Picked) else choice
 
 
-# -- 1. Who is open -------------------------------------------------------------------------
+# -- 1. Open endpoints-----------------------------------------------------------------------
 
 
 def test_a_fresh_pool_is_open(history: type[History]) -> None:
@@ -162,13 +162,13 @@ LARGE_FALLBACK = Endpoint("large fallback", is_fallback=True, context_window=900
         (WINDOWS, Call(prompt_tokens=10, larger_than=1000), "large"),
         (WINDOWS, Call(prompt_tokens=10, larger_than=1000, only="middle"), "middle"),
         ((UNKNOWN, *WINDOWS), Call(larger_than=1000), "large"),
-        # What the unknown one turned out to be is smaller than the largest known one.
+        # The unknown window turns out to be smaller than the largest known one.
         (
             (*WINDOWS, UNKNOWN),
             Call(prompt_tokens=5000, larger_than=3000, outgrown=("unknown",)),
             "large",
         ),
-        # Known to be larger comes before unknown, primaries before fallbacks in either.
+        # Known larger windows before unknown ones, primaries before fallbacks in each.
         ((UNKNOWN, LARGE_FALLBACK), Call(larger_than=10), "large fallback"),
         ((*WINDOWS, UNKNOWN), Call(larger_than=4000), "unknown"),
         ((evolve(UNKNOWN, is_fallback=True),), Call(larger_than=10), "unknown"),
@@ -368,7 +368,7 @@ def test_a_busy_fallback_is_no_reason_to_wait_for_a_slot(history: type[History])
 
 @frozen
 class Recorder:
-    """A mode that takes the last, and lists what it was shown."""
+    """A mode that picks the last, and records what it is shown."""
 
     shown: list[Any]
 
@@ -445,7 +445,7 @@ def test_a_mode_that_breaks_its_contract_is_named(
     assert str(caught.value).startswith(f"the mode {__name__}.Misbehaved {says}")
 
 
-# -- 5. Nobody is open ----------------------------------------------------------------------
+# -- 5. None is open ------------------------------------------------------------------------
 
 
 def test_without_an_open_endpoint_a_call_waits_for_the_first_that_opens(
@@ -485,7 +485,7 @@ def test_a_slot_is_waited_for_until_patience_ends(history: type[History]) -> Non
     assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
     half = Call(deadline=pool.now + seconds(8))
     assert pool.select(half) == Wait(pool.now + seconds(4), WaitReason.BUSY)
-    # Nobody else could serve, so the other half is waited for as well.
+    # No other endpoint could serve, so the call waits for the other half too.
     more = evolve(half, waited=seconds(4))
     assert pool.after(4).select(more) == Wait(pool.now + seconds(4), WaitReason.BUSY)
     assert pool.select(Call(waited=seconds(30))) == Exhausted(None, WaitReason.BUSY)
@@ -681,7 +681,7 @@ def test_a_clock_set_back_opens_what_was_disabled(history: type[History]) -> Non
     assert summary(pool.after(-1).select()) == ("a", PickReason.MODE)
 
 
-# -- Why each was passed over ---------------------------------------------------------------
+# -- Why each was skipped -------------------------------------------------------------------
 
 
 def test_explain_shows_the_standing_of_each_endpoint(history: type[History]) -> None:

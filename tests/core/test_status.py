@@ -30,7 +30,7 @@ SMALL = Endpoint("devstral-small", is_fallback=True)
 
 
 def sample(history: type[History]) -> History:
-    """Return the pool whose text stands in DESIGN.md."""
+    """Return the pool whose text is in DESIGN.md."""
     pool = history(LARGE, SMALL, policy=Policy(timedelta(seconds=200)))
     for number in range(45):
         tokens = (1_200_000, 1_092_000, 34_000) if number == 0 else (0, 0, 0)

@@ -27,7 +27,7 @@ def members(**weights: int) -> list[Candidate]:
 
 
 class Balance:
-    """Picks in a row, with what each model had and what was its share."""
+    """Picks in a row, with the count and the share of each model."""
 
     def __init__(self) -> None:
         self.memory: object = None
@@ -43,7 +43,7 @@ class Balance:
 
 
 def again(candidate: Candidate) -> Candidate:
-    """Return it as it is after one more disabling."""
+    """Return the candidate after one more cooldown."""
     return Candidate(candidate.endpoint, tally=Tally(failed=candidate.tally.failed + 1))
 
 
@@ -108,7 +108,7 @@ def test_the_lag_is_carried_while_others_come_and_go() -> None:
 @settings(settings.get_profile("core"))
 @given(st.lists(st.sets(st.sampled_from("abc"), min_size=1), min_size=1, max_size=60))
 def test_no_model_starves_while_the_set_keeps_changing(sets: list[set[str]]) -> None:
-    """To forget everything at each change would starve the later ones."""
+    """Forgetting everything at each change would starve the later models."""
     pool, balance = members(a=5, b=4, c=1), Balance()
     due = dict.fromkeys("abc", Fraction())
     for shown in sets:

@@ -1,4 +1,4 @@
-"""What is learnt from what happened: rules 4, 6 and 12, and the cooldowns of failures.md."""
+"""`update`: rules 4, 6 and 12, and the cooldowns of failures.md."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_a_permanent_cause_stays_while_its_cooldown_lasts(history: type[History]
 
 def test_a_failure_after_a_response_begins_probation_again(history: type[History]) -> None:
     pool = history().fail(QUOTA).after(-1)
-    # With the clock set back the spell is over for now, so there can be an attempt.
+    # With the clock set back the cooldown is over for now, so there can be an attempt.
     attempt = pool.respond()
     pool.after(2).fail(RATE, attempt=attempt)
     assert (pool.cooldown().cause, pool.cooldown().proven) == (QUOTA, False)

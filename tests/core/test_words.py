@@ -1,4 +1,4 @@
-"""The words of the core that users are shown, as they look."""
+"""The texts of the core that users see."""
 
 from __future__ import annotations
 

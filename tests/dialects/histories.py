@@ -17,7 +17,7 @@ PNG = "data:image/png;base64,"
 
 @define
 class History:
-    """A history, and what is known of how it came about."""
+    """A history, and how it was made."""
 
     messages: list[Any] = field(factory=list)
     results: dict[str, str] = field(factory=dict)
@@ -122,7 +122,7 @@ def _answer(draw: Draw, history: History, number: int) -> int:
 
 
 def _spoil(draw: Draw, message: Any) -> None:
-    """Break off an answer in its last call, or give that a name that nobody may have."""
+    """Break off an answer in its last call, or give that call an invalid name."""
     calls = message.get("tool_calls")
     if not calls:
         if draw(CHANCE) < 5:

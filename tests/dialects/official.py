@@ -1,4 +1,4 @@
-"""The official clients' own types, as judges. Absent ones are said so, loudly."""
+"""The types of the official clients, as judges. A missing client is reported loudly."""
 
 from __future__ import annotations
 

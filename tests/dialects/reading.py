@@ -1,4 +1,4 @@
-"""What a request says, whichever its dialect: words, calls and results, in their order."""
+"""The contents of a request of any dialect: text, calls and results, in their order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from attrs import field, frozen
 
 TOKEN = re.compile(r"[wcri]\d+e")
-"""All that anybody says in a generated history is in such tokens, each used once: words,
+"""All text of a generated history consists of such tokens, each used once: words,
 calls (in their arguments), results and images."""
 
 

@@ -59,7 +59,7 @@ def accepted(dialect: Dialect, messages: list[Any]) -> Meaning:
 
 
 def _expect_done(dialect: Dialect, messages: list[Any]) -> None:
-    """Expect that there is nothing more to do at a second time."""
+    """Expect that a second rewriting changes nothing."""
     steps = dialect.steps(dialect.endpoint)
     once, _ = rewritten(messages, steps)
     again, rewrites = rewritten(once, steps)

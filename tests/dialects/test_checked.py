@@ -1,4 +1,4 @@
-"""The built-in backends keep what third-party ones are asked to keep."""
+"""The built-in backends pass the check for third-party ones."""
 
 from __future__ import annotations
 

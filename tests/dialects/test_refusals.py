@@ -1,4 +1,4 @@
-"""The judges refuse what the real servers refuse, in words that are classified as theirs.
+"""The judges refuse what the real servers refuse, in wordings that are classified alike.
 
 Each history here goes to its server as it is: were a judge too lenient, the properties that
 rest on it would show nothing.

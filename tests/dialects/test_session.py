@@ -1,4 +1,4 @@
-"""A session of an agent, over real HTTP, in which every turn is another model's.
+"""A session of an agent, over real HTTP, in which every turn is served by another model.
 
 The scripted model knows only what the request holds, and adds up numbers that the
 tools look up. So the last answer is right only if every word, call and result of all turns
@@ -32,7 +32,7 @@ INTERRUPTED_AT = {6, 13}
 
 
 def think(body: Any) -> Said:
-    """Go on with the conversation: look up what is asked, add it to the last total."""
+    """Continue the conversation: look up the number, add it to the last total."""
     events = list(turns_of(body))
     asked_at = max(
         place

@@ -1,4 +1,4 @@
-"""Each step by itself: what it does, and that it leaves alone what needs nothing."""
+"""Each step alone: its effect, and that it leaves valid histories unchanged."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class Desk:
             "HOME": str(self.folder),
             "VIBE_HOME": str(self.config.parent),
             "XDG_RUNTIME_DIR": str(self.folder),
-            # Not a proxy that anybody has: vibe must not be led to it.
+            # A proxy that does not exist: vibe must not use it.
             "HTTP_PROXY": "http://127.0.0.1:9",
             "NO_PROXY": "example.com",
             "MISTRAL_API_KEY": "unused",

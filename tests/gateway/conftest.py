@@ -53,7 +53,7 @@ def config(url: str, *aliases: str, **section: Any) -> dict[str, Any]:
 
 
 def as_toml(made: dict[str, Any]) -> str:
-    """Write a config as a file, each top-level member on a line of its own."""
+    """Write a config as a file, each top-level member on its own line."""
     return "".join(f"{name} = {_inline(value)}\n" for name, value in made.items())
 
 

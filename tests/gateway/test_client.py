@@ -48,7 +48,7 @@ def test_a_server_that_does_not_answer_is_an_error() -> None:
 
 
 class Impostor:
-    """What listens at the port of a server that has died, and writes down all it is sent."""
+    """A listener at the port of a dead server, which records what it receives."""
 
     def __init__(self, answer: Callable[[str], object]) -> None:
         self.received = b""

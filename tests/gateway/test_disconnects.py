@@ -68,7 +68,7 @@ def test_a_client_that_leaves_during_any_silence_frees_the_slot(
         wait_until(lambda: served.in_flight() == 0)
         served.large.wait_for(lambda model: model.in_flight == 0)
     assert served.large.requests[0].ending is Ending.LEFT
-    # Nobody's fault: it is not disabled, and no other model was asked.
+    # No model's fault: it is not disabled, and no other model was called.
     (status, _) = served.pool.multiplexer.status().models
     assert (status.cancelled_count, status.is_disabled) == (1, False)
     assert not served.small.requests
@@ -100,7 +100,7 @@ def test_a_client_that_leaves_while_waiting_for_a_cooldown(serve: Serve) -> None
 
 
 def test_a_half_closed_connection_counts_as_left(serve: Serve) -> None:
-    """A client that says it will send no more is not output from one that has gone."""
+    """A half-closed connection looks like that of a client that has left."""
     served = serve()
     served.large.then(Silence())
     with dialled(served.gateway, chat(served.gateway)) as client:

@@ -67,7 +67,7 @@ def test_waiting_saved_counts_each_moment_once() -> None:
     assert receipt.waiting_saved == timedelta(seconds=50)
     receipt = with_served(receipt, served("other", 20, 25), state(60), "own")
     assert receipt.waiting_saved == timedelta(seconds=50)
-    # The spell has become longer: only what was not yet counted is new.
+    # The cooldown has become longer: only what was not yet counted is new.
     receipt = with_served(receipt, served("other", 30, 35), state(90), "own")
     assert receipt.waiting_saved == timedelta(seconds=80)
     receipt = with_served(receipt, served("other", 100, 101), state(90), "own")

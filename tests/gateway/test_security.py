@@ -104,7 +104,7 @@ def test_every_answer_to_an_attack_is_an_error_that_ends_the_connection(
 def test_the_body_of_an_unauthorised_request_is_not_read(serve: Serve) -> None:
     served = serve()
     data = head(served.gateway, Authorization="", Content_Length="60000000")
-    # Not a byte of it is sent, so whoever waits for one waits in vain.
+    # No byte of the body is sent, so a server that waits for one waits for ever.
     assert answered(served.gateway, data)[0] == 401
 
 
@@ -229,7 +229,7 @@ def test_an_address_that_is_not_loopback_must_be_explicit(serve: Serve) -> None:
         assert (
             requests.get(url, timeout=PATIENCE, proxies={"no": "proxy"}).status_code == 200
         )
-        # Where it listens is no address to ask it at.
+        # The address it listens at is no address to connect to.
         assert answered(gateway, head(gateway, "GET /healthz HTTP/1.1", Host=f"0.0.0.0:{gateway.port}"))[0] == 421  # fmt: skip
 
 

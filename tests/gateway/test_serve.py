@@ -31,7 +31,7 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="there is no SIGTERM on Windo
 
 @frozen(eq=False)
 class Started:
-    """A server as a process of its own."""
+    """A server in its own process."""
 
     process: subprocess.Popen[str]
     output: dict[str, Any]
@@ -53,7 +53,7 @@ class Started:
 
 @frozen(eq=False)
 class Place:
-    """A config over stand-ins, and an environment in which nobody else has a server."""
+    """A config over stand-ins, and an environment without other servers."""
 
     file: Path
     model: Model
@@ -221,7 +221,7 @@ def test_the_output_for_programs(
         assert main(["serve", "--json", "--config", str(place.file)]) == 0
         output = json.loads(capsys.readouterr().out)
         assert output["url"] == f"http://127.0.0.1:{output['port']}/v1"
-        # Who has given it knows it.
+        # The user who set it knows it.
         assert ("token" in output) is not bool(token)
 
 

@@ -101,7 +101,7 @@ PATHS = {
 }
 
 TEXTS = {module: (ROOT / path).read_text() for module, path in PATHS.items()}
-"""As they were in the beginning, should anybody edit them meanwhile."""
+"""Their text at the beginning, in case of an edit meanwhile."""
 
 
 def tests_of(module: str) -> tuple[str, ...]:
@@ -323,7 +323,7 @@ def _run(mutant: Mutant | None, tests: Sequence[str]) -> None:
         import pytest
         from hypothesis.internal.conjecture.engine import ConjectureRunner
 
-        # One failure is enough: nobody reads it, so it need not be made small.
+        # One failure is enough, and its report is not read, so it need not be shrunk.
         ConjectureRunner.shrink_interesting_test_cases = _leave  # type: ignore[assignment,method-assign]
         quiet = ["-x", "-q", "--tb=no", "--assert=plain"]
         for plugin in UNUSED_PLUGINS:

@@ -1,4 +1,4 @@
-"""`vibe-mux doctor`: what it finds out of each model, and what it says to do."""
+"""`vibe-mux doctor`: what it finds for each model, and its advice."""
 
 from __future__ import annotations
 

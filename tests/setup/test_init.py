@@ -96,7 +96,7 @@ def test_an_unknown_server_is_reported_with_the_lines_to_add(
     assert "ollama answers on this machine with qwen3-coder:30b (and gemma3:4b)" in reported
     assert "forgets its own models" not in reported
     lines = reported.partition("run this again:")[2]
-    # What it says to add is what is then proposed.
+    # The lines that it says to add are then proposed.
     user.config.write_text(user.config.read_text() + lines)
     monkeypatch.setattr(choosing, "server_answers", lambda base: "11434" in base)
     assert user.init("--yes") == 0
@@ -109,7 +109,7 @@ def test_it_is_reported_before_any_question(
 ) -> None:
     monkeypatch.setattr(finding, "served_models", lambda _: ("mine",))
     say()
-    # Who would rather edit the config leaves at the first question.
+    # A user who prefers to edit the config leaves at the first question.
     assert user.init() == 1
     assert "ollama answers" in capsys.readouterr().err
 

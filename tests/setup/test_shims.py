@@ -22,7 +22,7 @@ SYSTEM = os.environ.get("PATH", os.defpath)
 
 @pytest.fixture
 def path(user: User, commands: Commands, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A directory of the user's own, then those of vibe and of vibe-mux."""
+    """A directory of the user, then those of vibe and of vibe-mux."""
     folders = [
         commands("my own bin"),
         commands("vibes", "vibe", "vibe-acp"),

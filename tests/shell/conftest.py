@@ -22,7 +22,7 @@ KEY = "sk-canary-7f3a91c2d4e6"
 
 @pytest.fixture(scope="session", autouse=True)
 def _collect_quickly() -> None:
-    # What is there by now stays: only what a test makes is looked through after it.
+    # Only objects that a test makes are collected and checked after it.
     gc.collect()
     gc.freeze()
 
@@ -38,7 +38,7 @@ def _nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def start(alpha: Model, beta: Model) -> Iterator[Start]:
-    """Begin something in a thread of its own; a test that fails lets go of the models."""
+    """Run a function in its own thread; when a test fails, release the models."""
     with ThreadPoolExecutor(64, "of the test") as threads:
         yield threads.submit
         alpha.release()

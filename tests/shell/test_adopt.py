@@ -1,4 +1,4 @@
-"""Going on with another config: what has stayed keeps what is known of it."""
+"""Adopting another config: endpoints that stay keep their state."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_vibes_own_file_is_the_default(
     monkeypatch.setenv("VIBE_HOME", str(tmp_path))
     with Multiplexer.from_config() as multiplexer:
         assert multiplexer.complete(PING).model == "alpha"
-    # Without a file it is vibe's own default, whose key may lie beside where that would be.
+    # Without a file the model is vibe's default, whose key may be beside the missing file.
     (tmp_path / "config.toml").unlink()
     (tmp_path / ".env").write_text("MISTRAL_API_KEY=sk-canary-1\n")
     with Multiplexer.from_config(env={"VIBE_HOME": str(tmp_path)}) as multiplexer:
@@ -165,7 +165,7 @@ def test_vibes_own_file_is_the_default(
         assert multiplexer._runtime.members[alias].renew_key(
             multiplexer._runtime.members[alias].key
         )
-        # One that no header can carry is none.
+        # A key that no header can carry is ignored.
         (tmp_path / ".env").write_text("MISTRAL_API_KEY='sk-\\xe9\u201d'\n", "utf-8")
         assert not multiplexer._runtime.members[alias].renew_key(
             multiplexer._runtime.members[alias].key

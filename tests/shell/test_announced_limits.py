@@ -1,4 +1,4 @@
-"""What answers announce to be left of a provider's limits reaches the pool's state (§13)."""
+"""The limits that responses announce reach the state of the pool (§13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller hands in: a clear error for what is wrong, before any model is asked."""
+"""Wrong arguments of a caller are clear errors, before any attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ending calls from outside: cancelled, closed, forgotten."""
+"""Ending calls from outside: cancelled, closed, collected."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_cancelling_after_the_end_affects_no_other_call(
     cancellation = Cancellation()
     multiplexer.complete(PING, cancellation=cancellation)
     alpha.hold()
-    # On the very connection that the first call has had.
+    # On the connection of the first call.
     second = start(multiplexer.complete, PING)
     alpha.wait_for(lambda model: model.in_flight == 1)
     assert len({request.connection for request in alpha.requests}) == 1
@@ -241,7 +241,7 @@ def test_closing_ends_waits(make: Make, start: Start, alpha: Model) -> None:
     multiplexer.close()
     errors = [call.exception(PATIENCE) for call in calls]
     assert [str(error) for error in errors] == ["closed"] * 4
-    # An error for each: one that several threads raise mixes up their tracebacks.
+    # One error each: a shared one would mix up the tracebacks of the threads.
     assert len(set(map(id, errors))) == 4
     expect_nothing_changed(multiplexer, cancelled=1)
 
@@ -256,7 +256,7 @@ def test_calls_on_a_closed_multiplexer_are_refused(make: Make, alpha: Model) -> 
     with pytest.raises(MultiplexerError, match=r"^closed$"), stream:
         pass
     assert not alpha.requests
-    # Looking at it is still allowed.
+    # Its status can still be read.
     assert multiplexer.status().models_available == 1
 
 
@@ -350,14 +350,14 @@ def test_closing_ends_both_threads_after_an_interrupted_start(
     deadlines.add(CancelScope(9e9, 9e9))
     first = deadlines._thread
     with monkeypatch.context() as patch:
-        # As it looks when an interrupt came just before the thread said that it runs.
+        # As after an interrupt just before the thread reported that it runs.
         patch.setattr(threading.Thread, "is_alive", lambda _: False)
         deadlines.add(CancelScope(9e9, 9e9))
     second = deadlines._thread
     assert first is not None
     assert second is not None
     assert first is not second
-    # It still cuts, whichever of them hears of it.
+    # It still cancels, whichever of the threads is woken.
     scope = CancelScope(0.0, 0.0)
     deadlines.add(scope)
     wait_until(lambda: scope.reason is not None)
@@ -373,7 +373,7 @@ def test_a_scope_added_after_closing_is_cancelled_at_once() -> None:
     scope = CancelScope(9e9, 9e9)
     deadlines.add(scope)
     assert scope.reason is CancelReason.CLOSED
-    # A start that was overtaken by closing starts nothing.
+    # A start after closing has no effect.
     deadlines._start()
     assert deadlines._thread is None
 

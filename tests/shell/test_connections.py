@@ -1,4 +1,4 @@
-"""Answers are read alike over new connections and over those that have served before."""
+"""Responses are read alike over new and over reused connections."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ FALLBACK = {"model": "beta", "is_fallback": True}
 class Script:
     """Answers each request with the next of these bytes.
 
-    After so many requests as `leaves_after` says it closes the connection.
+    It closes the connection after `leaves_after` requests.
     """
 
     def __init__(self, *answers: bytes, leaves_after: int | None = None) -> None:
         self.answers = list(answers)
         self.requests: list[bytes] = []
         self.connections = 0
-        """Those over which something was asked."""
+        """The connections that carried a request."""
         self._leaves_after = leaves_after
         self._peer: socket.socket | None = None
 
@@ -156,7 +156,7 @@ def test_a_response_is_read_alike_over_a_new_and_an_idle_connection(
         for text in ("well", "warm", "well", "again"):
             reply = multiplexer.complete(PING, timeout=PATIENCE)
             assert (reply.text, len(reply.attempts)) == (text, 1)
-    # One that its server closes is not kept; all others are.
+    # A connection that its server closes is not kept; all others are.
     assert script.connections == (3 if "closing" in case else 1)
 
 
@@ -266,7 +266,7 @@ def test_several_connections_closed_while_idle_are_not_a_failure(
     idle = pool.pool._idle
     assert len(idle) == 3
     for connection in tuple(idle):
-        # As a server closes it at this very moment: it looks alive until something is sent.
+        # As if the server closed it at this moment: it looks open until data is sent.
         mine, other = socket.socketpair()
         other.close()
         connection.sock.close()
@@ -276,7 +276,7 @@ def test_several_connections_closed_while_idle_are_not_a_failure(
 
 
 class Late:
-    """A socket whose end is seen only after something was sent."""
+    """A socket whose end shows only after data was sent."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

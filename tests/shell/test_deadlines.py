@@ -1,4 +1,4 @@
-"""Every call ends by its deadline, however a server draws things out (rule 1)."""
+"""Every call ends by its deadline, however slow its server is (rule 1)."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def hurry(multiplexer: Multiplexer, **limits: float) -> None:
 
 
 def in_time(run: Callable[[], None], limit: float = LIMIT) -> None:
-    """Expect an end in time, at least once: a busy machine is late for reasons of its own."""
+    """Expect an end in time, at least once: a busy machine may be late."""
     took: list[float] = []
     while len(took) < TRIES:
         began = monotonic()
         try:
             run()
         except AssertionError:
-            # Late, it may have come to another end than the one that is expected.
+            # A late call may have another ending than the expected one.
             if monotonic() - began <= limit + GRACE:
                 raise
         took.append(monotonic() - began)
@@ -110,7 +110,7 @@ def test_a_call_ends_by_its_deadline(
     model = multiplexer.status().models[0]
     assert not model.is_disabled
     assert (model.fail_count, model.in_flight) == (0, 0)
-    # One that was cut early enough may not have been noticed.
+    # The server may not notice a request that was cut early.
     assert model.cancelled_count >= len(alpha.requests) - well
     # The connection is closed, so the server notices.
     alpha.release()
@@ -292,7 +292,7 @@ def test_a_later_call_with_an_earlier_limit_wakes_the_deadline_thread(
 
 @contextmanager
 def deaf() -> Generator[str]:
-    """Yield a base URL where connecting comes to nothing: the queue of callers is full."""
+    """Yield a base URL to which no connection succeeds: its backlog is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
         address = server.getsockname()
         callers = []
@@ -360,7 +360,7 @@ def test_the_next_address_is_tried_when_one_is_dead(
 
 @contextmanager
 def slow_reader(pause: float) -> Generator[str]:
-    """Yield a base URL of a server that reads nothing for a time, and then answers."""
+    """Yield the base URL of a server that reads nothing for some time, and then answers."""
     body = b'{"choices": [{"message": {"content": "read"}, "finish_reason": "stop"}]}'
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
     waiting = threading.Event()

@@ -1,4 +1,4 @@
-"""Errors that travel: between processes, as test runners and job queues send them."""
+"""Errors can be sent between processes, as test runners and job queues do."""
 
 from __future__ import annotations
 

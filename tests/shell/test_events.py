@@ -81,12 +81,12 @@ def test_the_bytes_may_be_cut_anywhere(case: str) -> None:
 
 
 def by_the_book(data: bytes) -> list[ServerEvent]:
-    """The standard, word by word, over bytes that came whole."""
+    """The algorithm of the standard, over complete bytes."""
     data = data.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     found: list[ServerEvent] = []
     lines: list[bytes] = []
     name = b""
-    # What stands after the last end of a line is not a line.
+    # Text after the last line end is no line.
     for line in data.split(b"\n")[:-1]:
         if not line:
             if lines:
@@ -157,7 +157,7 @@ def test_an_event_is_bounded(bound: int, piece: bytes) -> None:
 def test_a_stream_is_not_bounded(bound: int) -> None:
     parser = EventParser()
     for _ in range(50):
-        # Comments and events that are complete weigh nothing.
+        # Comments and complete events do not count.
         assert parser.feed(b": x\n" + b"data: " + b"x" * 900 + b"\n\n")
         assert parser.feed(b": keep-alive\n" * 9) == []
 
@@ -177,5 +177,5 @@ def test_its_time_is_linear(size: int, count: int) -> None:
             best = min(best, process_time() - began)
         return best
 
-    # Twenty times the length; squared, it were four hundred times the cost.
+    # Twenty times the length: quadratic time would be four hundred times as much.
     assert cost(20 * count) < 150 * max(cost(count), 0.0005)

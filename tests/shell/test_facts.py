@@ -1,4 +1,4 @@
-"""What a chat says about its call: above all its conversation."""
+"""What a chat shows about its call, above all its conversation."""
 
 from __future__ import annotations
 

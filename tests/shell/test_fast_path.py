@@ -1,4 +1,4 @@
-"""The fast path over a kept connection: it reads what the standard library would."""
+"""The fast path over an idle connection reads what the standard library would."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def chunked(pieces: list[bytes], *, trailer: bytes = b"", extension: bytes = b""
 
 
 def cut_at(data: bytes, places: list[int]) -> list[bytes]:
-    """Cut it anywhere, never into nothing."""
+    """Cut bytes anywhere, into pieces that are not empty."""
     edges = sorted({0, len(data), *(place for place in places if 0 < place < len(data))})
     return [data[start:end] for start, end in pairwise(edges)]
 
@@ -176,7 +176,7 @@ def test_a_head_is_read_as_the_standard_library_reads_it(
     ours = read_by(SimpleResponse, data)
     theirs = read_by(http.client.HTTPResponse, data)
     attributes = ("status", "reason", "version", "chunked", "length", "will_close")
-    # Which is read first is an accident of the other one's parser.
+    # The order in which repeated fields count is an accident of the e-mail parser.
     if len({value for name, value in fields if name == "Connection"}) < 2:
         assert [getattr(ours, n) for n in attributes] == [
             getattr(theirs, n) for n in attributes

@@ -1,4 +1,4 @@
-"""A forked child has a pool of its own, and does not disturb its parent's."""
+"""A forked child has its own pool, and does not disturb its parent's."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork her
 
 
 def in_a_child(act: Callable[[], None]) -> None:
-    """Do something in a forked child, and fail if it failed there."""
+    """Run a function in a forked child, and fail if it fails there."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Of locks that other threads hold: that they do no harm is what is tested.
+        # The warning about locks of other threads: the test shows that they do no harm.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
@@ -64,7 +64,7 @@ def test_a_child_uses_its_own_connections(make: Make, alpha: Model) -> None:
         multiplexer.close()
 
     in_a_child(act)
-    # The parent's is as it was, and still in use.
+    # The parent's connection is unchanged and still in use.
     assert multiplexer.complete(PING).model == "alpha"
     first, of_child, second = [request.connection for request in alpha.requests]
     assert first == second != of_child
@@ -152,7 +152,7 @@ def test_the_child_knows_the_state_of_the_parent(make: Make, alpha: Model) -> No
 
 
 def test_after_a_fork_no_call_is_under_way(make: Make, start: Start, alpha: Model) -> None:
-    # The same in one process, where what is done can be seen.
+    # In one process, so that the effects can be checked.
     multiplexer = make({"model": "alpha", "max_concurrent": 1})
     alpha.hold()
     running = start(multiplexer.complete, PING)
@@ -165,12 +165,12 @@ def test_after_a_fork_no_call_is_under_way(make: Make, start: Start, alpha: Mode
     module._after_fork()
     assert in_flight(multiplexer) == 0
     alpha.release()
-    # A call that is cut off by it says so, where there is anybody to hear it.
+    # The call that was under way raises an error that names the fork.
     running.exception(PATIENCE)
     expect_served(multiplexer)
     assert former is not multiplexer._runtime.deadlines._thread
     multiplexer.close()
-    # Where there was no fork, it is still there.
+    # Without a real fork, it is still there.
     its_bell.unpark()
     former.join()
 

@@ -54,15 +54,15 @@ WATCHED = {
     )
 }
 MOST_POINTS = 20_000
-"""More than any version of Python has: only a call that never ends comes to it."""
+"""More points than a call has in any version of Python: only an endless call gets there."""
 
-# An exception in a `__del__` goes nowhere.
+# An exception in a `__del__` is ignored.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @cache
 def jumps_back(code: CodeType) -> frozenset[int]:
-    """Where in it a jump backwards stands."""
+    """The offsets of its jumps backwards."""
     return frozenset(
         instruction.offset
         for instruction in dis.get_instructions(code)
@@ -78,7 +78,7 @@ class Interrupting:
     """Raises KeyboardInterrupt at the n-th point where CPython looks for signals.
 
     Those are the beginning of a Python function, a jump backwards, and the return of a
-    function of C's, of which a lock's is one.
+    function in C, such as that of a lock.
     """
 
     def __init__(self) -> None:
@@ -86,13 +86,13 @@ class Interrupting:
         self.left = 0
         self.raised = False
         self.interrupted: set[str] = set()
-        """The packages in which it was raised."""
+        """The packages in which it raised."""
         self.place = ""
-        """Where it was raised, for who looks into a failure."""
+        """Where it raised, for the report of a failure."""
 
     def start(self, code: CodeType, offset: int) -> None:
         if code.co_filename in WATCHED and jumps_back(code):
-            # The event for jumps will not do: what is raised there skips `finally`.
+            # Not the event for jumps: an exception raised there skips `finally`.
             monitoring.set_local_events(self.tool, code, monitoring.events.INSTRUCTION)
         self.code(code, offset)
 
@@ -151,7 +151,7 @@ def interrupting() -> Generator[Interrupting]:
 
 
 def expect_well(multiplexer: Multiplexer) -> None:
-    """Nothing is held or lost."""
+    """No slot is held or lost."""
     if any(candidate.health.in_flight for candidate in multiplexer.state.candidates):
         # A stream may be in a cycle with the traceback of its interrupt.
         gc.collect()
@@ -163,7 +163,7 @@ def expect_well(multiplexer: Multiplexer) -> None:
     inner = multiplexer._runtime.pool
     assert not inner._guard.locked()
     assert inner._line == ()
-    # What an interrupt left undelivered, the next change delivers: here the end of a call.
+    # The next change delivers what an interrupt left undelivered: here the end of a call.
     multiplexer.reset()
     assert inner._undelivered is None
     numbers = [line.number for line in inner.journal.lines()]
@@ -227,7 +227,7 @@ def test_an_interrupt_at_any_point_of_a_call_loses_nothing(
 def test_an_interrupt_while_the_collector_ends_a_stream_loses_nothing(
     make: Make, interrupting: Interrupting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whoever keeps the exception keeps the stream.
+    # A reference to the exception keeps the stream alive.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     made = make({"model": "alpha", "max_concurrent": 1})
     forget(made)
@@ -236,7 +236,7 @@ def test_an_interrupt_while_the_collector_ends_a_stream_loses_nothing(
         next(stream)
         with suppress(KeyboardInterrupt), interrupting.at(point):
             del stream
-        # What the interrupt kept from being done is done by the next change.
+        # The next change completes the interrupted one.
         made.reset()
         expect_well(made)
         if not interrupting.raised:
@@ -254,7 +254,7 @@ class Interrupt(threading.Thread):
 
     def run(self) -> None:
         wait_until(self._condition)
-        # To that very thread: a signal to this one would not end its sleep.
+        # To that thread: a signal to this one would not end its sleep.
         main = threading.main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGINT)
@@ -348,7 +348,7 @@ with StandInServer([Model("m")]) as server:
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such timers")
 def test_signals_at_any_moment_lose_nothing() -> None:
-    # In a process of its own: a signal may come in the middle of what measures coverage, too.
+    # In its own process: a signal may interrupt the measurement of coverage too.
     done = subprocess.run(
         [sys.executable, "-c", AT_ODD_MOMENTS],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""What this machine lacks is no model's failure: descriptors, threads, and a finished import."""
+"""A lack of descriptors, threads or a complete import is no failure of a model."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_a_failing_model_is_replaced(
     behaviour, outcome, message = FAULTS[fault]
     multiplexer = make("alpha", FALLBACK)
     if kept:
-        # What is asked over a connection that is kept goes another way.
+        # A request over an idle connection takes another path.
         multiplexer.complete(PING)
         multiplexer.complete(PING)
     asked = len(alpha.requests)
@@ -176,7 +176,7 @@ def test_a_failing_model_is_replaced(
     assert reply.model == "beta"
     assert outcomes(reply) == [("alpha", outcome), ("beta", "succeeded")]
     assert message in reply.attempts[0].message
-    # A kept connection that is closed without a word may have been closed before.
+    # An idle connection that is closed without a byte may have been closed before.
     again = kept and fault in {"closed", "reset"}
     assert (len(alpha.requests), len(beta.requests)) == (asked + 1 + again, 1)
 
@@ -549,7 +549,7 @@ def test_an_exhausted_pool_lists_every_attempt(
         "  beta: rate limited: Rate limit exceeded"
     )
     assert outcomes(error) == [("alpha", "error"), ("beta", "rate limited")]
-    # While all is disabled, a call is refused without an attempt.
+    # While all models are disabled, a call ends without an attempt.
     with pytest.raises(PoolExhaustedError) as again:
         multiplexer.complete(PING)
     assert again.value.attempts == ()
@@ -623,7 +623,7 @@ def test_a_conversation_stays_on_its_model_until_the_user_speaks(
         {"role": "tool", "content": "done", "tool_call_id": "call00001"},
     ]
     assert multiplexer.complete(history, session="s").model == "beta"
-    # Another conversation of the session, and one without a session, are on their own.
+    # Another conversation of the session, and one without a session, choose separately.
     other = [{"role": "user", "content": "other"}, *history[1:]]
     assert multiplexer.complete(other, session="s").model == "alpha"
     assert multiplexer.complete(history).model == "alpha"
@@ -634,13 +634,13 @@ def test_a_conversation_stays_on_its_model_until_the_user_speaks(
 def test_a_conversation_is_identified_by_any_kind_of_first_message(
     make: Make, alpha: Model
 ) -> None:
-    # It need not count the words, half of a letter among them.
+    # The text need not be valid: it holds a lone surrogate.
     alpha.default = Answer("yes", usage=Usage(1, 1))
     multiplexer = make("alpha")
     for content in ("text", "half \ud800", [{"type": "text", "text": "hi"}], None):
         multiplexer.complete([{"role": "user", "content": content}], session="s")
     assert len(multiplexer.state.pins) == 4
-    # Without a word of the user's it is like one without words.
+    # Without a user message it has an empty opening.
     multiplexer.complete([{"role": "system", "content": "alone"}], session="s")
     assert len(multiplexer.state.pins) == 4
 
@@ -661,7 +661,7 @@ def test_a_prompt_is_measured_for_the_windows_of_the_pool(
         ([{"role": "user", "content": [image]}], None, "alpha"),
         ([{"role": "assistant", "tool_calls": [call]}], None, "beta"),
         (PING, [{"type": "function", "function": {"name": long}}], "beta"),
-        # All are too small: the largest is asked.
+        # All are too small: the largest is used.
         ([{"role": "user", "content": long * 9}], None, "beta"),
     ):
         assert multiplexer.complete(messages, tools=tools).model == model
@@ -687,7 +687,7 @@ class Stranger:
 def built(
     url: str, strategy: Any, *, cap: int | None = None, origin: str = ""
 ) -> Multiplexer:
-    """Make one of its parts, as no config would."""
+    """Make a multiplexer from parts that no config would give."""
     endpoint = Endpoint("alpha", "model-a", max_concurrent=cap, wire=Wire(url))
     member = Member(endpoint, Generic(), None, Limits(1, 1, 1))
     return Multiplexer(

@@ -1,4 +1,4 @@
-"""Many threads at one pool: caps hold, slots go round in order, nobody polls."""
+"""Many threads at one pool: caps hold, slots go to waiters in order, no thread polls."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_new_call_does_not_overtake_a_waiter(
     wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
     alpha.release()
     alpha.hold()
-    # Its answer gave the slot to the one that waits, before this thread could ask.
+    # The end of its attempt gave the slot to the waiter before this thread could choose.
     first.result()
     third = start(multiplexer.complete, [{"role": "user", "content": "third"}])
     wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
@@ -180,7 +180,7 @@ def test_more_calls_than_kept_connections_log_nothing(
     for call in calls:
         call.result(PATIENCE)
     assert [r.message for r in caplog.records if r.levelname != "DEBUG"] == []
-    # The kept ones are used again.
+    # The kept connections are reused.
     multiplexer.complete(PING)
     assert alpha.requests[-1].connection in {r.connection for r in alpha.requests[:-1]}
 
@@ -271,7 +271,7 @@ def test_an_abandoned_call_is_settled_even_where_the_guard_is_held() -> None:
     pool = one_pool()
     waiter = slot(pool)
     with pool._guard:
-        # As the garbage collector may do in the very thread that holds it.
+        # As the garbage collector may do in the thread that holds the guard.
         pool.abandon(waiter)
         assert in_flight(pool) == 1
     pool.record(Reset())
@@ -297,7 +297,7 @@ def test_a_wait_returns_its_length_and_the_decision() -> None:
     woken = sleep(pool, pause, waiter)
     waited = woken.waited
     while isinstance(woken.choice, Wait):
-        # One clock may say that it was not quite long enough, when the other did.
+        # The two clocks may differ by a moment.
         assert waited < timedelta(milliseconds=30)
         woken = sleep(pool, Sleep(Call(waited=waited), woken.choice), waiter)
         waited += woken.waited
@@ -317,7 +317,7 @@ def test_a_call_that_waits_for_a_time_is_served_before_later_calls(
     pool.record(Failed("one", holder.slot.attempt))
     holder.slot = None
     waiter, pause = waiting(pool)
-    # It has not woken yet, but its time has come.
+    # It has not woken yet, but its time is over.
     monkeypatch.setattr(clock, "now", lambda: pause.wait.until)
     newcomer = Waiter()
     assert isinstance(pool.choose(Call(), newcomer), Wait)
@@ -335,10 +335,10 @@ def test_a_waiting_call_is_woken_only_by_an_earlier_time() -> None:
     holder, other = slot(pool), slot(pool)
     waiter, _ = waiting(pool)
     first = waiter.decision
-    # Nothing that concerns it.
+    # A change that does not concern it.
     pool.record(Succeeded("one", 99))
     assert waiter.decision is first
-    # Both fail: it will be served earlier than it thought.
+    # Both fail: it will be served earlier than decided before.
     for held in (holder, other):
         assert held.slot is not None
         pool.record(Failed(held.slot.endpoint.alias, held.slot.attempt))

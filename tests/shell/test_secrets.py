@@ -78,7 +78,7 @@ FAULTS: dict[str, Behaviour] = {
 
 
 class Everything(logging.Handler):
-    """All that is logged anywhere, with its arguments."""
+    """All log records, with their arguments."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -100,7 +100,7 @@ def logged() -> Iterator[list[str]]:
 
 
 def texts_of(error: BaseException) -> Generator[str]:
-    """All that an error, and whatever it drags along, may show to anyone."""
+    """All texts that an error, its causes and its frames may show."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -154,7 +154,7 @@ def test_no_report_of_a_failure_holds_a_key(
                 list(stream)
         else:
             multiplexer.complete(PING)
-            # Whole, it may be a good answer.
+            # Complete, it may be a good answer.
             raise MultiplexerError("well")
 
     with pytest.raises(MultiplexerError) as caught:
@@ -175,7 +175,7 @@ def test_no_report_of_a_failure_holds_a_key(
         assert str(caught.value).endswith(
             f'Incorrect API key provided: {MASK}. It was "{MASK}".'
         )
-    # It did reach its provider.
+    # The key reached its provider.
     assert alpha.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
@@ -222,7 +222,7 @@ def test_no_plugin_sees_a_key(make: Make, alpha: Model) -> None:
 
 
 def test_a_placeholder_is_no_secret(make: Make, alpha: Model) -> None:
-    # Masking it would garble words that have nothing to do with it.
+    # Masking it would garble unrelated text.
     alpha.default = refusal(500, "ollama is out of memory")
     multiplexer = make("alpha", key="ollama", max_wait_ms=0)
     with pytest.raises(MultiplexerError, match="ollama is out of memory"):
@@ -238,7 +238,7 @@ def test_an_earlier_key_is_masked_too() -> None:
         Endpoint("alpha"), Generic(), first, Limits(1, 1, 1), find_key=lambda: next(keys)
     )
     assert member.renew_key(first)
-    # Somebody else has renewed it meanwhile; then there is no other.
+    # Another call has renewed it meanwhile; then there is no other key.
     assert member.renew_key(first)
     assert not member.renew_key(member.key)
     text = "sk-first-canary or sk-second-canary"
@@ -290,7 +290,7 @@ def test_a_refused_key_is_looked_for_again(
 
 @contextmanager
 def proxy() -> Generator[tuple[str, list[bytes]]]:
-    """Yield the address of a proxy that says no, and what it was asked."""
+    """Yield the address of a proxy that refuses, and its requests."""
     asked: list[bytes] = []
 
     def serve() -> None:
@@ -444,13 +444,13 @@ def test_cookies_are_not_kept(make: Make, alpha: Model) -> None:
     assert "cookie" not in alpha.requests[1].headers
 
 
-# A connection that the server closed while it was idle is nobody's failure.
+# A connection closed by the server while idle is no failure of the model.
 
 
 def closes_idle(count: int = 2) -> Callable[[], Any]:
     """Make a server that answers once on each connection, and resets it at the next request.
 
-    So it looks alive until it is used, as it does when it is closed at that very moment.
+    So it looks open until it is used, as if it were closed at that moment.
     """
     body = b'{"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]}'
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
@@ -508,7 +508,7 @@ def test_a_new_connection_that_is_closed_is_a_failure(make: Make, alpha: Model) 
     multiplexer = make("alpha", max_wait_ms=0)
     with pytest.raises(MultiplexerError):
         multiplexer.complete(PING)
-    # Asked once, not twice.
+    # One request, not two.
     assert len(alpha.requests) == 1
 
 
@@ -521,7 +521,7 @@ CERTIFICATES = Path(__file__).parent / "certificates"
 def tls(
     *, handshake: bool = True, answers: bool = True, met: list[object] | None = None
 ) -> Generator[str]:
-    """Yield the base URL of a server that speaks TLS, or does not say all that it should.
+    """Yield the base URL of a server with TLS, or with an incomplete handshake.
 
     `met` collects its connections.
     """
@@ -577,7 +577,7 @@ def test_a_certificate_authority_of_the_environment_is_trusted(
     with tls() as url:
         multiplexer = make("alpha", urls={"alpha": url}, key=KEY)
         assert multiplexer.complete(PING).text == "safe"
-        # Over the connection that is kept.
+        # Over the idle connection.
         assert multiplexer.complete(PING).text == "safe"
         multiplexer.close()
 
@@ -617,7 +617,7 @@ def test_a_new_tls_connection_that_is_closed_is_a_failure(
         with pytest.raises(MultiplexerError):
             multiplexer.complete(PING)
         multiplexer.close()
-    # Asked once: it is not one that has served before.
+    # One request: the connection was not used before.
     assert len(met) == 1
 
 

@@ -1,4 +1,4 @@
-"""Streams through the public library: what the caller sees, whoever breaks, and when."""
+"""Streams through the public library: what the caller sees when a model fails at any point."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 
 
 def collect(stream: Stream, into: list[Chunk]) -> None:
-    """Read as far as it goes."""
+    """Read the stream to its end or its error."""
     for chunk in stream:
         into.append(chunk)  # noqa: PERF402 - what came before an error is kept
 
@@ -81,7 +81,7 @@ def in_flight(multiplexer: Multiplexer) -> int:
 
 
 def total(multiplexer: Multiplexer) -> int:
-    """All attempts that are accounted for: rule 12."""
+    """The number of attempts that are counted: rule 12."""
     return sum(
         candidate.tally.ended + candidate.health.in_flight
         for candidate in multiplexer.state.candidates
@@ -222,7 +222,7 @@ ENDLESS = b"data: " + b"x" * 200_000
 
 
 def before(answer: Answer) -> dict[str, Behaviour]:
-    """Give all that can go wrong before the first content."""
+    """Return every failure before the first content."""
     return {
         "closed": ConnectionClosed(),
         "reset": ConnectionReset(),
@@ -278,7 +278,7 @@ def hurry(multiplexer: Multiplexer, **limits: float) -> None:
 
 
 def warm(multiplexer: Multiplexer) -> None:
-    """Have a connection that is kept: what is asked over it goes another way."""
+    """Leave an idle connection: a request over it takes another path."""
     multiplexer.complete(PING)
     with multiplexer.stream(PING) as stream:
         list(stream)
@@ -306,7 +306,7 @@ def test_a_failure_before_the_first_content_is_hidden_from_the_caller(
     assert reply.attempts[0].message
     expect_whole(reply, kind)
     assert multiplexer.status().models[0].fail_count == 1
-    # A kept connection that is closed without a word may have been closed before.
+    # An idle connection that is closed without a byte may have been closed before.
     again = kept and fault in {"closed", "reset"}
     assert len(alpha.requests) == asked + 1 + again
 
@@ -331,7 +331,7 @@ def expect_whole(reply: Reply, kind: str) -> None:
 
 
 PAD = (b": " + b" " * 1000 + b"\n\n") * 300
-"""More than is read at once, so that what stands before and after it comes apart."""
+"""More than one read returns, so that the text before and after it arrives separately."""
 
 
 def after(kind: str) -> dict[str, tuple[Behaviour, str]]:
@@ -441,7 +441,7 @@ def test_a_failure_after_content_is_raised_with_the_partial_reply(
         assert READ.arguments.startswith(calls[0]["function"]["arguments"])
     assert multiplexer.status().models[0].fail_count == 1
     assert multiplexer.status().models_available == 1
-    # Asked again, it is no clean end.
+    # A second `next` raises the same error.
     with pytest.raises(StreamInterruptedError):
         next(stream)
 
@@ -528,7 +528,7 @@ def test_the_whole_matrix_never_calls_a_tool_twice(
     assert [f["id"] for f in fragments if f.get("id")] == [READ.id]
 
 
-# A stream that nobody reads to its end.
+# A stream that is not read to its end.
 
 
 def leave_by_break(multiplexer: Multiplexer) -> None:

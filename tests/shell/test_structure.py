@@ -1,4 +1,4 @@
-"""What keeps the shell readable: few untyped lines, a short way to the socket."""
+"""The shell stays readable: few untyped lines, few frames down to the socket."""
 
 from __future__ import annotations
 

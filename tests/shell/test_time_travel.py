@@ -1,4 +1,4 @@
-"""Cooldowns pass without anybody waiting: in a frozen world, and in no world at all."""
+"""Cooldowns pass without waiting: with a frozen clock, and as pure functions."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_rate_limited_model_is_disabled_for_exactly_sixty_seconds(
         assert ask(multiplexer).model == "primary"
         assert web.assert_call_count(PRIMARY, 2)
         assert not multiplexer.status().models[0].on_probation
-        # Probed by one call, and then the first choice again.
+        # One call probes it; then it is the first choice again.
         assert ask(multiplexer).model == "primary"
 
 
@@ -149,7 +149,7 @@ def test_an_error_has_its_own_configured_cooldown(
         ({"retry-after-ms": "61500"}, 61.5),
         # A shorter one does not cut the configured time short.
         ({"Retry-After": "3"}, 60),
-        # None is trusted for longer than an hour.
+        # A hint counts for at most an hour.
         ({"Retry-After": "86400"}, 3600),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_stream_uses_the_frozen_clock_too(
             world.tick(seconds(later))
 
 
-# The same as pure functions, with nothing mocked: another `now` is all it takes.
+# The same with pure functions, without mocks: only `now` changes.
 
 FRESH = PoolState.of(Endpoint("primary"), Endpoint("fallback", is_fallback=True))
 

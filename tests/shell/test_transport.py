@@ -170,7 +170,7 @@ def test_a_compressed_response_is_read(make: Make, alpha: Model, coding: str) ->
 
     text = b'{"choices": [{"message": {"content": "small"}, "finish_reason": "stop"}]}'
     data = gzip.compress(text) if coding == "gzip" else zlib.compress(text)
-    # In bytes of their own: most of them give nothing yet.
+    # Byte by byte: most of them decompress to nothing yet.
     pieces = tuple(data[i : i + 1] for i in range(len(data)))
     alpha.default = Raw(pieces, headers={"content-encoding": coding})
     assert make("alpha").complete(PING).text == "small"
@@ -190,7 +190,7 @@ def test_a_compressed_stream_is_read(make: Make, alpha: Model) -> None:
         assert "".join(chunk.text for chunk in stream) == "small"
 
 
-# Backends of strangers, which may raise anything at any point.
+# Third-party backends may raise anything at any point.
 
 
 @frozen
@@ -336,7 +336,7 @@ def test_a_failure_without_a_message_is_reported_by_its_kind(
 
 
 def test_a_response_without_a_connection_is_closed() -> None:
-    # What `requests` gives when there is nothing behind it.
+    # As `requests` returns it without a connection.
     response = requests.Response()
     response.status_code = 200
     response.raw = urllib3.HTTPResponse(io.BytesIO(b""), preload_content=False)

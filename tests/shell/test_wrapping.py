@@ -1,4 +1,4 @@
-"""A whole answer is taken however it is wrapped, and an answer that is none is not (§3)."""
+"""An answer in the wrong form is accepted, and a response without an answer is a failure (§3)."""
 
 from __future__ import annotations
 

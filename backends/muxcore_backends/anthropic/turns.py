@@ -33,13 +33,13 @@ IMAGE = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.*)", re.DOTALL)
 
 
 def origin_of(endpoint: Endpoint) -> str:
-    """Name the one that signs thoughts: another's signature is refused."""
+    """Return the name of the signer of thoughts: the API refuses signatures of others."""
     return f"{endpoint.provider}/{endpoint.model}"
 
 
 @lru_cache(maxsize=256)
 def steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
-    """Return what a history needs before it can be said in turns."""
+    """Return the steps that a history needs before it can be put into turns."""
     always = (
         PAIRS,
         CALLS,

@@ -1,4 +1,4 @@
-"""Tokens, counted as OpenAI does: what came from the cache is part of the prompt."""
+"""Count tokens as OpenAI does: cached tokens are part of the prompt."""
 
 from __future__ import annotations
 
