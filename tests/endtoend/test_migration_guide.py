@@ -113,7 +113,8 @@ class Reader:
         self._mistral = stack.enter_context(StandInServer([self.main, self.small])).url
         self._other = stack.enter_context(StandInServer([self.custom])).url
         desk.config.with_name("multiplexer.toml").unlink()
-        desk.more.update(MISTRAL_API_KEY="key", MY_API_KEY="key")
+        # Without the pool, vibe would ask the proxy of the desk for the stand-ins.
+        desk.more.update(MISTRAL_API_KEY="key", MY_API_KEY="key", NO_PROXY="127.0.0.1")
 
     def writes(self, *parts: str, active: str = "devstral-2") -> None:
         quiet = f'active_model = "{active}"\nenable_telemetry = false\n{QUIET}'
