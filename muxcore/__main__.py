@@ -1,4 +1,4 @@
-"""`vibe-mux`, also as `python -m muxcore`: the command as a process of its own."""
+"""`vibe-mux`, also as `python -m muxcore`: the command in its own process."""
 
 import gc
 import sys

@@ -161,7 +161,7 @@ MOST_TOKENS = 10**12
 def move_usage(raw: Json) -> None:
     """Put a usage that stands elsewhere into the place of OpenAI's.
 
-    Moonshot writes it on the choice, Groq's older API in a member of its own (`x_groq`).
+    Moonshot writes it on the choice, Groq's older API in the member `x_groq`.
     """
     if raw.get("usage"):
         return

@@ -1,4 +1,4 @@
-"""Starts the server of a `run` as a process of its own, and reads why it ended."""
+"""Start the server of a `run` as a separate process, and read why it ended."""
 
 from __future__ import annotations
 

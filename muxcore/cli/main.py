@@ -88,7 +88,7 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
 def _add_status(status: argparse.ArgumentParser) -> None:
     _add_config(status)
     form = status.add_mutually_exclusive_group()
-    form.add_argument("--watch", action="store_true", help="go on showing it, live")
+    form.add_argument("--watch", action="store_true", help="keep showing it, live")
     _add_json(form)
 
 

@@ -22,7 +22,7 @@ from muxcore.plugins.catalogue import Catalogue
 NOT_SPOKEN = "an API style that no backend speaks"
 GENERIC = "generic"
 ENDPOINTS = ("/chat/completions", "/messages", "/responses", "/completions")
-"""What a backend adds to an `api_base` by itself."""
+"""The paths that a backend appends to an `api_base`."""
 
 GENERIC_STYLES = frozenset({"openai", "reasoning"})
 """The API styles of vibe which the generic backend speaks."""

@@ -52,7 +52,7 @@ class PoolEntry:
 
 @frozen
 class MultiplexerConfig:
-    """`[multiplexer]`. The entries of its pool are raw; each is judged by itself.
+    """`[multiplexer]`. The entries of its pool are raw; each is checked separately.
 
     A timeout of None depends on whether the host is a loopback one.
     """

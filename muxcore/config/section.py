@@ -145,7 +145,7 @@ def _warn_of_unused_pool(
 
 
 def _settings(table: Mapping[str, Any], findings: Findings) -> MultiplexerConfig:
-    """Read all options but `enabled`, which is judged by itself."""
+    """Read all options but `enabled`, which is checked separately."""
     rest = {name: value for name, value in table.items() if name != "enabled"}
     structured = structure(MultiplexerConfig, rest, SECTION, closed=True)
     findings.problems.extend(structured.problems)

@@ -1,6 +1,6 @@
 """The four phases of the roll-out: what a config means in each, as pure functions.
 
-This release is in the first phase. The later ones are here so that anybody can ask today
+This release is in the first phase. The later ones are here so that users can ask today
 what they will change: `vibe-mux check --phase hard-default`.
 """
 

@@ -63,7 +63,7 @@ def make_private(place: Path) -> str:
         place.chmod(ONLY_MINE)
     if not hasattr(os, "getuid"):  # pragma: no cover - Windows keeps users apart by itself
         return ""
-    # In a directory that all may write to, anybody may have been there first.
+    # In a directory that all users may write to, another user may have been first.
     found = place.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
         return "not this user's own"
@@ -189,7 +189,7 @@ def remove_with_lock(lock_file: Path) -> None:
         if file != lock_file:
             with contextlib.suppress(OSError):
                 file.unlink()
-    # Last, so that whoever makes a new one finds nothing of the old.
+    # Last, so that a new lock finds no files of the old one.
     with contextlib.suppress(OSError):
         lock_file.unlink()
 
@@ -210,7 +210,7 @@ def temporary_directory(prefix: str) -> Generator[Path]:
             try:
                 yield folder
             finally:
-                # Under its lock, so that nobody else takes it for one that is left over.
+                # Under its lock, so that no other process treats it as left over.
                 shutil.rmtree(folder, ignore_errors=True)
     finally:
         # Windows removes no file that is open.

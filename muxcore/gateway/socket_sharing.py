@@ -1,6 +1,6 @@
 """Passes copies of a listening socket on to other processes of the same user.
 
-Whoever holds a copy keeps the port from being anybody else's after the server has died, and can
+A process with a copy keeps other programs off the port after the server has died, and can
 start a new server that takes up the connections that wait.
 """
 
@@ -64,7 +64,7 @@ def copy_of_listener(file: Path, seconds: float = SECONDS) -> socket.socket:
 
 
 def _is_mine(peer: socket.socket) -> bool:
-    """Whether the other end is a process of this user, where the system tells it."""
+    """Whether the other end is a process of this user, where the system shows it."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:  # pragma: no cover - elsewhere the directory is the user's alone
         return True

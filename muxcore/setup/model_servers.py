@@ -53,7 +53,7 @@ def _texts(value: object) -> list[str]:
 
 
 def at_once(ask: Callable[[str], T], api_bases: Iterable[str]) -> dict[str, T]:
-    """Ask each server in a thread of its own. Return all answers by `api_base`."""
+    """Ask each server in its own thread. Return all answers by `api_base`."""
     answers: dict[str, T] = {}
 
     def one(api_base: str) -> None:

@@ -1,4 +1,4 @@
-"""A gate that a behaviour waits at, without polling or a thread of its own."""
+"""A gate that a behaviour waits at, without polling or a separate thread."""
 
 from __future__ import annotations
 

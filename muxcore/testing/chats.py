@@ -1,4 +1,4 @@
-"""Made-up chats of an agent: turns with tools, reasoning and any text."""
+"""Generated chats of an agent: turns with tools, reasoning and any text."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def check_backend(
     failures: Sequence[Row] | None = None,
     runs: int = 100,
 ) -> None:
-    """Give a backend made-up chats, every answer of the failure table, and cut streams.
+    """Give a backend generated chats, every answer of the failure table, and cut streams.
 
     `make` is its factory. A dialect whose answers have a shape of their own brings `samples`
     of them, and `failures` if even its refusals do. Raise a `FaultyPluginError`, with the

@@ -29,7 +29,7 @@ Answer = tuple[Endpoint, object]
 
 
 def check_strategy(make: Callable[[], Strategy], *, runs: int = 200) -> None:
-    """Drive a mode through thousands of made-up calls, outcomes and clock steps.
+    """Drive a mode through thousands of generated calls, outcomes and clock steps.
 
     `make` is its factory, or a function that calls it with options. Raise a
     `FaultyPluginError`, with the smallest history found, if the mode raises, picks an

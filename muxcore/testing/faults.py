@@ -1,4 +1,4 @@
-"""Search made-up cases for a fault of a plugin, with hypothesis."""
+"""Search generated cases for a fault of a plugin, with hypothesis."""
 
 from __future__ import annotations
 

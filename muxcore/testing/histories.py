@@ -1,4 +1,4 @@
-"""Made-up histories of a pool: its endpoints, and what happens to them, step by step."""
+"""Generated histories of a pool: its endpoints, and what happens to them, step by step."""
 
 from __future__ import annotations
 

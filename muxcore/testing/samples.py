@@ -135,4 +135,4 @@ OPENAI_SAMPLES: tuple[Sample, ...] = (
         {"tool_calls": [_piece(1, "{}")]},
     ),
 )
-"""What most servers send. A dialect of another shape needs samples of its own."""
+"""What most servers send. A dialect of another shape needs its own samples."""

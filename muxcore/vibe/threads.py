@@ -1,4 +1,4 @@
-"""Runs a blocking call for an event loop, in a thread of its own, cancelled with its task.
+"""Run a blocking call for an event loop, in its own thread, cancelled with its task.
 
 Not in the loop's own few threads: calls that wait for a slot could occupy all of them, and the
 call that holds the slot would never run.

@@ -19,7 +19,7 @@ SMALLEST_WINDOW = 13_334
 """Vibe does not start with a smaller one."""
 
 UNKNOWN_WINDOW = 262_144
-"""What vibe assumes where nobody gives the window."""
+"""The window that vibe assumes if none is given."""
 
 USUAL_THRESHOLD = 200_000
 """Where vibe compacts a conversation if it does not know the window."""

@@ -58,7 +58,7 @@ class Leases:
             self._labels[connection] = label
         try:
             yield
-            # The client has left by itself, and may still be reading.
+            # The client ended the lease, and may still be reading.
             connection.send_now(event(RELEASED))
         finally:
             with self._lock:

@@ -15,7 +15,7 @@ Callback = Callable[[], bool]
 
 
 class SelectorThread:
-    """Runs a callback when a socket is readable, in a thread of its own.
+    """Runs a callback when a socket is readable, in its own thread.
 
     Callbacks must not block. If one raises, its socket is no longer watched.
     """

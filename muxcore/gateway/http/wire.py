@@ -36,7 +36,7 @@ ONLY_ONCE = frozenset(
         "transfer-encoding",
     }
 )
-"""Fields that decide how a request is read: if one is repeated, nobody knows which counts."""
+"""Fields that decide how a request is read: a repeated one would be ambiguous."""
 
 
 @frozen
