@@ -1,8 +1,7 @@
 """What the migration guide promises, sentence by sentence, with the newest vibe.
 
 The examples are those of the guide, with the section in vibe's own file; only the addresses of
-the providers are stand-ins. Where vibe itself asks one, it is `generic`: the client that vibe has
-for Mistral's own server takes no other.
+the providers are stand-ins, which speak as `generic` alone.
 """
 
 from __future__ import annotations
@@ -23,14 +22,13 @@ OWN = """
 name = "mistral"
 api_base = "{mistral}"
 api_key_env_var = "MISTRAL_API_KEY"
-backend = "mistral"
+backend = "generic"
 
 [[models]]
 name = "mistral-vibe-cli-latest"
 provider = "mistral"
 alias = "devstral-2"
 """
-BARE = OWN.replace('backend = "mistral"', 'backend = "generic"')
 SECOND = """
 [[models]]
 name = "devstral-small-latest"
@@ -136,13 +134,13 @@ def reader(desks: Callable[..., Desk]) -> Iterator[Reader]:
 
 def test_an_existing_config_works_unchanged(reader: Reader) -> None:
     """ "Your existing configuration continues to work unchanged." """
-    reader.writes(BARE)
+    reader.writes(OWN)
     assert reader.says() == reader.desk.bare("-p", "say pong").said == "pong from the first"
 
 
 def test_it_is_off_until_enabled_is_true(reader: Reader) -> None:
     """ "Multiplexer available but disabled by default": the active model alone is asked."""
-    reader.writes(BARE, SECOND, FAILOVER.replace("enabled = true", "enabled = false"))
+    reader.writes(OWN, SECOND, FAILOVER.replace("enabled = true", "enabled = false"))
     assert reader.says() == "pong from the first"
     assert not reader.small.requests
 
@@ -208,7 +206,7 @@ def test_mistakes_have_the_documented_phrases(
         if phrase == "at least one"
         else FAILOVER
     )
-    reader.writes(BARE, SECOND, section.replace(*change))
+    reader.writes(OWN, SECOND, section.replace(*change))
     asked = reader.desk.pooled("-p", "say pong")
     assert phrase in asked.remarks
     assert asked.said == "pong from the first"
@@ -216,7 +214,7 @@ def test_mistakes_have_the_documented_phrases(
 
 def test_a_missing_key_is_an_error_at_startup(reader: Reader) -> None:
     """ "Vibe will show an error at startup if any pool model's provider is missing its key." """
-    reader.writes(BARE, CUSTOM)
+    reader.writes(OWN, CUSTOM)
     del reader.desk.more["MY_API_KEY"]
     assert "Missing API key: MY_API_KEY" in reader.desk.pooled("-p", "say pong").remarks
 
