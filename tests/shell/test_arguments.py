@@ -73,6 +73,36 @@ def test_other_wrong_arguments_are_refused_too(
     assert not alpha.requests
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"temperature": float("inf")}, "temperature is inf (float), expected what JSON"),
+        ({"top_p": float("nan")}, "top_p is nan (float), expected what JSON can hold"),
+        ({"stop": {"a"}}, "stop is {'a'} (set), expected what JSON can hold"),
+        ({"metadata": object()}, "metadata is <object "),
+        ({"tools": [{"parameters": {"minimum": float("-inf")}}]}, "tools is "),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_no_json_can_hold_is_the_callers_mistake(
+    make: Make,
+    alpha: Model,
+    beta: Model,
+    options: dict[str, Any],
+    text: str,
+    *,
+    streams: bool,
+) -> None:
+    multiplexer = make("alpha", "beta")
+    stream = multiplexer.stream([PING], **options)
+    with pytest.raises(InvalidArgumentError) as caught:
+        stream.__enter__() if streams else multiplexer.complete([PING], **options)
+    assert str(caught.value).startswith(text)
+    assert not alpha.requests
+    assert not beta.requests
+    assert all(m.rejected_count == m.in_flight == 0 for m in multiplexer.status().models)
+
+
 def test_a_tuple_of_messages_is_a_list_of_them(make: Make) -> None:
     assert make("alpha").complete((PING,), tools=()).model == "alpha"
 

@@ -518,17 +518,6 @@ def test_the_refusing_model_is_named_although_another_failed_earlier(
     assert outcomes(caught.value) == [("alpha", "error"), ("beta", "request refused")]
 
 
-def test_a_value_without_json_form_is_a_fault_of_the_request(
-    make: Make, alpha: Model
-) -> None:
-    with pytest.raises(
-        RequestRejectedError, match="cannot be encoded: TypeError"
-    ) as caught:
-        make("alpha").complete([{"role": "user", "content": object()}])
-    assert caught.value.status is None
-    assert not alpha.requests
-
-
 def test_an_exhausted_pool_lists_every_attempt(
     make: Make, alpha: Model, beta: Model
 ) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from attrs import frozen
 
+from muxcore import jsontext
 from muxcore.chat import Chat
 from muxcore.core.records import PoolState
 from muxcore.errors import InvalidArgumentError, MultiplexerError
@@ -36,6 +37,25 @@ def check_chat(chat: Chat) -> None:
     _check_list("messages", chat.messages, f"a list such as {EXAMPLE}")
     if chat.tools is not None:
         _check_list("tools", chat.tools, "a list of mappings, one for each tool")
+
+
+def check_encodable(chat: Chat) -> None:
+    """Raise `InvalidArgumentError` for what no JSON can hold, such as an infinite number."""
+    parts = {
+        "messages": chat.messages,
+        "tools": chat.tools,
+        "tool_choice": chat.tool_choice,
+        "temperature": chat.temperature,
+        "max_tokens": chat.max_tokens,
+        **chat.extra,
+    }
+    for place, value in parts.items():
+        try:
+            jsontext.encode(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgumentError(
+                f"{place} is {_described(value)}, expected what JSON can hold ({error})"
+            ) from None
 
 
 def call_seconds(options: CallOptions, longest: float) -> float:

@@ -33,6 +33,7 @@ from muxcore.plugins.backend import (
     HttpResponse,
 )
 from muxcore.shell import clock
+from muxcore.shell.call.arguments import check_encodable
 from muxcore.shell.call.decoding import BrokenAnswerError, StreamDecoder, broken, broken_by
 from muxcore.shell.call.member import Member
 from muxcore.shell.call.reports import truncated_prompt_warning
@@ -185,6 +186,8 @@ def _encode(member: Member, chat: Chat) -> HttpRequest:
     try:
         return member.backend.request(_thinking_as_asked(member.endpoint, chat), chat)
     except Exception as error:  # noqa: BLE001 - a third party's backend, or no JSON
+        # A caller's mistake is no model's: it is not counted, and no other model is asked.
+        check_encodable(chat)
         text = f"the request cannot be encoded: {type(error).__name__}: {error}"
         raise BrokenAnswerError(Failure(Refusal.REQUEST, message=text)) from None
 
