@@ -97,7 +97,8 @@ def test_a_built_in_mode_imports_no_plugin(install: Install) -> None:
 def test_a_built_in_has_the_name_of_its_module() -> None:
     # So that a config for some of them imports no others.
     names = sorted(module.rpartition(".")[2] for module in BUILT_IN)
-    assert names == sorted({*built_in().strategies, *built_in().backends})
+    found = built_in()
+    assert names == sorted({*found.strategies, *found.backends, *found.boards})
     held = holding(mode="load_balance", backends=["mistral"])
     assert (*held.strategies, *held.backends) == ("load_balance", "mistral")
 
