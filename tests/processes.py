@@ -13,9 +13,10 @@ COMMAND = (sys.executable, "-m", "muxcore")
 
 
 def environment(runtime: Path, **more: str) -> dict[str, str]:
-    """Return an environment for a process: this checkout, and its own runtime directory.
+    """Return an environment for a process: this checkout, and directories of its own.
 
     It has none of the caller's vibe settings.
     """
     own = {n: v for n, v in os.environ.items() if not n.startswith(("VIBE_", "XDG_"))}
-    return {**own, "PYTHONPATH": PYTHONPATH, "XDG_RUNTIME_DIR": str(runtime), **more}
+    places = {"XDG_RUNTIME_DIR": str(runtime), "XDG_STATE_HOME": str(runtime / "state")}
+    return {**own, "PYTHONPATH": PYTHONPATH, **places, **more}

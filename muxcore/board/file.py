@@ -11,7 +11,7 @@ from pathlib import Path
 from attrs import evolve
 
 from muxcore.board.database import Database
-from muxcore.board.holder_lock import HolderLock, is_dead
+from muxcore.board.holder_lock import HolderLock, dead_holders, is_dead
 from muxcore.board.state_dir import default_path
 from muxcore.core.sharing.facts import Fact, PlaceDisabled, WindowLearnt
 from muxcore.journal.codec import from_bytes, to_bytes
@@ -43,6 +43,13 @@ class FileBoard:
             self.database.close()
             raise BoardGoneError(f"{file.parent}: {error.strerror or error}") from error
         self._closed = False
+        try:
+            for name in dead_holders(file.parent):
+                self._forget(name)
+        except BaseException:
+            self.database.close()
+            self._holder.release()
+            raise
 
     @property
     def salt(self) -> bytes:
@@ -92,7 +99,7 @@ class FileBoard:
         if len(ahead) >= cap:
             dead = {name for name in set(ahead) if is_dead(database.path.parent, name)}
             for name in dead:
-                database.write("DELETE FROM leases WHERE holder = ?", (name,))
+                self._forget(name)
             if dead:
                 ahead = self._holders_ahead(place, ticket)
         return SlotLease(place, ticket, granted=len(ahead) < cap)
@@ -107,8 +114,7 @@ class FileBoard:
         if not self._closed:
             self._closed = True
             try:
-                sql = "DELETE FROM leases WHERE holder = ?"
-                self.database.write(sql, (self._holder.name,))
+                self._forget(self._holder.name)
             finally:
                 self.database.close()
                 self._holder.release()
@@ -117,6 +123,10 @@ class FileBoard:
         self._closed = True
         self.database.after_fork()
         self._holder.after_fork()
+
+    def _forget(self, holder: str) -> None:
+        """End all leases of a holder."""
+        self.database.write("DELETE FROM leases WHERE holder = ?", (holder,))
 
     def _holders_ahead(self, place: str, ticket: int) -> list[str]:
         sql = "SELECT holder FROM leases WHERE place = ? AND ticket < ?"

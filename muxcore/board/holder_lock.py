@@ -19,11 +19,14 @@ class HolderLock:
         """Make and lock the file. Raise `OSError`."""
         self.name = secrets.token_hex(8)
         self._file = directory / f"{self.name}{SUFFIX}"
+        draft = self._file.with_suffix(".draft")
         self._descriptor: int | None = os.open(
-            self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
+            draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
         )
         _HELD.add(self.name)
         _try_lock(self._descriptor)
+        # It has its name only once it is locked: no other process takes it for a dead one.
+        draft.rename(self._file)
 
     def release(self) -> None:
         if self._descriptor is not None:
@@ -38,6 +41,12 @@ class HolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def dead_holders(directory: Path) -> list[str]:
+    """Return the holders which have ended without a word; their files are removed."""
+    names = (file.name.removesuffix(SUFFIX) for file in directory.glob(f"*{SUFFIX}"))
+    return [name for name in names if is_dead(directory, name)]
 
 
 def is_dead(directory: Path, name: str) -> bool:

@@ -219,6 +219,23 @@ def test_the_leases_of_a_killed_process_end_at_once(state_file: Path) -> None:
     assert holders == []
 
 
+def test_what_a_killed_process_leaves_is_removed_by_the_next_one(state_file: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(state_file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"True\n"
+        process.kill()
+    assert len(list(state_file.parent.glob("*.holder"))) == 1
+    one = board(state_file)
+    assert [file.stem for file in state_file.parent.glob("*.holder")] == [one.name]
+    assert one.database.read("SELECT count(*) FROM leases") == [(0,)]
+    one.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_leaves_board_and_leases_to_its_parent(state_file: Path) -> None:
     one = board(state_file)
