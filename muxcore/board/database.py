@@ -62,10 +62,10 @@ class Database:
                 raise
 
     def _open(self, salt: bytes) -> None:
+        # The tables first: another process may be making them, and marks the file with them.
+        sql = "SELECT count(*) FROM sqlite_master"
+        tables = self._connection.execute(sql).fetchone()[0]
         version, application = self._pragma("user_version"), self._pragma("application_id")
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[
-            0
-        ]
         if tables and application != APPLICATION:
             raise BoardGoneError(f"{self.path} is a database of another program")
         if version > VERSION:

@@ -7,7 +7,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,6 +75,25 @@ def test_what_is_left_of_a_duration_shrinks_with_the_age_of_the_fact(
         (fact,) = one.hear(0)
         assert fact.fact == PlaceDisabled(Limit.RATE, timedelta(seconds=left))
     one.close()
+
+
+def test_many_may_make_the_file_at_once(tmp_path: Path) -> None:
+    def opens(number: int) -> str:
+        ready.wait()
+        for _ in range(1000):
+            try:
+                Database(tmp_path / f"{number}.db", b"salt").close()
+            except BoardBusyError:
+                continue
+            except BoardGoneError as error:
+                return str(error)
+            return ""
+        return "busy for ever"
+
+    for number in range(40):
+        ready = threading.Barrier(6)
+        with ThreadPoolExecutor(6) as executor:
+            assert set(executor.map(opens, [number] * 6)) == {""}
 
 
 # -- Files which cannot be used ----------------------------------------------------------------
