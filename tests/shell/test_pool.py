@@ -128,6 +128,7 @@ def test_a_new_call_does_not_overtake_a_waiter(
     first.result()
     third = start(multiplexer.complete, [{"role": "user", "content": "third"}])
     wait_until(lambda: len(multiplexer._runtime.pool._line) == 1)
+    alpha.wait_for(lambda model: len(model.requests) == 2)
     assert [r.body["messages"][0]["content"] for r in alpha.requests][1:] == ["second"]
     alpha.release()
     second.result()
