@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import assert_never
 
 from attrs import evolve, frozen
 
@@ -79,6 +80,8 @@ class Demand:
                 return self.uncached + self.answer
             case AllowanceKind.OUTPUT_TOKENS:
                 return self.answer
+            case _ as never:
+                assert_never(never)
 
 
 @frozen
