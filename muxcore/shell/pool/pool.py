@@ -233,7 +233,8 @@ class Pool:
 
         def change(state: PoolState, now: datetime) -> Change:
             if waiter not in self._line:
-                return Change(state, now, self._line)
+                # It ends no wait, but time has passed for the others.
+                return self._serve(state, now)
             served = self._serve(state, now, leaving=waiter)
             decisions = (*served.decisions, (waiter, CallCancelledError()))
             return evolve(served, decisions=decisions)
