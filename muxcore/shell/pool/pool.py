@@ -142,10 +142,12 @@ class Pool:
             if waiter.cancelled:
                 raise CallCancelledError
             timely = call
-            if limit is not None:
-                timely = waiter.timely(call, now, now, moment)
-            elif call.deadline is not None:
-                waiter.limit = moment + (call.deadline - now).total_seconds()
+            wall = self._clock.now()
+            if limit is None and call.deadline is not None:
+                waiter.limit = moment + (call.deadline - wall).total_seconds()
+            if limit is not None or (now != wall and waiter.limit is not None):
+                # Where `now` is ahead of the clock, so is the deadline.
+                timely = waiter.timely(call, now, wall, moment)
             served = self._serve(state, now)
             entries = served.entries
             if waiter.number is None:
@@ -321,7 +323,7 @@ class Pool:
         line = [waiter for waiter in self._line if waiter is not leaving]
         moment = self._clock.elapsed()
         # For the late waiter, `now` may lie ahead of the clock.
-        wall = now if late is None else self._now()
+        wall = self._clock.now()
         waits = [waiter.waiting for waiter in line]
         calls = [
             waiter.timely(waiting.call, now, wall, moment, waiting.duration(moment))
