@@ -16,54 +16,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Factory, fields, has
 
-from muxcore.core.entries import Asked, Configured, Ended, Heard
-from muxcore.core.outcomes import (
-    Cancelled,
-    Failed,
-    RateLimited,
-    Refuted,
-    Rejected,
-    Reset,
-    Responding,
-    Started,
-    Succeeded,
-)
-from muxcore.core.sharing.facts import (
-    LeasesChanged,
-    PlaceDisabled,
-    PlaceRecovered,
-    PlaceReset,
-    RefusalRefuted,
-    WindowLearnt,
-)
+from muxcore.core.entries import Entry
+from muxcore.core.sharing.facts import Fact, LeasesChanged
 from muxcore.errors import MultiplexerError
 from muxcore.journal.recent import JournalLine
 
 VERSION = 1
 MICROSECOND = timedelta(microseconds=1)
 KINDS: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        Started,
-        Responding,
-        Succeeded,
-        RateLimited,
-        Failed,
-        Rejected,
-        Cancelled,
-        Refuted,
-        Reset,
-        Heard,
-        Configured,
-        Asked,
-        Ended,
-        LeasesChanged,
-        PlaceDisabled,
-        PlaceRecovered,
-        PlaceReset,
-        RefusalRefuted,
-        WindowLearnt,
-    )
+    kind.__name__: kind for kind in get_args(Entry | Fact | LeasesChanged)
 }
 """Records that stand in a union, by the name which says which one it is."""
 KIND = "type"

@@ -13,7 +13,7 @@ import pytest
 
 from muxcore import PoolExhaustedError
 from muxcore.core.entries import CallResult, Ended
-from muxcore.core.outcomes import Failed, Reset, Succeeded
+from muxcore.core.outcomes import Failed, Limit, RateLimited, Reset, Succeeded
 from muxcore.core.protocol import Sleep, Slept, Slot
 from muxcore.core.records import Call, Endpoint, Exhausted, Policy, PoolState, Wait
 from muxcore.core.updating import update
@@ -464,6 +464,36 @@ def test_now_runs_backwards_only_if_the_clock_is_set_back_by_a_second(
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     shown = [(line.now - noon).total_seconds() for line in pool.journal.lines()]
     assert shown == [100.0, journal_shows]
+
+
+def test_a_deadline_ends_when_the_clock_says_so_though_the_journal_is_ahead() -> None:
+    """The clock is set back by less than a second, so a change counts from a later moment."""
+    clock = SteppingClock(100)
+    pool = Pool(PoolState.of(ONE), Failover(), clock=clock)
+    slot(pool)
+    clock.seconds = [99.6]
+    waiter, deadline = Waiter(), clock.now() + timedelta(seconds=5)
+    choice = pool.choose(Call(deadline=deadline), waiter)
+    assert isinstance(choice, Wait)
+    assert waiter.limit == 5.0
+    # It may wait for half of its time, reckoned from the later moment.
+    assert choice.until == deadline + timedelta(seconds=0.4 - 2.5)
+    assert waiter.wakes_at == 2.5
+
+
+def test_a_cancel_of_a_running_call_lets_a_waiting_call_choose() -> None:
+    clock = SteppingClock(0)
+    pool = Pool(
+        PoolState.of(ONE, Endpoint("two", max_concurrent=1)), Failover(), clock=clock
+    )
+    holder, limited = slot(pool), slot(pool).slot
+    assert limited is not None
+    pool.record(RateLimited("two", limited.attempt, Limit.RATE, timedelta(seconds=20)))
+    waiter, _ = waiting(pool)
+    clock.seconds = [21]
+    pool.cancel(holder)
+    assert waiter.slot is not None
+    assert waiter.slot.endpoint.alias == "two"
 
 
 def test_the_entries_of_many_threads_are_in_the_order_of_now() -> None:

@@ -133,21 +133,16 @@ class Pool:
         """Choose an endpoint for `call`. A call that must wait joins the line."""
         if self.acquire is not None:
             self.acquire(call)
-        moment = self._clock.elapsed()
-        limit = waiter.limit
+        moment, wall = self._clock.elapsed(), self._clock.now()
 
         def change(state: PoolState, now: datetime) -> Change:
             if self._closed:
                 raise ClosedError
             if waiter.cancelled:
                 raise CallCancelledError
-            timely = call
-            wall = self._clock.now()
-            if limit is None and call.deadline is not None:
+            if waiter.limit is None and call.deadline is not None:
                 waiter.limit = moment + (call.deadline - wall).total_seconds()
-            if limit is not None or (now != wall and waiter.limit is not None):
-                # Where `now` is ahead of the clock, so is the deadline.
-                timely = waiter.timely(call, now, wall, moment)
+            timely = waiter.timely(call, now, wall, moment)
             served = self._serve(state, now)
             entries = served.entries
             if waiter.number is None:
@@ -234,10 +229,9 @@ class Pool:
         waiter.cancelled = True
 
         def change(state: PoolState, now: datetime) -> Change:
-            if waiter not in self._line:
-                # It ends no wait, but time has passed for the others.
-                return self._serve(state, now)
             served = self._serve(state, now, leaving=waiter)
+            if waiter not in self._line:
+                return served
             decisions = (*served.decisions, (waiter, CallCancelledError()))
             return evolve(served, decisions=decisions)
 
@@ -321,9 +315,8 @@ class Pool:
         if not self._line:
             return Change(state, now, (), (), entries)
         line = [waiter for waiter in self._line if waiter is not leaving]
-        moment = self._clock.elapsed()
-        # For the late waiter, `now` may lie ahead of the clock.
-        wall = self._clock.now()
+        # `now` may lie ahead of the clock.
+        moment, wall = self._clock.elapsed(), self._clock.now()
         waits = [waiter.waiting for waiter in line]
         calls = [
             waiter.timely(waiting.call, now, wall, moment, waiting.duration(moment))

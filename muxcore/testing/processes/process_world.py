@@ -31,9 +31,9 @@ from muxcore.plugins.board import BoardBusyError
 from muxcore.shell import clock as system_clock
 from muxcore.shell.call.loop import Done, GiveWay, Loop, call_loop
 from muxcore.shell.pool.pool import Nap, Pool
-from muxcore.shell.pool.waiter import Decision, Waiter
 from muxcore.testing.processes.made_up_board import BoardStore, MadeUpBoard
 from muxcore.testing.processes.process_rules import BrokenRuleError, ProcessRules, demand
+from muxcore.testing.simulation.observation import ObservedWaiter
 from muxcore_strategies.failover import Failover
 from muxcore_strategies.load_balance import LoadBalance
 
@@ -90,25 +90,12 @@ class _Clock:
         return self.world.moment
 
 
-class _SimulatedWaiter(Waiter):
-    __slots__ = ("heard",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: Callable[[], None] | None = None
-
-    def receive(self, decision: Decision) -> None:
-        super().receive(decision)
-        if self.heard is not None:
-            self.heard()
-
-
 @define(eq=False)
 class _Thread:
     """One call under way."""
 
     process: _Process
-    waiter: _SimulatedWaiter
+    waiter: ObservedWaiter
     loop: Loop
     deadline: float
     naps: int = 0
@@ -256,14 +243,14 @@ class ProcessWorld:
     def _arrive(self) -> None:
         self._arrivals += 1
         process = self._dice.choice([one for one in self._processes if one.alive])
-        waiter = _SimulatedWaiter()
+        waiter = ObservedWaiter()
         call = Call(
             deadline=process.clock.now() + timedelta(seconds=PATIENCE),
             conversation=self._dice.choice([None, "one", "two"]),
         )
         loop = call_loop(process.pool, waiter, call)
         thread = _Thread(process, waiter, loop, self.moment + PATIENCE)
-        waiter.heard = partial(self._notify, thread)
+        waiter.on_decision = partial(self._notify, thread)
         process.threads.append(thread)
         self._resume(thread, done=None)
         self._step_soon(process)
