@@ -97,14 +97,13 @@ class JournalFile:
             database.write("DELETE FROM journals WHERE journal = ?", (journal,))
         database.write("DELETE FROM facts WHERE at < ?", (oldest,))
         while database.used_bytes() > self._bounds.size:
-            before = database.read("SELECT count(*) FROM lines")[0][0]
+            if not database.read("SELECT 1 FROM lines LIMIT 1"):
+                return
             database.write(
                 "DELETE FROM lines WHERE (journal, number) IN"
                 " (SELECT journal, number FROM lines ORDER BY journal, number LIMIT ?)",
                 (AT_A_TIME,),
             )
-            if not before:
-                return
 
 
 def _counted(

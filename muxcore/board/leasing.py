@@ -18,6 +18,7 @@ from muxcore.core.records import Candidate, PoolState
 from muxcore.core.sharing.facts import LeasesChanged
 from muxcore.plugins.board import Board, SlotLease
 
+RENEW_SECONDS = 5.0
 UNUSED_SECONDS = 0.05
 """A lease that is free this long is given back: its call has gone elsewhere."""
 PROBE = "probe:"
@@ -41,6 +42,7 @@ class Leasing:
         self._record = record
         self._slots: dict[str, _Lane] = {}
         self._probes: dict[str, _Lane] = {}
+        self._renewed_at = float("-inf")
         self.aliases: frozenset[str] = frozenset()
         """The endpoints of which leases are held: the end of an attempt there is urgent."""
 
@@ -93,6 +95,11 @@ class Leasing:
             for alias, lane in lanes.items()
             if lane.held
         )
+        if (
+            self.aliases or self.is_waiting
+        ) and elapsed - self._renewed_at >= RENEW_SECONDS:
+            self._board.renew()
+            self._renewed_at = elapsed
 
     def _share(self, candidate: Candidate, place: str) -> None:
         """Begin to share this place. Attempts under way take leases, over the cap if need be."""

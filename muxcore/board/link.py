@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from attrs import evolve, frozen
 
+from muxcore.board.file import FileBoard
 from muxcore.board.journal_file import JournalFile
 from muxcore.board.leasing import Leasing
 from muxcore.core.entries import Configured, Entry, Heard
@@ -62,7 +63,11 @@ class _Unsent:
 
 
 class BoardLink:
-    """A pool's link to a board. One thread uses it, but for `follow` and `unshare`."""
+    """A pool's link to a board.
+
+    One thread takes its steps. Any thread may call `follow` and `unshare`, and read the public
+    fields.
+    """
 
     def __init__(self, open_board: Callable[[], Board], pool: PoolSide) -> None:
         self.notice = ""
@@ -117,7 +122,7 @@ class BoardLink:
         """
         self._fold()
         try:
-            if self._board is None:
+            if self.leasing is None:
                 if self._pool.elapsed() < self._retry_at and not last:
                     return
                 self._open()
@@ -162,17 +167,17 @@ class BoardLink:
             board.after_fork()
 
     def _open(self) -> None:
-        board = self._open_board()
-        self._board = board
+        """Open the board, or go on where it was too busy before."""
+        if self._board is None:
+            self._board = self._open_board()
+        board = self._board
         self._places = dict(self._pool.places(board.salt))
+        if self._journal is None and isinstance(board, FileBoard):
+            self._journal = JournalFile(board.database, board.name, self._pool.now())
         standing = board.standing()
         for fact in standing.facts:
             self._record(fact)
         self._since = standing.newest
-        database = getattr(board, "database", None)
-        if database is not None and self._journal is None:
-            writer = getattr(board, "name", "")
-            self._journal = JournalFile(database, writer, self._pool.now())
         self.leasing = Leasing(board, self._pool.record)
         self.notice = ""
 

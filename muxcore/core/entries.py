@@ -50,14 +50,10 @@ class Configured:
 
 @frozen
 class Asked:
-    """A call begins. `number` names it in this journal.
-
-    `tokens` is the estimated size of its prompt, if that was measured.
-    """
+    """A call begins. `number` names it in this journal."""
 
     number: int
     call: Call
-    tokens: int | None = None
     mode: str = ""
 
 

@@ -41,14 +41,6 @@ class RecentEntries:
         """Call this with each batch; after an interrupt, once more with the same one."""
         self._follower = follower
 
-    @property
-    def last(self) -> int:
-        """The number of the newest entry; 0 if there is none."""
-        if not self._changes:
-            return 0
-        number, _, entries = self._changes[-1]
-        return number + len(entries) - 1
-
     def extend(self, number: int, now: datetime, entries: Sequence[Entry]) -> None:
         """Append entries, the first under `number`. To repeat it changes nothing."""
         changes = self._changes
@@ -75,6 +67,3 @@ class RecentEntries:
                 for number, now, entries in changes
                 for at, entry in zip(count(number), entries, strict=False)
             )[-self._most :]
-
-    def clear(self) -> None:
-        self._changes.clear()

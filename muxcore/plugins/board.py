@@ -90,7 +90,7 @@ class Board(Protocol):
         ...
 
     def renew(self) -> None:
-        """Keep the own leases alive; called every few seconds while there are any."""
+        """Keep the own leases and requests alive; called every few seconds while there are any."""
         ...
 
     def give_back(self, lease: SlotLease) -> None:

@@ -76,7 +76,6 @@ ENTRIES: tuple[Entry, ...] = (
             waited=SECOND,
             pin=Pin("s/1", "a", NOON),
         ),
-        1200,
         "failover",
     ),
     *(Ended(1, result) for result in CallResult),

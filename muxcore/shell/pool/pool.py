@@ -148,7 +148,7 @@ class Pool:
             if waiter.number is None:
                 self._calls += 1
                 waiter.number = self._calls
-                entries = (*entries, Asked(self._calls, call, waiter.tokens, self.mode))
+                entries = (*entries, Asked(self._calls, call, self.mode))
             state, choice = choose(served.state, self.strategy, now, timely)
             line = served.line
             if isinstance(choice, Wait):
@@ -315,7 +315,7 @@ class Pool:
         if not self._line:
             return Change(state, now, (), (), entries)
         line = [waiter for waiter in self._line if waiter is not leaving]
-        # `now` may lie ahead of the clock.
+        # `now` may lie ahead of the clock: for a late waiter, and where that was set back a little.
         moment, wall = self._clock.elapsed(), self._clock.now()
         waits = [waiter.waiting for waiter in line]
         calls = [

@@ -46,7 +46,6 @@ class Waiter:
         "parker",
         "result",
         "slot",
-        "tokens",
         "waiting",
         "wakes_at",
     )
@@ -63,8 +62,6 @@ class Waiter:
         """When the call's time is over, on the monotonic clock."""
         self.number: int | None = None
         """The call's number in the journal, from its first choice until it is settled."""
-        self.tokens: int | None = None
-        """The estimated size of its prompt, if that was estimated."""
         self.result = CallResult.CANCELLED
         """How the call ends, as far as is known."""
         self.wakes_at = 0.0
