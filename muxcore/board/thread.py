@@ -10,6 +10,7 @@ from typing import Protocol
 
 from attrs import define
 
+from muxcore.board.leasing import RENEW_SECONDS
 from muxcore.board.link import BoardLink, PoolSide
 from muxcore.core.folding.leases import LeaseWanted
 from muxcore.core.outcomes import (
@@ -198,8 +199,12 @@ class BoardThread:
         if self._waiting or (leasing is not None and leasing.is_waiting):
             return LEASE_SECONDS
         is_active = self._pool.elapsed() < self._active_until or self._link.has_unsent
+        if is_active:
+            return HEAR_SECONDS
+        if leasing is not None and leasing.aliases:
+            return RENEW_SECONDS
         # Longer than any idle time: the next call rings the bell.
-        return HEAR_SECONDS if is_active else 3600.0
+        return 3600.0
 
     def _step(self, *, last: bool = False) -> bool:
         """Make one step; return False if the board was busy."""

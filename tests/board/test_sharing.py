@@ -14,6 +14,8 @@ import pytest
 from freezegun import freeze_time
 
 from muxcore import Multiplexer
+from muxcore.board import leasing, thread
+from muxcore.board.file import FileBoard
 from muxcore.board.thread import BoardThread
 from muxcore.core.outcomes import Limit
 from muxcore.journal.codec import decode
@@ -272,6 +274,21 @@ def test_a_slot_is_free_again_for_others_when_its_call_is_over(
     for _ in range(5):
         assert one.complete(PING).model == "alpha"
         assert two.complete(PING).model == "alpha"
+
+
+def test_a_lease_is_renewed_however_long_its_answer_takes(
+    make: Make, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed: list[int] = []
+    monkeypatch.setattr(FileBoard, "renew", lambda _: renewed.append(1))
+    for module in (leasing, thread):
+        monkeypatch.setattr(module, "RENEW_SECONDS", 0.001)
+    monkeypatch.setattr(thread, "ACTIVE_SECONDS", 0.0)
+    multiplexer = make({"model": "alpha", "max_concurrent": 1})
+    with multiplexer.stream(PING) as stream:
+        next(stream)
+        before = len(renewed)
+        wait_until(lambda: len(renewed) > before + 3)
 
 
 def test_a_call_without_patience_gets_a_free_slot_and_else_the_fallback(
