@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from muxcore.board.state_dir import default_path
 from muxcore.cli.run import advice_on_section, receipt_line
 from muxcore.config import load
 from muxcore.gateway import find
@@ -25,6 +26,9 @@ from tests.processes import COMMAND, ROOT, environment
 from tests.waiting import PATIENCE, wait_until
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+WELCOME_AND_RECEIPT = 3
+"""The lines of a first run: the pool, the file of its state, and the receipt."""
+
 ASK = """
 import json, os, sys, urllib.request
 def ask(alias="large"):
@@ -112,8 +116,9 @@ def test_the_active_model_is_the_pool(place: Place) -> None:
     place.large.default = rate_limited()
     done = place.run("print(ask()); sys.exit(7)")
     assert (done.returncode, done.stdout) == (7, "pong from small-model\n")
-    first, last = done.stderr.splitlines()
+    first, kept, last = done.stderr.splitlines()
     assert first == "vibe-mux: failover; on this machine: large, small"
+    assert kept == f"vibe-mux: what the pool learns is kept in {default_path(place.env)}"
     assert last.startswith("vibe-mux: 1 interruption avoided, ")
     assert last.endswith("of waiting saved; 1 call (small 1), 0% cached")
 
@@ -214,7 +219,7 @@ def test_a_killed_server_is_replaced_and_the_program_continues(place: Place) -> 
     os.kill(server.pid, signal.SIGKILL)
     out, errors = started.communicate("\n", timeout=PATIENCE)
     assert out == "pong from large-model\n"
-    _, end, receipt = errors.splitlines()
+    *_, end, receipt = errors.splitlines()
     assert end == (
         "vibe-mux: the server has ended (by signal SIGKILL);"
         " a new one is started in its place"
@@ -282,13 +287,13 @@ def test_a_taken_runtime_directory_is_one_line(place: Place, tmp_path: Path) -> 
     (temporary / f"vibe-mux-{os.getuid()}").symlink_to(tmp_path)
     done = place.run("print(ask())", TMPDIR=str(temporary))
     assert (done.returncode, done.stdout) == (0, "pong from large-model\n")
-    first, *_ = done.stderr.splitlines()
+    first, *others = done.stderr.splitlines()
     assert first.startswith(
         "vibe-mux: this run has a server of its own: no place for the file"
     )
     assert "open to others" in first
     assert "not this user's own" in first
-    assert len(done.stderr.splitlines()) == 3
+    assert len(others) == WELCOME_AND_RECEIPT
 
 
 @POSIX
@@ -305,7 +310,7 @@ def test_any_umask_is_served(place: Place, umask: int) -> None:
         check=False,
     )
     assert done.stdout.startswith("pong from large-model\n"), done.stderr
-    assert len(done.stderr.splitlines()) == 2
+    assert len(done.stderr.splitlines()) == WELCOME_AND_RECEIPT
     (folder,) = json.loads(done.stdout.splitlines()[1])
     assert not Path(folder).exists()
 
