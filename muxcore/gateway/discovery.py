@@ -17,6 +17,7 @@ from attrs import asdict, field, frozen
 
 from muxcore.errors import MultiplexerError
 from muxcore.gateway import runtime_dir
+from muxcore.gateway.http.listening import literal
 from muxcore.gateway.runtime_dir import directory
 
 TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
@@ -36,8 +37,7 @@ class Server:
     @property
     def authority(self) -> str:
         """Its host and port, as a URL has them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{literal(self.host)}:{self.port}"
 
 
 def find(config: Path, environment: Mapping[str, str]) -> Server | None:

@@ -1,7 +1,7 @@
 """What two processes show each other without showing a secret. Pure.
 
-Both are keyed with the token, so only the server and those who may use it can make or check
-them.
+The proof and the fingerprint are keyed with the token, so only the server and those who may use
+it can make or check them.
 """
 
 from __future__ import annotations

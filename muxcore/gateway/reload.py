@@ -69,8 +69,9 @@ class ReloadingPool:
 
     Endpoints that stay keep their health, and running calls continue
     (`muxcore.core.migration`). If the file becomes invalid, the old config stays in use and
-    `/status` says so. `multiplexer.toml` and `.env` beside it are watched too. `adapt` maps each config that was
-    read to the one to use. A `source` that is a mapping or a `Config` never changes.
+    `/status` says so. `multiplexer.toml` and `.env` beside it count, too. `adapt` maps each
+    config that was read to the one to use. A `source` that is a mapping or a `Config` never
+    changes.
     """
 
     def __init__(
@@ -99,9 +100,9 @@ class ReloadingPool:
             else (self.file, *(self.file.with_name(name) for name in BESIDE))
         )
         # Until there is a file, vibe's own defaults are the config.
-        self._source = None if source is None else (self.file or source)
+        used = None if source is None else (self.file or source)
         self._stamps = self._stamp_files()
-        self.config, parts, self._off = self._read(self._source)
+        self.config, parts, self._off = self._read(used)
         known = {endpoint.alias for endpoint in self.config.endpoints}
         for drill in self._drills:
             drill.expect_known(known)

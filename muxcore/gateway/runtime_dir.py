@@ -98,7 +98,9 @@ def locked(
     """
     held = _opened(file, creates=creates) if descriptor is None else descriptor
     try:
-        yield held if held is not None and _try_lock(held) else None
+        # What was opened here is locked; Windows would refuse to lock it again.
+        is_mine = held is not None and (descriptor is None or _try_lock(held))
+        yield held if is_mine else None
     finally:
         if held is not None:
             # This releases the lock, as the end of the process does.

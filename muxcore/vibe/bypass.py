@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
@@ -40,18 +40,17 @@ class Bypass:
 
 def past_the_pool(startup: Startup, config: Config) -> list[Bypass]:
     """Return all that vibe may ask without the pool, but for the user's own `/model`."""
-    return [*_by_folder(startup, config), *_by_agents(startup, config)]
-
-
-def _by_folder(startup: Startup, config: Config) -> Iterator[Bypass]:
     providers = redirected(startup, config)
+    return [*_by_folder(startup, providers), *_by_agents(startup, providers)]
+
+
+def _by_folder(startup: Startup, providers: Mapping[str, str]) -> Iterator[Bypass]:
     for document, alias in startup.of_folder():
         if providers.get(alias) != PROVIDER:
             yield Bypass("this folder", alias, alias in providers, document)
 
 
-def _by_agents(startup: Startup, config: Config) -> Iterator[Bypass]:
-    providers = redirected(startup, config)
+def _by_agents(startup: Startup, providers: Mapping[str, str]) -> Iterator[Bypass]:
     for agent in startup.used_agents():
         alias = startup.alias_of(agent)
         is_own = _sets_provider(agent, alias)

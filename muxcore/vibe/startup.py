@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 from muxcore.config import keys
 from muxcore.config.definitions import (
@@ -91,7 +91,7 @@ class Startup:
     project: Document = _NOTHING
     undecided: Document = _NOTHING
     agent: Agent | None = None
-    agents: Sequence[Agent] = field(default=())
+    agents: Sequence[Agent] = ()
 
     def active_aliases(self) -> list[str]:
         """Return what vibe asks at its start: several where its user has yet to decide."""

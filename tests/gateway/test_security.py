@@ -101,7 +101,7 @@ def test_every_answer_to_an_attack_is_an_error_that_ends_the_connection(
     assert served.get("/status").status_code == 200
 
 
-def test_the_body_of_an_unauthorised_request_is_not_read(serve: Serve) -> None:
+def test_the_body_of_an_unauthorized_request_is_not_read(serve: Serve) -> None:
     served = serve()
     data = head(served.gateway, Authorization="", Content_Length="60000000")
     # No byte of the body is sent, so a server that waits for one waits for ever.
@@ -258,7 +258,7 @@ def test_ipv6_loopback_is_served(serve: Serve) -> None:
 def test_connections_without_the_token_never_lock_the_owner_out(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "MOST_UNAUTHORISED", 10)
+    monkeypatch.setattr(serving, "MOST_UNAUTHORIZED", 10)
     served = serve()
     health = head(served.gateway, "GET /healthz HTTP/1.1", Authorization="")
     with contextlib.ExitStack() as stack:
@@ -274,7 +274,7 @@ def test_connections_without_the_token_never_lock_the_owner_out(
         flood += [stack.enter_context(dialled(served.gateway)) for _ in range(60)]
         wait_until(lambda: len(served.gateway._connections) <= 11)
         assert served.get("/status").status_code == 200
-        assert sum(c.is_authorised for c in served.gateway._connections) == 1
+        assert sum(c.is_authorized for c in served.gateway._connections) == 1
 
 
 def test_a_connection_is_closed_soon_unless_a_request_has_the_token(serve: Serve) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections.abc import Collection
 from http import HTTPStatus
 
+from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.wire import ErrorResponse, Head, RefusedError
+from muxcore.gateway.proof import same
 
 LARGEST_BODY = 64 * 1024 * 1024
 OPEN_PATHS = frozenset({"/healthz", "/proof"})
@@ -30,8 +31,7 @@ def hosts_for(address: str, port: int) -> frozenset[str]:
     `localhost` is the only name: the owner of any other name can make it resolve to this
     machine, so that a browser sends requests here on behalf of a page of theirs.
     """
-    literal = f"[{address}]" if ":" in address else address
-    names = {literal, "localhost"} if is_loopback(address) else {literal}
+    names = {literal(address), *(("localhost",) if is_loopback(address) else ())}
     return frozenset(f"{name}:{port}" for name in names)
 
 
@@ -66,11 +66,7 @@ def _refusal(head: Head, hosts: Collection[str], token: str) -> ErrorResponse | 
 
 def _is_authorized(offered: str, token: str) -> bool:
     scheme, _, credentials = offered.partition(" ")
-    # Constant time: a shorter comparison would reveal how much of a guess is right.
-    same = hmac.compare_digest(
-        credentials.strip().encode("latin-1"), token.encode("latin-1")
-    )
-    return scheme.lower() == "bearer" and same
+    return same(credentials.strip(), token) and scheme.lower() == "bearer"
 
 
 def _body_refusal(head: Head) -> ErrorResponse | None:

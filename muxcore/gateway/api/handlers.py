@@ -101,7 +101,7 @@ def handle_request(connection: Connection, context: Context) -> bool:
         request = parse_head(connection.read_head())
         address = connection.sock.getsockname()[0]
         check_request(request, hosts_for(address, context.port), context.token)
-        connection.is_authorised |= request.path not in OPEN_PATHS
+        connection.is_authorized |= request.path not in OPEN_PATHS
         route = _route(request)
         if request.length != 0 and "expect" in request.fields:
             connection.send(CONTINUE)
@@ -209,11 +209,12 @@ def _handle(
             if asks_for_status(completion.chat.messages):
                 _answer_mux(response, completion, context)
             else:
+                # This reloads a changed config: the whole call is of one version of it.
+                multiplexer = context.pool.multiplexer
                 if route.label:
-                    state = context.pool.multiplexer.state
-                    completion = with_session_thinking(completion, state)
+                    completion = with_session_thinking(completion, multiplexer.state)
                 completion = evolve(completion, chat=without_status(completion.chat))
-                _Call(response, request, route, completion, context).run()
+                _Call(response, request, route, completion, context, multiplexer).run()
         case Resource.MODELS:
             response.send(completions.as_json(_models(route.model, context)))
         case Resource.STATUS:
@@ -297,18 +298,18 @@ def _seconds() -> int:
     return int(clock.now().timestamp())
 
 
-def _aliases(context: Context) -> tuple[str, ...]:
-    candidates = context.pool.multiplexer.state.candidates
+def _aliases(multiplexer: shell.Multiplexer) -> tuple[str, ...]:
+    candidates = multiplexer.state.candidates
     return tuple(candidate.endpoint.alias for candidate in candidates)
 
 
-def _known(context: Context) -> Collection[str]:
+def _known(multiplexer: shell.Multiplexer, context: Context) -> Collection[str]:
     """Return all valid values of `model`: the pool, its aliases, and further names."""
-    return dict.fromkeys((POOL, *_aliases(context), *context.names))
+    return dict.fromkeys((POOL, *_aliases(multiplexer), *context.names))
 
 
 def _models(name: str | None, context: Context) -> Json:
-    known = _known(context)
+    known = _known(context.pool.multiplexer, context)
     if name is None:
         return completions.models(known, _seconds())
     if name not in known:
@@ -325,9 +326,9 @@ class _Call:
     route: Route
     completion: CompletionRequest
     context: Context
+    multiplexer: shell.Multiplexer
 
     def run(self) -> None:
-        multiplexer = self.context.pool.multiplexer
         only = self._single_alias()
         cancellation = Cancellation()
         session = session_of(self.request.fields)
@@ -337,7 +338,7 @@ class _Call:
         respond = self._stream if self.completion.streams else self._complete
         try:
             with self.context.leases.call(self.route.label):
-                respond(multiplexer, options, cancellation)
+                respond(options, cancellation)
         except MultiplexerError as error:
             if cancellation.cancelled:
                 raise ClientLeftError from None
@@ -346,36 +347,26 @@ class _Call:
                 # A broken stream must not end like a complete one: cut the connection.
                 raise ClientLeftError from None
             now = clock.now()
-            status = multiplexer.status()
+            status = self.multiplexer.status()
             response = error_response_of(error, status, now, only)
             if self.route.label and keys_are_refused(error, status, only):
                 # A vibe repeats a 503 for minutes, which mends no key.
-                response = refused_keys(multiplexer.state, only)
+                response = refused_keys(self.multiplexer.state, only)
             _send_error(self.response, response)
 
-    def _complete(
-        self,
-        multiplexer: shell.Multiplexer,
-        options: CallOptions,
-        cancellation: Cancellation,
-    ) -> None:
+    def _complete(self, options: CallOptions, cancellation: Cancellation) -> None:
         began = clock.now()
         with self._cancelling_on_disconnect(cancellation):
-            reply = multiplexer.answer(self.completion.chat, options)
-        self._record(multiplexer, reply, began)
+            reply = self.multiplexer.answer(self.completion.chat, options)
+        self._record(reply, began)
         body = completions.as_json(_frame(self.completion).whole(reply))
         self.response.send(body, fields=_model_field(reply))
 
-    def _stream(
-        self,
-        multiplexer: shell.Multiplexer,
-        options: CallOptions,
-        cancellation: Cancellation,
-    ) -> None:
+    def _stream(self, options: CallOptions, cancellation: Cancellation) -> None:
         began = clock.now()
         with (
             self._cancelling_on_disconnect(cancellation),
-            multiplexer.answer_in_chunks(self.completion.chat, options) as stream,
+            self.multiplexer.answer_in_chunks(self.completion.chat, options) as stream,
         ):
             frame, wants_usage = _frame(self.completion), self.completion.wants_usage
             pieces = completions.events(stream, frame, wants_usage=wants_usage)
@@ -383,7 +374,7 @@ class _Call:
             self.response.begin(STREAM_TYPE, next(pieces, b""), fields)
             for piece in pieces:
                 self.response.write(piece)
-        self._record(multiplexer, stream.reply, began)
+        self._record(stream.reply, began)
         self.response.end(completions.DONE)
 
     def _cancelling_on_disconnect(
@@ -397,19 +388,17 @@ class _Call:
         if self.route.pooled:
             return None
         name = self.completion.model if self.route.only is None else self.route.only
-        aliases = _aliases(self.context)
+        aliases = _aliases(self.multiplexer)
         name = known_as(self.context.names.get(name, name), aliases)
         if name == POOL:
             return None
         if name not in aliases:
-            raise RefusedError(unknown_model(name, _known(self.context)))
+            raise RefusedError(unknown_model(name, _known(self.multiplexer, self.context)))
         return name
 
-    def _record(
-        self, multiplexer: shell.Multiplexer, reply: Reply, began: datetime
-    ) -> None:
+    def _record(self, reply: Reply, began: datetime) -> None:
         served = ServedCall(reply.model, reply.attempts, reply.usage, began, clock.now())
-        state, own = multiplexer.state, self.context.pool.own_model
+        state, own = self.multiplexer.state, self.context.pool.own_model
         add = partial(with_served, call=served, state=state, own=own)
         try:
             self.context.ledger.add(self.route.label, add)

@@ -26,9 +26,10 @@ LONGEST_WAIT = 1_000_000.0
 class ClientTimeouts:
     """How long the server waits for a client, in seconds.
 
-    `fresh` is for the first request with the token; `idle` is between two; `head` and `body` are for the whole of either, however
-    slowly it arrives; `send` is for one piece of a response that the client does not read;
-    `linger` is for what a client still sends after a refusal.
+    `fresh` is the wait for a request until one had the token, `idle` the wait after that; `head`
+    and `body` are for the whole of either, however slowly it arrives; `send` is for one piece of
+    a response that the client does not read; `linger` is for what a client still sends after a
+    refusal.
     """
 
     fresh: float = 10.0
@@ -48,7 +49,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, timeouts: ClientTimeouts) -> None:
         self.sock = sock
-        self.is_authorised = False
+        self.is_authorized = False
         """Whether a request with the token has come."""
         self.is_woken = False
         self._timeouts = timeouts
@@ -59,7 +60,7 @@ class Connection:
     def wait(self) -> None:
         """Wait for the next request to begin: for a short time until one had the token."""
         if not self._buffer:
-            seconds = self._timeouts.idle if self.is_authorised else self._timeouts.fresh
+            seconds = self._timeouts.idle if self.is_authorized else self._timeouts.fresh
             try:
                 self._buffer = self._receive(clock.elapsed() + seconds)
             except RefusedError:
@@ -114,7 +115,7 @@ class Connection:
             raise ClientLeftError from None
 
     def send_now(self, data: bytes) -> None:
-        """Send a few bytes, from any thread, without waiting; else give the client up."""
+        """Send a few bytes, from any thread, without waiting; give the client up if that fails."""
         try:
             with self.sock.dup() as copy:
                 copy.settimeout(0)

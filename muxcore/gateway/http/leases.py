@@ -81,15 +81,13 @@ class Leases:
             self._running[label] += change
             if not self._running[label]:
                 del self._running[label]
-            self._send(BEGAN if change > 0 else ENDED, label)
+            name = BEGAN if change > 0 else ENDED
+            for connection, own in self._labels.items():
+                if own == label:
+                    connection.send_now(event(name))
 
     def drain(self) -> None:
         """Report to all that the server accepts no more calls."""
         with self._lock:
-            for label in set(self._labels.values()):
-                self._send(DRAINING, label)
-
-    def _send(self, name: bytes, label: str) -> None:
-        for connection, own in self._labels.items():
-            if own == label:
-                connection.send_now(event(name))
+            for connection in self._labels:
+                connection.send_now(event(DRAINING))

@@ -1,4 +1,4 @@
-"""Opens the listening socket: for the server itself, or for the process that starts it."""
+"""The address of a server: its listening socket, and how its host is written in a URL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import socket
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 512
+
+
+def literal(address: str) -> str:
+    """Return a host or an IP address as a URL has it: an IPv6 address in brackets."""
+    return f"[{address}]" if ":" in address else address
 
 
 def listening(host: str = LOOPBACK, port: int = 0) -> socket.socket:

@@ -24,14 +24,14 @@ from muxcore.gateway.api.receipts import Ledger, Receipt
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.http.connection import ClientLeftError, ClientTimeouts, Connection
 from muxcore.gateway.http.leases import Leases
-from muxcore.gateway.http.listening import LOOPBACK, listening
+from muxcore.gateway.http.listening import LOOPBACK, listening, literal
 from muxcore.gateway.http.selector import SelectorThread
 from muxcore.gateway.reload import ReloadingPool
 from muxcore.gateway.socket_sharing import sharing
 from muxcore.http_framing import head
 
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 1000, 4
-MOST_UNAUTHORISED = 100
+MOST_UNAUTHORIZED = 100
 """Connections without a request that had the token; beyond them the oldest are closed."""
 
 RESERVED_DESCRIPTORS = 32
@@ -99,8 +99,7 @@ class Gateway:
 
     @property
     def url(self) -> str:
-        literal = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{literal}:{self.port}"
+        return f"http://{literal(self.host)}:{self.port}"
 
     @property
     def leases(self) -> int:
@@ -205,12 +204,12 @@ class Gateway:
 
     def _has_room(self) -> bool:
         """Make room for one more connection; return whether there is any."""
-        unauthorised = [c for c in self._connections if not (c.is_authorised or c.is_woken)]
+        unauthorized = [c for c in self._connections if not (c.is_authorized or c.is_woken)]
         is_full = len(self._connections) >= self._most_connections
-        if unauthorised and (is_full or len(unauthorised) >= MOST_UNAUTHORISED):
+        if unauthorized and (is_full or len(unauthorized) >= MOST_UNAUTHORIZED):
             # The oldest: a client that has the token sends it at once.
-            unauthorised[0].wake()
-            return len(self._connections) < self._most_connections + MOST_UNAUTHORISED
+            unauthorized[0].wake()
+            return len(self._connections) < self._most_connections + MOST_UNAUTHORIZED
         return not is_full
 
     def _serve(self, connection: Connection) -> None:
