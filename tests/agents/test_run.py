@@ -43,7 +43,8 @@ def ask(alias="large"):
         {"Authorization": "Bearer " + os.environ[provider["api_key_env_var"]],
          "Content-Type": "application/json"})
     with urllib.request.urlopen(request) as answer:
-        return json.load(answer)["choices"][0]["message"]["content"]
+        # To the end of the connection: the server has counted the call by then.
+        return json.loads(answer.fp.read())["choices"][0]["message"]["content"]
 """
 
 
