@@ -6,21 +6,26 @@ from typing import Any
 import pytest
 
 from muxcore.chat import Chunk, Reply
-from muxcore.gateway.api.completions import (
-    Frame,
-    as_json,
-    events,
-    gateway_reply,
+from muxcore.gateway.api.skill import reply_of
+from muxcore.gateway.front_doors.completions import (
+    DONE,
+    CompletionEncoder,
+    completion,
     read_request,
 )
+from muxcore.gateway.front_doors.door import ClientRequest, Stamp, as_json
 from muxcore.gateway.http.wire import RefusedError
 
-FRAME = Frame("id-1", 1234, "mux")
+STAMP = Stamp("id-1", 1234)
 GOOD: dict[str, Any] = {"model": "mux", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def body(**members: Any) -> bytes:
     return json.dumps({**GOOD, **members}).encode()
+
+
+def request(**members: Any) -> ClientRequest:
+    return read_request(body(**members))
 
 
 def test_a_request_is_read() -> None:
@@ -38,7 +43,7 @@ def test_a_request_is_read() -> None:
             logprobs=None,
         )
     )
-    assert (asked.model, asked.streams, asked.wants_usage) == ("mux", True, True)
+    assert asked.model == "mux"
     chat = asked.chat
     assert chat.messages == GOOD["messages"]
     assert (chat.tools, chat.tool_choice) == ([{"type": "function"}], "auto")
@@ -51,14 +56,6 @@ def test_a_request_is_read() -> None:
         "cancellation": {"a": []},
         "logprobs": None,
     }
-
-
-def test_members_can_be_left_out() -> None:
-    asked = read_request(
-        body(temperature=1, reasoning_effort="high", n=1), {"temperature", "n"}
-    )
-    assert asked.chat.temperature is None
-    assert asked.chat.extra == {"reasoning_effort": "high"}
 
 
 @pytest.mark.parametrize(
@@ -141,11 +138,9 @@ def test_values_without_json_form_are_replaced() -> None:
 
 
 def test_an_incomplete_usage_is_not_sent() -> None:
-    frame = Frame("c", 7, "mux")
     for usage in ({"prompt_tokens": 1}, {}, None):
-        chunks = iter([Chunk({"choices": [], "usage": usage})])
-        written = b"".join(events(chunks, frame, wants_usage=True))
-        assert b"usage" not in written
+        chunk = Chunk({"choices": [], "usage": usage})
+        assert not any("usage" in sent for sent in written(chunk, wants_usage=True))
 
 
 def test_a_whole_reply_is_passed_on_with_missing_fields_filled_in() -> None:
@@ -160,8 +155,8 @@ def test_a_whole_reply_is_passed_on_with_missing_fields_filled_in() -> None:
         "timings": [1, 2],
     }
     reply = Reply({"content": "hi", "reasoning_content": "hm"}, "stop", raw=raw)
-    assert FRAME.whole(reply) == {
-        "id": "id-1",
+    assert completion(request(), STAMP, reply) == {
+        "id": "chatcmpl-id-1",
         "object": "chat.completion",
         "created": 1234,
         "model": "mux",
@@ -185,7 +180,7 @@ def test_a_whole_reply_is_passed_on_with_missing_fields_filled_in() -> None:
 
 
 def test_a_reply_without_its_raw_object_is_written() -> None:
-    written = FRAME.whole(Reply({"content": "hi"}, "stop"))
+    written = completion(request(), STAMP, Reply({"content": "hi"}, "stop"))
     assert written["choices"][0]["message"] == {"role": "assistant", "content": "hi"}
 
 
@@ -198,8 +193,13 @@ def delta(content: str | None, finish: str | None = None, **more: Any) -> Chunk:
 
 
 def written(*chunks: Chunk, wants_usage: bool) -> list[Any]:
-    pieces = list(events(iter(chunks), FRAME, wants_usage=wants_usage))
-    assert all(p.startswith(b"data: ") and p.endswith(b"\n\n") for p in pieces)
+    options = {"stream_options": {"include_usage": wants_usage}}
+    encoder = CompletionEncoder(request(**options), STAMP)
+    text = b"".join(map(encoder.feed, chunks)) + encoder.end()
+    assert text.endswith(DONE)
+    pieces = text.removesuffix(DONE).split(b"\n\n")
+    assert pieces.pop() == b""
+    assert all(piece.startswith(b"data: ") for piece in pieces)
     return [json.loads(piece.removeprefix(b"data: ")) for piece in pieces]
 
 
@@ -259,8 +259,8 @@ def test_the_first_choice_names_the_role_once() -> None:
 
 
 def test_the_gateways_own_reply_has_the_same_shape() -> None:
-    reply, chunks = gateway_reply("all is well")
-    whole = FRAME.whole(reply)
+    reply, chunks = reply_of("all is well")
+    whole = completion(request(), STAMP, reply)
     assert whole["choices"][0]["message"]["content"] == "all is well"
     assert whole["usage"]["total_tokens"] == 0
     chunks_sent = written(*chunks, wants_usage=True)

@@ -14,7 +14,8 @@ from muxcore.errors import (
     RequestRejectedError,
     StrategyError,
 )
-from muxcore.gateway.api.errors import error_body, error_response_of, unknown_model
+from muxcore.gateway.api.errors import error_response_of, unknown_model
+from muxcore.gateway.front_doors.completions import error_body
 
 NOW = datetime(2026, 1, 2, 14, 0, 0, tzinfo=UTC)
 

@@ -488,13 +488,12 @@ def test_a_bug_in_the_server_ends_one_request_only(
 def test_a_bug_during_a_stream_cuts_the_stream(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from muxcore.gateway.api import completions
+    from muxcore.gateway.front_doors.completions import CompletionEncoder
 
-    def faulty(chunks: Any, *_: object, **__: object) -> Any:
-        yield b"data: {}\n\n"
+    def faulty(encoder: CompletionEncoder) -> bytes:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(completions, "events", faulty)
+    monkeypatch.setattr(CompletionEncoder, "end", faulty)
     served = serve()
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         _ = served.ask(stream=True).content

@@ -1,4 +1,4 @@
-"""Turns errors of the library into error responses of OpenAI's shape. Pure."""
+"""Turns errors of the library into error responses, which each front door writes. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from attrs import evolve
 
-from muxcore.chat import AttemptReport, Json
+from muxcore.chat import AttemptReport
 from muxcore.core.outcomes import Fault, Limit, Refusal
 from muxcore.core.records import PoolState
 from muxcore.core.status import ModelStatus, Status
@@ -142,17 +142,6 @@ def _describe(
         if m.disabled_until is not None
     ]
     return "; ".join([*lines, str(error)])
-
-
-def error_body(response: ErrorResponse) -> Json:
-    return {
-        "error": {
-            "message": response.message,
-            "type": response.kind,
-            "param": response.param,
-            "code": response.code,
-        }
-    }
 
 
 def unknown_model(name: str, known: Collection[str]) -> ErrorResponse:

@@ -1,7 +1,7 @@
 """Handle one request on a connection: read it, route it, and send the response.
 
 Each resource of the server has its handler here. Calls go to the multiplexer of
-`Context.pool`; parsing and rendering are in `completions`, `errors` and `status_page`.
+`Context.pool`; parsing and rendering are in `front_doors`, `errors` and `status_page`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -19,10 +19,9 @@ from urllib.parse import parse_qs, quote
 
 from attrs import evolve, frozen
 
-from muxcore.chat import Json, Reply
+from muxcore.chat import Chat, Json, Reply
 from muxcore.config.definitions import known_as
 from muxcore.errors import MultiplexerError
-from muxcore.gateway.api import completions
 from muxcore.gateway.api.authorization import (
     JSON_TYPE,
     LARGEST_BODY,
@@ -30,19 +29,33 @@ from muxcore.gateway.api.authorization import (
     check_request,
     hosts_for,
 )
-from muxcore.gateway.api.completions import POOL, CompletionRequest, Frame
 from muxcore.gateway.api.errors import (
-    error_body,
     error_response_of,
     keys_are_refused,
     refused_keys,
     unknown_model,
 )
+from muxcore.gateway.api.listing import POOL, listed, listing
 from muxcore.gateway.api.receipts import Ledger, ServedCall, with_failed, with_served
-from muxcore.gateway.api.routing import Resource, Route, patience_for, route_of, session_of
+from muxcore.gateway.api.routing import (
+    Resource,
+    Route,
+    front_door_of,
+    patience_for,
+    route_of,
+    session_of,
+)
 from muxcore.gateway.api.session_thinking import with_session_thinking
-from muxcore.gateway.api.skill import asks_for_status, without_status
+from muxcore.gateway.api.skill import asks_for_status, reply_of, without_status
 from muxcore.gateway.api.status_page import status_json, status_text
+from muxcore.gateway.front_doors import completions
+from muxcore.gateway.front_doors.door import (
+    ClientRequest,
+    FrontDoor,
+    Stamp,
+    StreamEncoder,
+    as_json,
+)
 from muxcore.gateway.http.connection import ClientLeftError, Connection
 from muxcore.gateway.http.leases import Leases
 from muxcore.gateway.http.selector import SelectorThread, monitoring_disconnect
@@ -67,9 +80,9 @@ STREAM_TYPE = "text/event-stream"
 MARKDOWN_TYPE = "text/markdown; charset=utf-8"
 PLAIN_TYPE = "text/plain; charset=utf-8"
 
-MEMBERS_OWN = frozenset({"reasoning_effort", "temperature", "top_p"})
-"""Settings that a vibe takes from the entry of its active model. They are dropped, because the
-model that serves uses those of its own entry, and may reject others."""
+MEMBERS_OWN = frozenset({"reasoning_effort", "top_p"})
+"""With the temperature, the settings that a vibe takes from the entry of its active model. They
+are dropped, because the model that serves uses those of its own entry, and may reject others."""
 
 LONGEST_NONCE = 64
 NO_FIELDS: Mapping[str, str] = {}
@@ -97,8 +110,10 @@ class Context:
 
 def handle_request(connection: Connection, context: Context) -> bool:
     """Handle the request that has begun; return whether the connection stays open."""
+    door = completions.FRONT_DOOR
     try:
         request = parse_head(connection.read_head())
+        door = front_door_of(request.path)
         address = connection.sock.getsockname()[0]
         check_request(request, hosts_for(address, context.port), context.token)
         connection.is_authorized |= request.path not in OPEN_PATHS
@@ -108,11 +123,13 @@ def handle_request(connection: Connection, context: Context) -> bool:
         body = connection.read_body(request.length, LARGEST_BODY)
     except RefusedError as error:
         # The end of its body is unknown, so the connection cannot be used again.
-        _send_error(_Response(connection, keeps_alive=False), error.response)
+        _send_error(_Response(connection, door, keeps_alive=False), error.response)
         connection.linger()
         return False
     keeps_alive = request.keeps_alive and not context.is_draining()
-    response = _Response(connection, keeps_alive=keeps_alive, is_modern=request.is_modern)
+    response = _Response(
+        connection, door, keeps_alive=keeps_alive, is_modern=request.is_modern
+    )
     try:
         _handle(response, request, route, body, context)
     except RefusedError as error:
@@ -136,9 +153,15 @@ class _Response:
     """The response to one request, as it is sent."""
 
     def __init__(
-        self, connection: Connection, *, keeps_alive: bool, is_modern: bool = True
+        self,
+        connection: Connection,
+        door: FrontDoor,
+        *,
+        keeps_alive: bool,
+        is_modern: bool = True,
     ) -> None:
         self.connection = connection
+        self.door = door
         self.keeps_alive = keeps_alive
         self.has_begun = False
         self._is_modern = is_modern
@@ -204,35 +227,47 @@ def _handle(
 ) -> None:
     match route.resource:
         case Resource.CHAT:
-            left_out = MEMBERS_OWN if route.label else ()
-            completion = completions.read_request(body, left_out)
-            if asks_for_status(completion.chat.messages):
-                _answer_mux(response, completion, context)
-            else:
-                # This reloads a changed config: the whole call is of one version of it.
-                multiplexer = context.pool.multiplexer
-                if route.label:
-                    completion = with_session_thinking(completion, multiplexer.state)
-                completion = evolve(completion, chat=without_status(completion.chat))
-                _Call(response, request, route, completion, context, multiplexer).run()
+            _handle_call(response, request, route, body, context)
         case Resource.MODELS:
-            response.send(completions.as_json(_models(route.model, context)))
+            response.send(as_json(_models(route.model, context)))
         case Resource.STATUS:
             _send_status(response, request, context)
         case Resource.HEALTH:
-            response.send(completions.as_json({"status": "ok"}))
+            response.send(as_json({"status": "ok"}))
         case Resource.RECEIPT:
             receipt = context.ledger.receipt(_value(request, "label"))
-            response.send(completions.as_json(receipt.to_json()))
+            response.send(as_json(receipt.to_json()))
         case Resource.LEASE:
             _hold_lease(response, request, context)
         case Resource.PROOF:
             address = response.connection.sock.getsockname()[0]
             nonce = _value(request, "nonce")[:LONGEST_NONCE]
             proof = server_proof(context.token, address, context.port, nonce)
-            response.send(completions.as_json({"proof": proof}))
+            response.send(as_json({"proof": proof}))
         case _ as never:
             assert_never(never)
+
+
+def _handle_call(
+    response: _Response, request: Head, route: Route, body: bytes, context: Context
+) -> None:
+    client_request = response.door.read(body)
+    if asks_for_status(client_request.chat.messages):
+        _answer_mux(response, client_request, context)
+        return
+    # This reloads a changed config: the whole call is of one version of it.
+    multiplexer = context.pool.multiplexer
+    if route.label:
+        client_request = with_session_thinking(client_request, multiplexer.state)
+        chat = _without_own_settings(client_request.chat)
+        client_request = evolve(client_request, chat=chat)
+    client_request = evolve(client_request, chat=without_status(client_request.chat))
+    _Call(response, request, route, client_request, context, multiplexer).run()
+
+
+def _without_own_settings(chat: Chat) -> Chat:
+    extra = {name: value for name, value in chat.extra.items() if name not in MEMBERS_OWN}
+    return evolve(chat, temperature=None, extra=extra)
 
 
 def _value(request: Head, name: str) -> str:
@@ -260,9 +295,8 @@ def _keys_fingerprint(context: Context) -> str:
 
 
 def _send_error(response: _Response, error: ErrorResponse) -> None:
-    response.send(
-        completions.as_json(error_body(error)), JSON_TYPE, error.status, error.fields
-    )
+    body = as_json(response.door.error(error))
+    response.send(body, JSON_TYPE, error.status, error.fields)
 
 
 def _send_status(response: _Response, request: Head, context: Context) -> None:
@@ -270,28 +304,27 @@ def _send_status(response: _Response, request: Head, context: Context) -> None:
     accepted = request.fields.get("accept", "")
     status, off = context.pool.status(), context.pool.off
     if named == ["json"] or (named is None and JSON_TYPE in accepted):
-        response.send(completions.as_json(status_json(status, off)))
+        response.send(as_json(status_json(status, off)))
     else:
         response.send(status_text(status, off).encode(), MARKDOWN_TYPE)
 
 
 def _answer_mux(
-    response: _Response, completion: CompletionRequest, context: Context
+    response: _Response, client_request: ClientRequest, context: Context
 ) -> None:
     """Answer `/mux` without calling a model."""
     text = status_text(context.pool.status(), context.pool.off)
-    reply, chunks = completions.gateway_reply(text)
-    frame = _frame(completion)
-    if not completion.streams:
-        response.send(completions.as_json(frame.whole(reply)))
+    reply, chunks = reply_of(text)
+    if not client_request.chat.stream:
+        response.send(as_json(response.door.whole(client_request, _stamp(), reply)))
         return
-    pieces = completions.events(iter(chunks), frame, wants_usage=completion.wants_usage)
+    encoder = response.door.stream(client_request, _stamp())
     response.begin(STREAM_TYPE)
-    response.end(b"".join(pieces) + completions.DONE)
+    response.end(b"".join(map(encoder.feed, chunks)) + encoder.end())
 
 
-def _frame(completion: CompletionRequest) -> Frame:
-    return Frame(f"chatcmpl-{uuid.uuid4().hex}", _seconds(), completion.model)
+def _stamp() -> Stamp:
+    return Stamp(uuid.uuid4().hex, _seconds())
 
 
 def _seconds() -> int:
@@ -303,18 +336,18 @@ def _aliases(multiplexer: shell.Multiplexer) -> tuple[str, ...]:
     return tuple(candidate.endpoint.alias for candidate in candidates)
 
 
-def _known(multiplexer: shell.Multiplexer, context: Context) -> Collection[str]:
+def _known(multiplexer: shell.Multiplexer, context: Context) -> tuple[str, ...]:
     """Return all valid values of `model`: the pool, its aliases, and further names."""
-    return dict.fromkeys((POOL, *_aliases(multiplexer), *context.names))
+    return tuple(dict.fromkeys((POOL, *_aliases(multiplexer), *context.names)))
 
 
 def _models(name: str | None, context: Context) -> Json:
     known = _known(context.pool.multiplexer, context)
     if name is None:
-        return completions.models(known, _seconds())
+        return listing(known, _seconds())
     if name not in known:
         raise RefusedError(unknown_model(name, known))
-    return completions.model(name, _seconds())
+    return listed(name, _seconds())
 
 
 @frozen(eq=False)
@@ -324,7 +357,7 @@ class _Call:
     response: _Response
     request: Head
     route: Route
-    completion: CompletionRequest
+    client_request: ClientRequest
     context: Context
     multiplexer: shell.Multiplexer
 
@@ -335,7 +368,12 @@ class _Call:
         user_agent = self.request.fields.get("user-agent", "")
         patience = patience_for(self.route, user_agent)
         options = CallOptions(session, None, only, cancellation, patience)
-        respond = self._stream if self.completion.streams else self._complete
+        encoder = self.response.door.stream(self.client_request, _stamp())
+        respond = (
+            partial(self._stream, encoder)
+            if self.client_request.chat.stream
+            else self._complete
+        )
         try:
             with self.context.leases.call(self.route.label):
                 respond(options, cancellation)
@@ -343,12 +381,15 @@ class _Call:
             if cancellation.cancelled:
                 raise ClientLeftError from None
             self.context.ledger.add(self.route.label, with_failed)
-            if self.response.has_begun:
-                # A broken stream must not end like a complete one: cut the connection.
-                raise ClientLeftError from None
             now = clock.now()
             status = self.multiplexer.status()
             response = error_response_of(error, status, now, only)
+            if self.response.has_begun:
+                if not self.route.label:
+                    # vibe, which a `run` starts, knows no such event.
+                    self.response.write(encoder.fail(response))
+                # A broken stream must not end like a complete one: cut the connection.
+                raise ClientLeftError from None
             if self.route.label and keys_are_refused(error, status, only):
                 # A vibe repeats a 503 for minutes, which mends no key.
                 response = refused_keys(self.multiplexer.state, only)
@@ -357,25 +398,26 @@ class _Call:
     def _complete(self, options: CallOptions, cancellation: Cancellation) -> None:
         began = clock.now()
         with self._cancelling_on_disconnect(cancellation):
-            reply = self.multiplexer.answer(self.completion.chat, options)
+            reply = self.multiplexer.answer(self.client_request.chat, options)
         self._record(reply, began)
-        body = completions.as_json(_frame(self.completion).whole(reply))
-        self.response.send(body, fields=_model_field(reply))
+        whole = self.response.door.whole(self.client_request, _stamp(), reply)
+        self.response.send(as_json(whole), fields=_model_field(reply))
 
-    def _stream(self, options: CallOptions, cancellation: Cancellation) -> None:
+    def _stream(
+        self, encoder: StreamEncoder, options: CallOptions, cancellation: Cancellation
+    ) -> None:
         began = clock.now()
         with (
             self._cancelling_on_disconnect(cancellation),
-            self.multiplexer.answer_in_chunks(self.completion.chat, options) as stream,
+            self.multiplexer.answer_in_chunks(self.client_request.chat, options) as stream,
         ):
-            frame, wants_usage = _frame(self.completion), self.completion.wants_usage
-            pieces = completions.events(stream, frame, wants_usage=wants_usage)
             fields = _model_field(stream.reply)
+            pieces = filter(None, map(encoder.feed, stream))
             self.response.begin(STREAM_TYPE, next(pieces, b""), fields)
             for piece in pieces:
                 self.response.write(piece)
         self._record(stream.reply, began)
-        self.response.end(completions.DONE)
+        self.response.end(encoder.end())
 
     def _cancelling_on_disconnect(
         self, cancellation: Cancellation
@@ -387,7 +429,7 @@ class _Call:
         """Return the alias of the one model to ask, None for the pool."""
         if self.route.pooled:
             return None
-        name = self.completion.model if self.route.only is None else self.route.only
+        name = self.client_request.model if self.route.only is None else self.route.only
         aliases = _aliases(self.multiplexer)
         name = known_as(self.context.names.get(name, name), aliases)
         if name == POOL:

@@ -16,6 +16,9 @@ from urllib.parse import quote, unquote
 
 from attrs import frozen
 
+from muxcore.gateway.front_doors import completions
+from muxcore.gateway.front_doors.door import FrontDoor
+
 
 class Resource(StrEnum):
     """What a path names."""
@@ -50,8 +53,8 @@ SESSION_FIELDS = (
 others. The first that is there counts."""
 LONGEST_SESSION = 256
 
-METHODS = {Resource.CHAT: "POST"}
-"""All others are read with GET."""
+FRONT_DOORS: Mapping[Resource, FrontDoor] = {Resource.CHAT: completions.FRONT_DOOR}
+"""The APIs in which clients call models, by their path below `/v1`."""
 
 
 @frozen
@@ -70,7 +73,7 @@ class Route:
 
     @property
     def method(self) -> str:
-        return METHODS.get(self.resource, "GET")
+        return "POST" if self.resource in FRONT_DOORS else "GET"
 
 
 def session_of(fields: Mapping[str, str]) -> str | None:
@@ -86,11 +89,12 @@ def patience_for(route: Route, user_agent: str) -> timedelta | None:
     return WAITS_ITSELF
 
 
+_CALLS = "|".join(map(re.escape, FRONT_DOORS))
 _PATH = re.compile(
-    r"""
-    (?: /run/(?P<label>[A-Za-z0-9._~-]{1,64}) )?
+    rf"""
+    (?: /run/(?P<label>[A-Za-z0-9._~-]{{1,64}}) )?
     (?: (?P<pool>/pool) | /only/(?P<only>[^/]+) )?
-    /v1/ (?: (?P<chat>chat/completions) | models (?: / (?P<model>.+) )? )
+    /v1/ (?: (?P<call>{_CALLS}) | models (?: / (?P<model>.+) )? )
     |
     / (?P<other>status|healthz|receipt|lease|proof)
     """,
@@ -107,12 +111,19 @@ def route_of(path: str) -> Route | None:
         return Route(Resource(match["other"]))
     only, model = match["only"], match["model"]
     return Route(
-        Resource.CHAT if match["chat"] else Resource.MODELS,
+        Resource(match["call"] or "models"),
         match["label"] or "",
         None if only is None else unquote(only),
         match["pool"] is not None,
         None if model is None else unquote(model),
     )
+
+
+def front_door_of(path: str) -> FrontDoor:
+    """Return the API that a client of `path` speaks, chat completions for any other path."""
+    route = route_of(path)
+    resource = Resource.CHAT if route is None else route.resource
+    return FRONT_DOORS.get(resource, completions.FRONT_DOOR)
 
 
 def base_path(label: str = "", only: str | None = None) -> str:

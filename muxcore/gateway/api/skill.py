@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve
 
-from muxcore.chat import Chat
+from muxcore.chat import Chat, Chunk, Json, Reply
 from muxcore.core.status import TITLE
 
 NAME = "mux"
@@ -66,6 +66,24 @@ def without_status(chat: Chat) -> Chat:
         if not (follows or is_answer):
             kept.append(message)
     return chat if len(kept) == len(chat.messages) else evolve(chat, messages=kept)
+
+
+def reply_of(text: str) -> tuple[Reply, tuple[Chunk, ...]]:
+    """Make a reply of the gateway's own text, whole and in chunks. No model is called."""
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    message: Json = {"role": "assistant", "content": text}
+    whole = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+    deltas: list[tuple[Json, str | None]] = [
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": text}, None),
+        ({}, "stop"),
+    ]
+    chunks = [
+        Chunk({"choices": [{"delta": delta, "finish_reason": reason}]})
+        for delta, reason in deltas
+    ]
+    chunks.append(Chunk({"choices": [], "usage": usage}))
+    return Reply(message, "stop", raw=whole), tuple(chunks)
 
 
 def _is_command(message: Mapping[str, Any]) -> bool:

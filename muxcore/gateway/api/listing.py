@@ -1,0 +1,19 @@
+"""The list of models, as OpenAI's clients read it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from muxcore.chat import Json
+
+POOL = "mux"
+"""The `model` that stands for the whole pool."""
+
+
+def listing(names: Collection[str], created: int) -> Json:
+    """List the valid values of `model`."""
+    return {"object": "list", "data": [listed(name, created) for name in names]}
+
+
+def listed(name: str, created: int) -> Json:
+    return {"id": name, "object": "model", "created": created, "owned_by": "vibe-mux"}

@@ -1,0 +1,74 @@
+"""A front door: an API in which clients speak to the pool, as a record of pure functions.
+
+Behind every door a call is a `Chat` and its answer a `Reply` or `Chunk`s, so a door is the codec
+between one API and these; `handlers` does the same for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from muxcore import jsontext
+from muxcore.chat import Chat, Chunk, Json, Reply
+from muxcore.gateway.http.wire import ErrorResponse
+
+
+@frozen
+class ClientRequest:
+    """A request for an answer: the `model` that the client names, its call, its whole body."""
+
+    model: str
+    chat: Chat
+    body: Json
+
+
+@frozen
+class Stamp:
+    """What an answer needs and no pure function can make: an id, and the time in seconds."""
+
+    id: str
+    created: int
+
+
+class StreamEncoder(Protocol):
+    """Writes one answer as a stream of events, each of which may be empty."""
+
+    def feed(self, chunk: Chunk) -> bytes:
+        """Write the events for a chunk."""
+        ...
+
+    def end(self) -> bytes:
+        """Write the events after the last chunk of a whole answer."""
+        ...
+
+    def fail(self, error: ErrorResponse) -> bytes:
+        """Write the event that tells a client why the answer breaks off here."""
+        ...
+
+
+@frozen
+class FrontDoor:
+    """One API. `read` raises `RefusedError` for a request that it does not know."""
+
+    read: Callable[[bytes], ClientRequest]
+    whole: Callable[[ClientRequest, Stamp, Reply], Json]
+    stream: Callable[[ClientRequest, Stamp], StreamEncoder]
+    error: Callable[[ErrorResponse], Json]
+
+
+def event(value: object, name: str = "") -> bytes:
+    """Write one server-sent event, without a name as chat completions have it."""
+    named = b"event: " + name.encode() + b"\n" if name else b""
+    return named + b"data: " + as_json(value) + b"\n\n"
+
+
+def as_json(value: object) -> bytes:
+    try:
+        return jsontext.encode(value).encode()
+    except ValueError:
+        # A stranger's backend has read NaN, which no client could.
+        return jsontext.encode(jsontext.decode(json.dumps(value))).encode()
