@@ -14,6 +14,16 @@ Message: TypeAlias = Mapping[str, Any]
 Messages: TypeAlias = Sequence[Message]
 Tools: TypeAlias = Sequence[Mapping[str, Any]]
 
+REASONING = "reasoning_content"
+"""The member of a message with the model's reasoning, as text."""
+THINKING_BLOCKS = "thinking_blocks"
+REASONING_ITEMS = "reasoning_items"
+"""Members that keep signed reasoning, of the Messages and of the Responses API, for the endpoint
+that signed it."""
+SIGNED_REASONING = (THINKING_BLOCKS, REASONING_ITEMS)
+ORIGIN = "origin"
+"""The member of each of their objects that names this endpoint."""
+
 
 @frozen
 class SessionThinking:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from muxcore import jsontext
 from muxcore.assembling import clean_usage, move_usage
-from muxcore.chat import Chat, Json, Reply
+from muxcore.chat import REASONING, Chat, Json, Reply
 from muxcore.core.allowance import Allowance
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
@@ -41,7 +41,6 @@ from muxcore_backends.history.ids import LENIENT, NINE, UP_TO_40, ids
 from muxcore_backends.history.pairs import PAIRS, SPLIT
 from muxcore_backends.history.steps import Messages, Rewrite, rewritten
 from muxcore_backends.shapes import (
-    REASONING,
     FailedAnswerError,
     MalformedError,
     finish_reason_of,

@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from muxcore.chat import Json
-
-REASONING = "reasoning_content"
+from muxcore.chat import REASONING, Json
 
 
 class MalformedError(ValueError):

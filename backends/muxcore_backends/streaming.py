@@ -7,12 +7,11 @@ from typing import Any
 
 from muxcore import jsontext
 from muxcore.assembling import clean_usage, move_usage
-from muxcore.chat import Chunk, Json
+from muxcore.chat import REASONING, Chunk, Json
 from muxcore.core.records import Wire
 from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore_backends.failures import bad_reply, failed_answer
 from muxcore_backends.shapes import (
-    REASONING,
     FailedAnswerError,
     MalformedError,
     finish_reason_of,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from muxcore.chat import REASONING
 from muxcore_backends.history import contents, ids, roles
-from muxcore_backends.shapes import REASONING
 
 MANY = 20_000
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxcore.gateway.api.routing import (
+    FRONT_DOORS,
     SESSION_FIELDS,
     WAITS_ITSELF,
     Resource,
@@ -20,6 +21,8 @@ from muxcore.gateway.api.routing import (
     ("path", "route"),
     [
         ("/v1/chat/completions", Route(Resource.CHAT)),
+        ("/v1/responses", Route(Resource.RESPONSES)),
+        ("/run/r-1/pool/v1/responses", Route(Resource.RESPONSES, "r-1", pooled=True)),
         ("/v1/models", Route(Resource.MODELS)),
         ("/v1/models/a%2Fb", Route(Resource.MODELS, model="a/b")),
         ("/pool/v1/chat/completions", Route(Resource.CHAT, pooled=True)),
@@ -48,10 +51,10 @@ def test_paths(path: str, route: Route | None) -> None:
     assert route_of(path) == route
 
 
-def test_only_a_chat_completion_is_a_post() -> None:
+def test_only_calls_of_models_are_posted() -> None:
     assert {asking: Route(asking).method for asking in Resource} == {
         **dict.fromkeys(Resource, "GET"),
-        Resource.CHAT: "POST",
+        **dict.fromkeys(FRONT_DOORS, "POST"),
     }
 
 
@@ -81,6 +84,11 @@ def test_an_agent_with_its_own_retries_is_held_briefly(
     label: str, user_agent: str, patience: object
 ) -> None:
     assert patience_for(Route(Resource.CHAT, label), user_agent) == patience
+
+
+def test_a_client_of_the_responses_api_is_held_as_long_as_the_config_says() -> None:
+    """Codex ends its turn at a 429."""
+    assert patience_for(Route(Resource.RESPONSES, "r"), "codex_exec/0.171.0") is None
 
 
 @pytest.mark.parametrize("name", SESSION_FIELDS)

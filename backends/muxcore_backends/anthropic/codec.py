@@ -10,7 +10,7 @@ from attrs import frozen
 
 from muxcore import jsontext
 from muxcore.assembling import usage_of
-from muxcore.chat import Chat, Json, Reply
+from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS, Chat, Json, Reply
 from muxcore.core.allowance import Allowance
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
@@ -19,8 +19,6 @@ from muxcore_backends.allowances import allowances
 from muxcore_backends.anthropic.settings import settings_of
 from muxcore_backends.anthropic.stream import AnthropicDecoder
 from muxcore_backends.anthropic.turns import (
-    ORIGIN,
-    THINKING_BLOCKS,
     conversation,
     origin_of,
     steps,
@@ -29,7 +27,6 @@ from muxcore_backends.anthropic.usage import openai_usage
 from muxcore_backends.failures import bad_reply, classify, failed_answer
 from muxcore_backends.history.steps import rewritten
 from muxcore_backends.shapes import (
-    REASONING,
     FailedAnswerError,
     MalformedError,
     finish_reason_of,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from muxcore import jsontext
-from muxcore.chat import Chunk, Json
+from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS, Chunk, Json
 from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
-from muxcore_backends.anthropic.turns import ORIGIN, THINKING_BLOCKS
 from muxcore_backends.anthropic.usage import openai_usage
 from muxcore_backends.failures import bad_reply, failed_answer
-from muxcore_backends.shapes import REASONING, FailedAnswerError, finish_reason_of
+from muxcore_backends.shapes import FailedAnswerError, finish_reason_of
 from muxcore_backends.streaming import CHUNK
 
 OK = 200

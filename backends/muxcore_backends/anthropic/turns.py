@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
+from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS
 from muxcore.core.records import Endpoint
 from muxcore_backends.history import contents, phrases, reasoning, roles
 from muxcore_backends.history.calls import CALLS
@@ -18,15 +19,8 @@ from muxcore_backends.history.contents import parts_of
 from muxcore_backends.history.ids import UP_TO_64, ids
 from muxcore_backends.history.pairs import PAIRS, calls_of
 from muxcore_backends.history.steps import Message, Messages, Rewrite, each, without
-from muxcore_backends.shapes import REASONING
 
 Block: TypeAlias = dict[str, Any]
-
-THINKING_BLOCKS = "thinking_blocks"
-"""The member of a message that keeps signed thoughts, for the endpoint that signed them."""
-
-ORIGIN = "origin"
-"""The member of such a block that names the endpoint which signed it."""
 
 EPHEMERAL = {"type": "ephemeral"}
 IMAGE = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.*)", re.DOTALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from muxcore.chat import SIGNED_REASONING
 from muxcore_backends.history.contents import PARTS
 from muxcore_backends.history.pairs import calls_of
 from muxcore_backends.history.steps import Message, Rewrite, each
@@ -19,12 +20,12 @@ MINTED = frozenset(
     {
         "annotations",
         "refusal",
-        "thinking_blocks",
         "reasoning",
         "reasoning_details",
         "reasoning_signature",
         "reasoning_state",
         "prefix",
+        *SIGNED_REASONING,
     }
 )
 """What one server or client puts into a message, and others refuse."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from muxcore.chat import REASONING
 from muxcore_backends.history import phrases
 from muxcore_backends.history.contents import PARTS, parts_of, text_part
 from muxcore_backends.history.steps import Message, Rewrite, each, without
-from muxcore_backends.shapes import REASONING
 
 THINKING = "thinking"
 """The type of Mistral's parts of reasoning."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from muxcore.chat import REASONING
 from muxcore_backends.history import phrases
 from muxcore_backends.history.contents import joined
 from muxcore_backends.history.pairs import calls_of
 from muxcore_backends.history.steps import Message, Messages, Rewrite, each
-from muxcore_backends.shapes import REASONING
 
 
 def _as_system(message: Message) -> Message:

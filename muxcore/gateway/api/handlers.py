@@ -226,7 +226,7 @@ def _handle(
     response: _Response, request: Head, route: Route, body: bytes, context: Context
 ) -> None:
     match route.resource:
-        case Resource.CHAT:
+        case Resource.CHAT | Resource.RESPONSES:
             _handle_call(response, request, route, body, context)
         case Resource.MODELS:
             response.send(as_json(_models(route.model, context)))

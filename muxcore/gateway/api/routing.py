@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from attrs import frozen
 
-from muxcore.gateway.front_doors import completions
+from muxcore.gateway.front_doors import completions, responses
 from muxcore.gateway.front_doors.door import FrontDoor
 
 
@@ -24,6 +24,7 @@ class Resource(StrEnum):
     """What a path names."""
 
     CHAT = "chat/completions"
+    RESPONSES = "responses"
     MODELS = "models"
     STATUS = "status"
     HEALTH = "healthz"
@@ -53,7 +54,10 @@ SESSION_FIELDS = (
 others. The first that is there counts."""
 LONGEST_SESSION = 256
 
-FRONT_DOORS: Mapping[Resource, FrontDoor] = {Resource.CHAT: completions.FRONT_DOOR}
+FRONT_DOORS: Mapping[Resource, FrontDoor] = {
+    Resource.CHAT: completions.FRONT_DOOR,
+    Resource.RESPONSES: responses.FRONT_DOOR,
+}
 """The APIs in which clients call models, by their path below `/v1`."""
 
 
@@ -84,7 +88,8 @@ def session_of(fields: Mapping[str, str]) -> str | None:
 
 def patience_for(route: Route, user_agent: str) -> timedelta | None:
     """Return how long a call may be held, None for as long as the config says."""
-    if not route.label or _CANNOT_WAIT.match(user_agent):
+    is_vibe = route.label and route.resource is Resource.CHAT
+    if not is_vibe or _CANNOT_WAIT.match(user_agent):
         return None
     return WAITS_ITSELF
 

@@ -13,7 +13,13 @@ from typing import Any, NoReturn
 from muxcore.chat import Json
 from muxcore.gateway.http.wire import ErrorResponse, RefusedError
 
-WORDS = {bool: "true or false", dict: "an object", int: "an integer", float: "a number"}
+WORDS = {
+    bool: "true or false",
+    dict: "an object",
+    float: "a number",
+    int: "an integer",
+    str: "a text",
+}
 """What an error calls each type of value."""
 
 

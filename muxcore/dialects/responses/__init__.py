@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: items from messages and back, settings, usage. Pure."""

@@ -1,0 +1,314 @@
+"""Items of the Responses API from messages, and messages from items. Pure.
+
+What is one message of the assistant in chat completions is several items here: its reasoning,
+its words, and each of its calls.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from muxcore import jsontext
+from muxcore.chat import (
+    ORIGIN,
+    REASONING,
+    REASONING_ITEMS,
+    SIGNED_REASONING,
+    Json,
+    Message,
+    Messages,
+)
+
+SEAM = "\n\n"
+"""Between the parts of one reasoning."""
+
+SEAL = "mux."
+"""The beginning of `encrypted_content` that holds signed reasoning of any API."""
+
+DETAILS = frozenset({"low", "high"})
+"""How closely to look at an image, in the words that chat completions have as well."""
+
+UNKNOWN_PART = "(A part of type {kind} that this model cannot read.)"
+
+
+class MalformedItemError(ValueError):
+    """An item is not as expected; `place` is where, after the name of the list."""
+
+    def __init__(self, place: str, expected: str) -> None:
+        self.place = place
+        self.expected = expected
+        super().__init__(f"{place} must be {expected}")
+
+
+# --- messages from items --------------------------------------------------------------------
+
+
+def messages_of(items: Sequence[Json]) -> list[Json]:
+    """Make the messages of a conversation. Raise `MalformedItemError`.
+
+    Reasoning and calls join the assistant's message beside them; each item of words is a
+    message of its own.
+    """
+    messages: list[Json] = []
+    for position, item in enumerate(items):
+        try:
+            _add(messages, item)
+        except MalformedItemError as error:
+            place = f"[{position}]{error.place}"
+            raise MalformedItemError(place, error.expected) from None
+    return messages
+
+
+def _add(messages: list[Json], item: Json) -> None:
+    match item.get("type", "message"):
+        case "message" if item.get("role") == "assistant":
+            _add_words(messages, item.get("content"))
+        case "message":
+            messages.append(_message(item))
+        case "reasoning":
+            _add_reasoning(messages, item)
+        case "function_call":
+            answer = _last_answer(messages)
+            answer.setdefault("tool_calls", []).append(_call(item))
+        case "function_call_output":
+            identity = _text(item, "call_id")
+            content = _content(item.get("output"), ".output")
+            messages.append({"role": "tool", "tool_call_id": identity, "content": content})
+        case kind:
+            known = "message, reasoning, function_call or function_call_output"
+            raise MalformedItemError(".type", f"{known}, not {kind}")
+
+
+def _last_answer(messages: list[Json]) -> Json:
+    """Return the message of the assistant at the end, which is made if there is none."""
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": None})
+    return messages[-1]
+
+
+def _add_words(messages: list[Json], content: Any) -> None:
+    words = _content(content, ".content")
+    answer = _last_answer(messages)
+    if answer["content"] is not None or "tool_calls" in answer:
+        messages.append({"role": "assistant", "content": words})
+    else:
+        answer["content"] = words
+
+
+def _add_reasoning(messages: list[Json], item: Json) -> None:
+    answer = _last_answer(messages)
+    if answer["content"] is not None or "tool_calls" in answer:
+        answer = {"role": "assistant", "content": None}
+        messages.append(answer)
+    for name, value in unsealed(item.get("encrypted_content")).items():
+        answer[name] = [*answer.get(name, ()), *value]
+    if text := reasoning_text(item):
+        answer[REASONING] = SEAM.join(filter(None, (answer.get(REASONING), text)))
+
+
+def _message(item: Json) -> Json:
+    role = item.get("role")
+    if role not in {"user", "system", "developer"}:
+        raise MalformedItemError(".role", "user, assistant, system or developer")
+    return {"role": role, "content": _content(item.get("content"), ".content")}
+
+
+def _call(item: Json) -> Json:
+    name, namespace = _text(item, "name"), item.get("namespace")
+    function = {
+        "name": joined_name(namespace, name) if isinstance(namespace, str) else name,
+        "arguments": _text(item, "arguments"),
+    }
+    return {"id": _text(item, "call_id"), "type": "function", "function": function}
+
+
+def joined_name(namespace: str, name: str) -> str:
+    """Return the one name that a function of a namespace has in chat completions."""
+    return f"{namespace}__{name}"
+
+
+def _text(item: Json, name: str) -> str:
+    value = item.get(name)
+    if not isinstance(value, str):
+        raise MalformedItemError(f".{name}", "a text")
+    return value
+
+
+def _content(content: Any, place: str) -> Any:
+    """Return content as chat completions have it: a text where all of it is one."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
+        raise MalformedItemError(place, "a text, or a list of parts")
+    parts = [_part(part, f"{place}[{n}]") for n, part in enumerate(content)]
+    if not parts:
+        return ""
+    is_one_text = len(parts) == 1 and parts[0]["type"] == "text"
+    return parts[0]["text"] if is_one_text else parts
+
+
+def _part(part: Json, place: str) -> Json:
+    match part.get("type"):
+        case "input_text" | "output_text" | "text":
+            words = part.get("text")
+        case "refusal":
+            words = part.get("refusal")
+        case "input_image":
+            url = part.get("image_url")
+            if not isinstance(url, str):
+                raise MalformedItemError(f"{place}.image_url", "a URL: no files are kept")
+            detail = {"detail": part["detail"]} if part.get("detail") in DETAILS else {}
+            return {"type": "image_url", "image_url": {"url": url, **detail}}
+        case kind:
+            known = "input_text, output_text, refusal or input_image"
+            raise MalformedItemError(f"{place}.type", f"{known}, not {kind}")
+    if not isinstance(words, str):
+        raise MalformedItemError(place, "a part with a text")
+    return {"type": "text", "text": words}
+
+
+def reasoning_text(item: Json) -> str:
+    """Return the words of an item of reasoning: its summary, else the reasoning itself."""
+    for parts in (item.get("summary"), item.get("content")):
+        words = [part.get("text") for part in parts or () if isinstance(part, dict)]
+        if text := SEAM.join(word for word in words if isinstance(word, str) and word):
+            return text
+    return ""
+
+
+def sealed(message: Message) -> str | None:
+    """Write signed reasoning as one opaque text, which a client gives back."""
+    signed = {name: message[name] for name in SIGNED_REASONING if message.get(name)}
+    if not signed:
+        return None
+    return SEAL + base64.b64encode(jsontext.encode(signed).encode()).decode()
+
+
+def unsealed(text: object) -> Json:
+    """Read such a text; what another server has encrypted holds nothing for this one."""
+    if not isinstance(text, str) or not text.startswith(SEAL):
+        return {}
+    try:
+        signed = jsontext.decode(base64.b64decode(text.removeprefix(SEAL), validate=True))
+    except (ValueError, RecursionError):
+        return {}
+    return {
+        name: value
+        for name, value in (signed.items() if isinstance(signed, dict) else ())
+        if name in SIGNED_REASONING
+        and isinstance(value, list)
+        and all(isinstance(each, dict) for each in value)
+    }
+
+
+def answer_of(items: Sequence[Json], origin: str) -> Json:
+    """Make one message of the items of an answer. Raise `MalformedItemError`.
+
+    `origin` names the endpoint that signed its reasoning. Items of tools which run on the
+    server are left out.
+    """
+    message: Json = {"role": "assistant", "content": None}
+    words: list[str] = []
+    for item in items:
+        match item.get("type"):
+            case "message":
+                content = _content(item.get("content"), ".content")
+                words.append(content if isinstance(content, str) else _plain(content))
+            case "reasoning":
+                if text := reasoning_text(item):
+                    message[REASONING] = SEAM.join(
+                        filter(None, (message.get(REASONING), text))
+                    )
+                if is_returnable(item):
+                    message.setdefault(REASONING_ITEMS, []).append({**item, ORIGIN: origin})
+            case "function_call":
+                message.setdefault("tool_calls", []).append(_call(item))
+            case _:
+                pass
+    if words or "tool_calls" not in message:
+        message["content"] = "".join(words)
+    return message
+
+
+def _plain(parts: Sequence[Json]) -> str:
+    return "".join(part["text"] for part in parts if part["type"] == "text")
+
+
+def is_returnable(item: Json) -> bool:
+    """Whether the server takes this reasoning back: it keeps none, and a summary is none."""
+    return bool(item.get("encrypted_content") or item.get("content"))
+
+
+# --- items from messages --------------------------------------------------------------------
+
+
+def items_of(messages: Messages) -> list[Json]:
+    """Make the items of a conversation, whose calls and results are paired by now."""
+    return [item for message in messages for item in _items(message)]
+
+
+def _items(message: Message) -> list[Json]:
+    content, role = message.get("content"), message.get("role")
+    match role:
+        case "assistant":
+            return _answer_items(message)
+        case "tool":
+            output = content if isinstance(content, str) else _input_parts(content)
+            identity = message.get("tool_call_id")
+            return [{"type": "function_call_output", "call_id": identity, "output": output}]
+        case _:
+            return [{"type": "message", "role": role, "content": _input_parts(content)}]
+
+
+def _answer_items(message: Message) -> list[Json]:
+    reasoning = [
+        {name: value for name, value in item.items() if name != ORIGIN}
+        for item in message.get(REASONING_ITEMS) or ()
+    ]
+    words = [
+        {"type": "output_text", "text": part["text"]}
+        for part in _parts(message.get("content"))
+        if part.get("type") == "text" and part.get("text")
+    ]
+    calls = [
+        {
+            "type": "function_call",
+            "call_id": call["id"],
+            "name": call["function"]["name"],
+            "arguments": call["function"]["arguments"],
+        }
+        for call in message.get("tool_calls") or ()
+    ]
+    said = [{"type": "message", "role": "assistant", "content": words}] if words else []
+    # Reasoning alone is refused; it is of a turn that was interrupted.
+    return [*reasoning, *said, *calls] if said or calls else []
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return list(content or ())
+
+
+def _input_parts(content: Any) -> list[Json]:
+    return [_input_part(part) for part in _parts(content)]
+
+
+def _input_part(part: Mapping[str, Any]) -> Json:
+    match part:
+        case {"type": "text"}:
+            return {"type": "input_text", "text": part.get("text") or ""}
+        case {"type": "image_url", "image_url": {"url": url, **rest}}:
+            detail = rest.get("detail")
+            return {
+                "type": "input_image",
+                "image_url": url,
+                "detail": detail if detail in DETAILS else "auto",
+            }
+        case {"type": "image_url", "image_url": url}:
+            return {"type": "input_image", "image_url": url, "detail": "auto"}
+        case _:
+            kind = part.get("type")
+            return {"type": "input_text", "text": UNKNOWN_PART.format(kind=kind)}

@@ -1,0 +1,171 @@
+"""Tools, their choice, the form of an answer, and usage, in both APIs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from muxcore.assembling import count_of, usage_of
+from muxcore.chat import Json
+from muxcore.dialects.responses.items import MalformedItemError, joined_name
+
+FUNCTION = ("name", "description", "parameters", "strict")
+SCHEMA = ("name", "description", "schema", "strict")
+
+
+def _members(names: Sequence[str], of: Mapping[str, Any]) -> Json:
+    return {name: of[name] for name in names if of.get(name) is not None}
+
+
+# --- tools ----------------------------------------------------------------------------------
+
+
+def functions_of(tools: Sequence[Json]) -> list[Json]:
+    """Return the functions among these tools, those of a namespace after one another.
+
+    Raise `MalformedItemError` for a tool that only its own provider can run.
+    """
+    functions: list[Json] = []
+    for position, tool in enumerate(tools):
+        match tool:
+            case {"type": "function", "name": str()}:
+                functions.append(tool)
+            case {"type": "namespace", "name": str() as namespace, "tools": list() as own}:
+                functions += _namespaced(namespace, own, f"[{position}]")
+            case _:
+                raise _unknown_tool(f"[{position}]", tool)
+    return functions
+
+
+def _namespaced(namespace: str, tools: Sequence[Any], place: str) -> list[Json]:
+    for position, tool in enumerate(tools):
+        if not (isinstance(tool, dict) and tool.get("type") == "function"):
+            raise _unknown_tool(f"{place}.tools[{position}]", tool)
+    return [{**tool, "namespace": namespace} for tool in tools]
+
+
+def _unknown_tool(place: str, tool: Any) -> MalformedItemError:
+    kind = tool.get("type") if isinstance(tool, dict) else tool
+    text = f"function or namespace: no model of a pool can run {kind}, so leave it out"
+    return MalformedItemError(f"{place}.type", text)
+
+
+def chat_tools(functions: Sequence[Json]) -> list[Json]:
+    """Write functions as chat completions have them."""
+    return [{"type": "function", "function": _chat_function(each)} for each in functions]
+
+
+def _chat_function(function: Json) -> Json:
+    written = {**_members(FUNCTION, function), "name": chat_name(function)}
+    if not written.get("strict"):
+        # Not strict is what chat completions take for granted, and fewer servers know it.
+        written.pop("strict", None)
+    return written
+
+
+def chat_name(function: Json) -> str:
+    name: str = function["name"]
+    namespace = function.get("namespace")
+    return name if namespace is None else joined_name(namespace, name)
+
+
+def response_tools(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Write tools of chat completions; those of the Responses API itself stay as they are."""
+    written: list[Json] = []
+    for tool in tools:
+        function = tool.get("function")
+        if isinstance(function, Mapping):
+            # Left out, both mean the opposite: no parameters at all, and a strict schema.
+            usual = {"parameters": {"type": "object", "properties": {}}, "strict": False}
+            written.append({"type": "function", **usual, **_members(FUNCTION, function)})
+        else:
+            written.append(dict(tool))
+    return written
+
+
+def chat_choice(choice: Any) -> Any:
+    """Return a choice of tools as chat completions have it."""
+    match choice:
+        case {"type": "function", "name": str()}:
+            return {"type": "function", "function": {"name": chat_name(choice)}}
+        case _:
+            return choice
+
+
+def response_choice(choice: Any) -> Any:
+    match choice:
+        case "any":
+            return "required"
+        case {"function": {"name": name}}:
+            return {"type": "function", "name": name}
+        case _:
+            return choice
+
+
+# --- the form of an answer ------------------------------------------------------------------
+
+
+def chat_format(form: Any) -> Json | None:
+    """Return `text.format` as the `response_format` of chat completions."""
+    match form:
+        case {"type": "json_schema"}:
+            return {"type": "json_schema", "json_schema": _members(SCHEMA, form)}
+        case {"type": "json_object"}:
+            return {"type": "json_object"}
+        case _:
+            return None
+
+
+def response_format(form: Any) -> Json | None:
+    match form:
+        case {"type": "json_schema", "json_schema": dict(schema)}:
+            return {"type": "json_schema", **_members(SCHEMA, schema)}
+        case {"type": "json_object"}:
+            return {"type": "json_object"}
+        case _:
+            return None
+
+
+# --- usage ----------------------------------------------------------------------------------
+
+
+def response_usage(usage: object) -> Json | None:
+    """Return a usage of chat completions as that of a response; None without its counts."""
+    counts = usage_of({"usage": usage})
+    if counts.total_tokens is None:
+        return None
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    cached = {"cached_tokens": counts.cached_tokens or 0, "cache_write_tokens": 0}
+    return {
+        "input_tokens": counts.prompt_tokens,
+        "input_tokens_details": cached,
+        "output_tokens": counts.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": reasoning or 0},
+        "total_tokens": counts.total_tokens,
+    }
+
+
+def chat_usage(usage: object) -> Json | None:
+    counts = usage_of({"usage": usage})
+    if counts.total_tokens is None:
+        return None
+    written: Json = {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.total_tokens,
+    }
+    if counts.cached_tokens is not None:
+        written["prompt_tokens_details"] = {"cached_tokens": counts.cached_tokens}
+    reasoning = _detail(usage, "output_tokens_details", "reasoning_tokens")
+    if reasoning is not None:
+        written["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return written
+
+
+def _detail(usage: object, details: str, name: str) -> int | None:
+    match usage:
+        case {**members}:
+            found = members.get(details)
+            return count_of(found.get(name)) if isinstance(found, dict) else None
+        case _:
+            return None
