@@ -44,6 +44,8 @@ def _content_of(messages: Messages, roles: frozenset[str]) -> str:
         if message.get("role") in roles:
             content = message.get("content")
             break
+    if not content:
+        return ""
     return content if isinstance(content, str) else json.dumps(content, default=str)
 
 

@@ -37,10 +37,7 @@ from muxcore.journal.recent import RecentEntries
 from muxcore.shell import clock as system_clock
 from muxcore.shell.clock import LONGEST_SLEEP, Clock
 from muxcore.shell.pool.parker import Parker
-from muxcore.shell.pool.waiter import Decision, Waiter, Waiting
-
-A_MOMENT = timedelta(milliseconds=1)
-"""Two readings of the clocks that differ by less mean the same time."""
+from muxcore.shell.pool.waiter import A_MOMENT, Decision, Waiter, Waiting
 
 A_SECOND = timedelta(seconds=1)
 """A clock that goes back by less is being adjusted, not set."""
