@@ -8,7 +8,7 @@ import socket
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from http import HTTPStatus
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self, cast, final
 
@@ -22,6 +22,7 @@ from muxcore.standin.script import Behaviour, Received, StatusAnswer, refusal
 from muxcore.standin.wire import Request, Unreadable, read_request
 
 LOOPBACK = "127.0.0.1"
+PAUSE_SECONDS = 0.01
 _PATH = re.compile(r"(?:/(?P<provider>[^/]+))?/v1/(?P<what>chat/completions|models)")
 _NOT_FOUND = refusal(HTTPStatus.NOT_FOUND, "There is nothing here", code="not_found")
 _NO_MODEL = refusal(
@@ -109,9 +110,14 @@ class StandInServer:
         self.stop()
 
     def _accept(self) -> None:
-        number = 0
+        number, pause = 0, Event()
         while True:
-            peer, _ = self._listener.accept()
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                # Out of descriptors, as the process under test may be: they come back with time.
+                pause.wait(PAUSE_SECONDS)
+                continue
             with self._lock:
                 if self._is_stopping:
                     peer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import threading
@@ -232,6 +233,22 @@ def test_a_server_can_come_back_at_its_port(ask: Ask) -> None:
     with StandInServer([Model("alpha")], port=first.port) as second:
         assert second.url == first.url
         assert ask(second).ok
+
+
+def test_a_server_outlives_a_lack_of_descriptors(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, lacking = socket.socket.accept, [OSError(errno.EMFILE, "too many open files")]
+
+    def accept_later(listener: socket.socket) -> tuple[socket.socket, object]:
+        if lacking:
+            raise lacking.pop()
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_later)
+    with StandInServer([Model("served")]) as server:
+        assert ask(server, "served").ok
+    assert not lacking
 
 
 def test_a_dead_port_refuses(session: requests.Session) -> None:
