@@ -53,6 +53,9 @@ OPENAI_COMPATIBLE: Mapping[str, str] = {
 MISTRALS: Mapping[str, str] = {
     REFUSES_REASONING: OPENAI_COMPATIBLE[REFUSES_REASONING],
 }
+RESPONSES: Mapping[str, str] = {
+    TAKES_SAMPLING: "temperature and top_p are known, as until GPT-4",
+}
 ANTHROPICS: Mapping[str, str] = {
     ADAPTIVE_THINKING: "the model decides how much to think, by effort",
     TAKES_SAMPLING: "temperature, top_p and top_k are known, as until Claude 4.6",
@@ -138,6 +141,17 @@ def of_claude(endpoint: Endpoint) -> frozenset[str]:
     if UNKNOWN < version < FIXED_SINCE:
         found.add(TAKES_SAMPLING)
     return settled(found, endpoint.wire.capabilities)
+
+
+_OPENAIS_HOSTS = frozenset({"openai.com", "openai.azure.com"})
+_GPT_UNTIL_4 = r"gpt-(?:3|4)"
+
+
+def of_responses(endpoint: Endpoint) -> frozenset[str]:
+    """Return the capabilities of a model behind the Responses API."""
+    is_openais = not _OPENAIS_HOSTS.isdisjoint(_where(endpoint.wire.api_base))
+    takes = not is_openais or _matches(_GPT_UNTIL_4, endpoint.model)
+    return settled({TAKES_SAMPLING} if takes else (), endpoint.wire.capabilities)
 
 
 UNKNOWN = (0, 0)

@@ -7,7 +7,7 @@ plugin affects only the pools that use it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -31,6 +31,7 @@ BUILT_IN = (
     "muxcore_backends.generic",
     "muxcore_backends.mistral",
     "muxcore_backends.anthropic",
+    "muxcore_backends.openai_responses",
     "muxcore.board.file",
 )
 
@@ -197,15 +198,23 @@ def everything() -> Catalogue:
 
 def board(name: str) -> Registration[Board]:
     """Return the board of this name. It imports plugins only if it is not built in."""
-    small = _built_in(tuple(m for m in BUILT_IN if m.rpartition(".")[2] == name))
+    small = _built_in(_modules_of({name}))
     return (small if name in small.boards else everything()).board(name)
+
+
+def _modules_of(names: Collection[str]) -> tuple[str, ...]:
+    """Return the modules of the built-ins with these names, so that no other is imported.
+
+    A built-in has the name of its module, which has "_" for a "-".
+    """
+    own = {name.replace("-", "_") for name in names}
+    return tuple(module for module in BUILT_IN if module.rpartition(".")[2] in own)
 
 
 def holding(*, mode: str, backends: Iterable[str], board: str = MEMORY) -> Catalogue:
     """Return a catalogue with these names. It imports plugins only if one is not built in."""
     names = {mode, *backends, board}
-    # A built-in has the name of its module, so no other module has to be imported.
-    small = _built_in(tuple(m for m in BUILT_IN if m.rpartition(".")[2] in names))
+    small = _built_in(_modules_of(names))
     has_board = board == MEMORY or board in small.boards
     has_backends = all(name in small.backends for name in backends)
     if mode in small.strategies and has_backends and has_board:

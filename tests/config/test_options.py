@@ -492,15 +492,15 @@ def test_an_unknown_capability_of_a_pool_entry_is_named_there(problems: Problems
 
 UNSPOKEN = """
 [[providers]]
-name = "responses"
+name = "vertex"
 api_base = "https://r.example.com/v1"
-api_style = "openai-responses"
+api_style = "vertex-anthropic"
 [[providers]]
 name = "p"
 api_base = "https://p.example.com/v1"
 [[models]]
 name = "r"
-provider = "responses"
+provider = "vertex"
 [[models]]
 name = "a"
 provider = "p"
@@ -518,7 +518,7 @@ def test_a_model_without_a_backend_is_left_out_with_its_line(
     assert [endpoint.alias for endpoint in config.endpoints] == ["a"]
     assert config.warnings == (
         (
-            f'{tmp_path / "config.toml"}:5: providers[0].api_style: "openai-responses", an API'
+            f'{tmp_path / "config.toml"}:5: providers[0].api_style: "vertex-anthropic", an API'
             ' style that no backend speaks: "r" is left out of the pool'
         ),
     )
@@ -527,8 +527,8 @@ def test_a_model_without_a_backend_is_left_out_with_its_line(
 def test_it_is_an_error_where_no_primary_would_be_left(problems: Problems) -> None:
     assert problems(UNSPOKEN.replace("IS_FALLBACK", "true")) == [
         (
-            'config.toml:5: providers[0].api_style: "openai-responses", an API style that no'
-            ' backend speaks, expected "openai"'
+            'config.toml:5: providers[0].api_style: "vertex-anthropic", an API style that no'
+            ' backend speaks, expected "openai"; did you mean "anthropic"?'
         )
     ]
 

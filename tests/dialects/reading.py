@@ -64,6 +64,10 @@ def meaning_of(body: Any) -> Meaning:
 
 
 def turns_of(body: Any) -> Iterator[tuple[str, str, Any]]:
+    if "input" in body:
+        for item in body["input"]:
+            yield from _item(item)
+        return
     if isinstance(body.get("system"), list):
         for block in body["system"]:
             yield "user", "text", block["text"]
@@ -83,14 +87,36 @@ def turns_of(body: Any) -> Iterator[tuple[str, str, Any]]:
             yield speaker, "call", Call(call["id"], function["name"], arguments)
 
 
+def _item(item: Any) -> Iterator[tuple[str, str, Any]]:
+    match item["type"]:
+        case "message":
+            speaker = "assistant" if item["role"] == "assistant" else "user"
+            for part in item["content"]:
+                yield from _part(speaker, part)
+        case "function_call":
+            call = Call(item["call_id"], item["name"], json.loads(item["arguments"]))
+            yield "assistant", "call", call
+        case "function_call_output":
+            output = item["output"]
+            parts = output if isinstance(output, list) else []
+            words = "\n\n".join(p["text"] for p in parts if p["type"] == "input_text")
+            said = output if isinstance(output, str) else words
+            yield "tool", "result", (item["call_id"], said)
+            for part in parts:
+                if part["type"] == "input_image":
+                    yield "user", "image", json.dumps(part)
+        case _:
+            pass
+
+
 def _part(speaker: str, part: Any) -> Iterator[tuple[str, str, Any]]:
     if isinstance(part, str):
         yield speaker, "text", part
         return
     match part["type"]:
-        case "text":
+        case "text" | "input_text" | "output_text":
             yield speaker, "text", part["text"]
-        case "image_url" | "image":
+        case "image_url" | "image" | "input_image":
             yield speaker, "image", json.dumps(part)
         case "tool_use":
             yield speaker, "call", Call(part["id"], part["name"], part["input"])

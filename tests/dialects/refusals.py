@@ -6,6 +6,7 @@ words are those that users of these servers have reported.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -352,6 +353,104 @@ def _openai_pairs(messages: list[Body]) -> None:
             )
         else:
             waiting = [call["id"] for call in message.get("tool_calls") or ()]
+
+
+# --- OpenAI's Responses API -----------------------------------------------------------------
+
+RESPONSES_BODY = frozenset(
+    {
+        "include", "input", "instructions", "max_output_tokens", "max_tool_calls", "metadata",
+        "model", "parallel_tool_calls", "prompt_cache_key", "reasoning", "safety_identifier",
+        "service_tier", "store", "stream", "temperature", "text", "tool_choice", "tools",
+        "top_logprobs", "top_p", "truncation", "user",
+    }
+)  # fmt: skip
+ITEMS = {
+    "message": {"type", "role", "content"},
+    "reasoning": {"type", "id", "summary", "encrypted_content"},
+    "function_call": {"type", "call_id", "name", "arguments"},
+    "function_call_output": {"type", "call_id", "output"},
+}
+
+
+def responses(*, sees: bool, signature: str) -> Judge:
+    """Judge as OpenAI does; a model without a signature does not reason."""
+
+    def check(body: Body) -> None:
+        for name in body.keys() - RESPONSES_BODY:
+            raise _openai_error(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+        if signature and "temperature" in body:
+            raise _openai_error(
+                "Unsupported parameter: 'temperature' is not supported with this model.",
+                "temperature",
+            )
+        if not signature and "include" in body:
+            raise _openai_error("Encrypted content is not supported with this model.")
+        for index, item in enumerate(body["input"]):
+            place = f"input[{index}]"
+            for name in item.keys() - ITEMS[item["type"]]:
+                raise _openai_error(f"Unknown parameter: '{place}.{name}'.", place)
+            _response_item(place, item, sees=sees, signature=signature)
+        _response_order(body["input"])
+        _response_pairs(body["input"])
+
+    return judged(check)
+
+
+def _response_item(place: str, item: Body, *, sees: bool, signature: str) -> None:
+    match item["type"]:
+        case "reasoning" if item["encrypted_content"] != signature:
+            raise _openai_error(
+                f"The encrypted content for item {item['id']} could not be verified.",
+                code="invalid_encrypted_content",
+            )
+        case "function_call" if not FUNCTION_NAME.fullmatch(item["name"]):
+            raise _openai_error(
+                f"Invalid '{place}.name': string does not match pattern. Expected a string"
+                " that matches the pattern '^[a-zA-Z0-9_-]+$'.",
+                f"{place}.name",
+            )
+        case "function_call" if not 1 <= len(item["call_id"]) <= 64:
+            raise _openai_error(f"Invalid '{place}.call_id': string too long.", place)
+        case "message" if not item["content"] and item["role"] == "assistant":
+            raise _openai_error(f"Invalid '{place}.content': empty array.", place)
+        case _:
+            pass
+    content = item.get("content", item.get("output"))
+    is_answer = item.get("role") == "assistant"
+    known = {"output_text", "refusal"} if is_answer else {"input_text", "input_image"}
+    for part in content if isinstance(content, list) else ():
+        if part["type"] not in known:
+            raise _openai_error(f"Invalid value: '{part['type']}'.", place, "invalid_value")
+        if part["type"] == "input_image" and not sees:
+            raise _openai_error("Invalid content type. image_url is not supported.")
+
+
+def _response_order(items: list[Body]) -> None:
+    for item, following in itertools.pairwise([*items, {"type": "end"}]):
+        if item["type"] != "reasoning":
+            continue
+        is_own = (
+            following["type"] == "function_call" or following.get("role") == "assistant"
+        )
+        if not is_own:
+            raise _openai_error(
+                f"Item '{item['id']}' of type 'reasoning' was provided without its required"
+                " following item."
+            )
+
+
+def _response_pairs(items: list[Body]) -> None:
+    called = [item["call_id"] for item in items if item["type"] == "function_call"]
+    got = [item["call_id"] for item in items if item["type"] == "function_call_output"]
+    for identity in called:
+        if identity not in got:
+            raise _openai_error(f"No tool output found for function call {identity}.")
+    for identity in got:
+        if identity not in called:
+            raise _openai_error(
+                f"No tool call found for function call output with call_id {identity}."
+            )
 
 
 # --- Google's OpenAI-compatible front -------------------------------------------------------

@@ -57,6 +57,11 @@ def _provider(dialect: Dialect, url: str) -> dict[str, Any]:
         "backend": name,
         "reasoning_field_name": wire.reasoning_field_name,
     }
+    if name == "responses":
+        provider |= {"backend": "generic", "api_style": "openai-responses"}
+        known = capabilities.RESPONSES.keys()
+        has = capabilities.of_responses(dialect.endpoint)
+        provider["capabilities"] = [*has, *(f"-{other}" for other in known - has)]
     if name == "generic":
         has = capabilities.of(dialect.endpoint)
         others = capabilities.OPENAI_COMPATIBLE.keys() - has
@@ -105,7 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         _, name, _, path = self.path.split("/", 3)
         dialect = next(one for one in DIALECTS if slug(one) == name)
         is_claude = name.startswith("claude")
-        assert path == ("messages" if is_claude else "chat/completions")
+        plain = "responses" if name.startswith("responses") else "chat/completions"
+        assert path == ("messages" if is_claude else plain)
         if is_claude:
             assert self.headers["x-api-key"] == KEY
             assert self.headers["anthropic-version"] == "2023-06-01"
@@ -137,6 +143,11 @@ def streamed(answer: Json) -> Iterator[bytes]:
     if answer.get("type") == "message":
         for data in _anthropic_events(answer):
             yield f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
+        return
+    if answer["object"] == "response":
+        for number, data in enumerate(_response_events(answer)):
+            event = {**data, "sequence_number": number}
+            yield f"event: {data['type']}\ndata: {json.dumps(event)}\n\n".encode()
         return
     for chunk in _chunks(answer):
         yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
@@ -210,3 +221,42 @@ def _block_events(index: int, block: Json) -> Iterator[Json]:
         delta = {"type": "signature_delta", "signature": block["signature"]}
         yield {"type": "content_block_delta", **at, "delta": delta}
     yield {"type": "content_block_stop", **at}
+
+
+def _response_events(answer: Json) -> Iterator[Json]:
+    start = {**answer, "status": "in_progress", "output": [], "usage": None}
+    yield {"type": "response.created", "response": start}
+    yield {"type": "response.in_progress", "response": start}
+    for index, item in enumerate(answer["output"]):
+        yield from _item_events(item, {"output_index": index})
+    yield {"type": "response.completed", "response": answer}
+
+
+def _item_events(item: Json, at: Json) -> Iterator[Json]:
+    whole = {name: [] if isinstance(v, list) else v for name, v in item.items()}
+    if item["type"] == "function_call":
+        whole["arguments"] = ""
+    yield {"type": "response.output_item.added", **at, "item": whole}
+    inner = {**at, "item_id": item["id"]}
+    match item:
+        case {"type": "function_call"}:
+            kind = "response.function_call_arguments"
+            for half in halves(item["arguments"]):
+                yield {"type": f"{kind}.delta", **inner, "delta": half}
+            yield {"type": f"{kind}.done", **inner, "arguments": item["arguments"]}
+        case {"type": "reasoning", "summary": parts}:
+            kind = "response.reasoning_summary"
+            yield from _part_events(parts, f"{kind}_part", f"{kind}_text", inner)
+        case {"content": parts}:
+            kind = "response.output_text"
+            yield from _part_events(parts, "response.content_part", kind, inner)
+    yield {"type": "response.output_item.done", **at, "item": item}
+
+
+def _part_events(parts: list[Json], part_kind: str, kind: str, at: Json) -> Iterator[Json]:
+    for part in parts:
+        yield {"type": f"{part_kind}.added", **at, "part": {**part, "text": ""}}
+        for half in halves(part["text"]):
+            yield {"type": f"{kind}.delta", **at, "delta": half}
+        yield {"type": f"{kind}.done", **at, "text": part["text"]}
+        yield {"type": f"{part_kind}.done", **at, "part": part}

@@ -13,10 +13,12 @@ from muxcore.chat import Chat, Json
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import Backend, HttpRequest, HttpResponse
 from muxcore_backends.anthropic import Anthropic
-from muxcore_backends.anthropic.turns import steps
+from muxcore_backends.anthropic.turns import steps as claude_steps
 from muxcore_backends.generic import Generic
 from muxcore_backends.history.steps import Rewrite
 from muxcore_backends.mistral import Mistral
+from muxcore_backends.openai_responses import Responses
+from muxcore_backends.openai_responses.codec import steps as response_steps
 from tests.dialects import refusals
 from tests.dialects.refusals import Judge
 
@@ -70,8 +72,13 @@ class Dialect:
         return json.loads(self.request(messages).body)
 
     def steps(self, endpoint: Endpoint) -> tuple[Rewrite, ...]:
-        backend = self.backend
-        return backend.steps(endpoint) if isinstance(backend, Generic) else steps(endpoint)
+        match self.backend:
+            case Generic() as backend:
+                return backend.steps(endpoint)
+            case Responses():
+                return response_steps(endpoint)
+            case _:
+                return claude_steps(endpoint)
 
     @property
     def sees(self) -> bool:
@@ -88,6 +95,8 @@ def native_answer(dialect: Dialect, said: Said, number: int) -> Json:
     """Write an answer in the server's own shape."""
     if dialect.name.startswith("claude"):
         return _anthropic_answer(dialect, said, number)
+    if dialect.name.startswith("responses"):
+        return _response(dialect, said, number)
     content: Any = said.text or (None if said.calls else "")
     message: Json = {"role": "assistant", "content": content}
     if said.thoughts and dialect.name == "mistral-reasoning":
@@ -152,6 +161,43 @@ def _anthropic_answer(dialect: Dialect, said: Said, number: int) -> Json:
             "cache_read_input_tokens": 6,
             "cache_creation_input_tokens": 0,
             "output_tokens": 5,
+        },
+    }
+
+
+def _response(dialect: Dialect, said: Said, number: int) -> Json:
+    output: list[Json] = []
+    if dialect.takes_thoughts:
+        # A model that reasons sends an item each time; the words are there if it sums up.
+        words = [{"type": "summary_text", "text": said.thoughts}] if said.thoughts else []
+        item = {"id": f"rs_{number}", "type": "reasoning", "summary": words}
+        output.append({**item, "encrypted_content": SIGNATURE + dialect.name})
+    if said.text:
+        part = {"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}
+        head = {"id": f"msg_{number}", "type": "message", "role": "assistant"}
+        output.append({**head, "status": "completed", "content": [part]})
+    for place, (name, arguments) in enumerate(said.calls):
+        call = {"call_id": dialect.identify(number, place, name), "name": name}
+        head = {"id": f"fc_{number}_{place}", "type": "function_call"}
+        output.append({**head, "status": "completed", **call, "arguments": arguments})
+    return {
+        "id": f"resp_{number}",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": dialect.endpoint.model,
+        "output": output,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 10,
+            "input_tokens_details": {"cached_tokens": 6},
+            "output_tokens": 5,
+            "output_tokens_details": {"reasoning_tokens": 1},
+            "total_tokens": 15,
         },
     }
 
@@ -315,6 +361,21 @@ DIALECTS: tuple[Dialect, ...] = (
         ),
         _prefixed("toolu_01", 22),
         takes_thoughts=True,
+    ),
+    Dialect(
+        "responses-reasoning",
+        Responses(),
+        endpoint("r1", "gpt-5", "https://api.openai.com/v1", sees=True, thinking="high"),
+        refusals.responses(sees=True, signature=SIGNATURE + "responses-reasoning"),
+        _prefixed("call_", 24),
+        takes_thoughts=True,
+    ),
+    Dialect(
+        "responses",
+        Responses(),
+        endpoint("r2", "gpt-4.1", "https://api.openai.com/v1", temperature=0.2),
+        refusals.responses(sees=False, signature=""),
+        _prefixed("call_", 24),
     ),
 )
 BY_NAME = {dialect.name: dialect for dialect in DIALECTS}

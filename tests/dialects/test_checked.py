@@ -12,6 +12,7 @@ from muxcore.testing import Sample, check_backend
 from muxcore_backends.anthropic import Anthropic
 from muxcore_backends.generic import Generic
 from muxcore_backends.mistral import Mistral
+from muxcore_backends.openai_responses import Responses
 from tests.dialects.servers import streamed
 from tests.dialects.table import BY_NAME, Dialect, Said, native_answer
 
@@ -49,6 +50,7 @@ def sample(dialect: Dialect, name: str) -> Sample:
         (Generic, "deepseek"),
         (Mistral, "mistral-reasoning"),
         (Anthropic, "claude-thinking"),
+        (Responses, "responses-reasoning"),
     ],
 )
 def test_a_backend(make: type[Backend], name: str) -> None:

@@ -98,9 +98,11 @@ def test_a_built_in_has_the_name_of_its_module() -> None:
     # So that a config for some of them imports no others.
     names = sorted(module.rpartition(".")[2] for module in BUILT_IN)
     found = built_in()
-    assert names == sorted({*found.strategies, *found.backends, *found.boards})
-    held = holding(mode="load_balance", backends=["mistral"])
-    assert (*held.strategies, *held.backends) == ("load_balance", "mistral")
+    registered = {*found.strategies, *found.backends, *found.boards}
+    assert names == sorted(name.replace("-", "_") for name in registered)
+    for backend in ("mistral", "openai-responses"):
+        held = holding(mode="load_balance", backends=[backend])
+        assert (*held.strategies, *held.backends) == ("load_balance", backend)
 
 
 def test_a_third_party_mode_serves(install: Install) -> None:

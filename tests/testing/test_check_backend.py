@@ -74,6 +74,38 @@ def anthropic(
     )
 
 
+def responses(message: dict[str, Any], item: dict[str, Any], **delta: str) -> Sample:
+    """Make a sample in the Responses API, of one item that is streamed in two pieces."""
+    head = {"id": "resp_1", "object": "response", "model": "m", "status": "completed"}
+    usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
+    ((kind, text),) = delta.items()
+    reply = {**head, "output": [item], "usage": usage}
+    at = {"output_index": 0, "item_id": "1"}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**head, "output": []}},
+        {"type": "response.output_item.added", **at, "item": {**item, "arguments": ""}},
+        {"type": f"response.{kind}.delta", **at, "delta": text[:3]},
+        {"type": f"response.{kind}.delta", **at, "delta": text[3:]},
+        {"type": "response.output_item.done", **at, "item": item},
+        {"type": "response.completed", "response": reply},
+    ]
+    error = {"code": "server_error", "message": "Overloaded"}
+    failed = {"type": "response.failed", "response": {**head, "error": error}}
+    *stream, last = (
+        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+        for event in [*events, failed]
+    )
+    reason = "tool_calls" if "tool_calls" in message else "stop"
+    return Sample(
+        str(item["type"]),
+        json.dumps(reply).encode(),
+        b"".join(stream),
+        message,
+        reason,
+        last,
+    )
+
+
 FUNCTION = {"name": "list", "arguments": '{"path": "a"}'}
 SAMPLES = {
     "anthropic": [
@@ -93,7 +125,19 @@ SAMPLES = {
             {"type": "input_json_delta", "partial_json": '{"path": '},
             {"type": "input_json_delta", "partial_json": '"a"}'},
         ),
-    ]
+    ],
+    "openai-responses": [
+        responses(
+            {"role": "assistant", "content": "Hello"},
+            {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]},
+            output_text="Hello",
+        ),
+        responses(
+            {"tool_calls": [{"id": "call_1", "type": "function", "function": FUNCTION}]},
+            {"type": "function_call", "call_id": "call_1", **FUNCTION},
+            function_call_arguments=FUNCTION["arguments"],
+        ),
+    ],
 }
 
 

@@ -30,8 +30,6 @@ SEAL = "mux."
 DETAILS = frozenset({"low", "high"})
 """How closely to look at an image, in the words that chat completions have as well."""
 
-UNKNOWN_PART = "(A part of type {kind} that this model cannot read.)"
-
 
 class MalformedItemError(ValueError):
     """An item is not as expected; `place` is where, after the name of the list."""
@@ -244,22 +242,24 @@ def is_returnable(item: Json) -> bool:
 # --- items from messages --------------------------------------------------------------------
 
 
-def items_of(messages: Messages) -> list[Json]:
-    """Make the items of a conversation, whose calls and results are paired by now."""
-    return [item for message in messages for item in _items(message)]
+def items_of(messages: Messages, unknown_part: str) -> list[Json]:
+    """Make the items of a conversation, whose calls and results are paired by now.
+
+    `unknown_part` is the text that stands for a sound or a file, with its `{kind}`.
+    """
+    return [item for message in messages for item in _items(message, unknown_part)]
 
 
-def _items(message: Message) -> list[Json]:
-    content, role = message.get("content"), message.get("role")
-    match role:
-        case "assistant":
-            return _answer_items(message)
-        case "tool":
-            output = content if isinstance(content, str) else _input_parts(content)
-            identity = message.get("tool_call_id")
-            return [{"type": "function_call_output", "call_id": identity, "output": output}]
-        case _:
-            return [{"type": "message", "role": role, "content": _input_parts(content)}]
+def _items(message: Message, unknown_part: str) -> list[Json]:
+    role, content = message.get("role"), message.get("content")
+    if role == "assistant":
+        return _answer_items(message)
+    parts = [_input_part(part, unknown_part) for part in _parts(content)]
+    if role == "tool":
+        output = content if isinstance(content, str) else parts
+        called = {"call_id": message.get("tool_call_id"), "output": output}
+        return [{"type": "function_call_output", **called}]
+    return [{"type": "message", "role": role, "content": parts}]
 
 
 def _answer_items(message: Message) -> list[Json]:
@@ -292,11 +292,7 @@ def _parts(content: Any) -> list[Mapping[str, Any]]:
     return list(content or ())
 
 
-def _input_parts(content: Any) -> list[Json]:
-    return [_input_part(part) for part in _parts(content)]
-
-
-def _input_part(part: Mapping[str, Any]) -> Json:
+def _input_part(part: Mapping[str, Any], unknown_part: str) -> Json:
     match part:
         case {"type": "text"}:
             return {"type": "input_text", "text": part.get("text") or ""}
@@ -311,4 +307,4 @@ def _input_part(part: Mapping[str, Any]) -> Json:
             return {"type": "input_image", "image_url": url, "detail": "auto"}
         case _:
             kind = part.get("type")
-            return {"type": "input_text", "text": UNKNOWN_PART.format(kind=kind)}
+            return {"type": "input_text", "text": unknown_part.format(kind=kind)}
