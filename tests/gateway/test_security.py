@@ -148,7 +148,7 @@ def test_a_flood_after_a_refusal_is_read_for_a_limited_time(serve: Serve) -> Non
 
 
 def test_an_idle_connection_is_closed(serve: Serve) -> None:
-    served = serve(timeouts=ClientTimeouts(idle=0.1))
+    served = serve(timeouts=ClientTimeouts(fresh=0.1, idle=0.1))
     with dialled(served.gateway) as client:
         assert client.recv(10) == b""
     with dialled(served.gateway, head(served.gateway, "GET /healthz HTTP/1.1")) as client:

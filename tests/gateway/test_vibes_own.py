@@ -78,6 +78,15 @@ def test_refused_keys_of_all_models_end_the_turn_of_a_vibe_at_once(serve: Serve)
             "Invalid API key: check LAB_API_KEY (large), LAB_API_KEY (small), then"
             " `vibe-mux check`"
         )
+
+
+def test_refused_keys_of_all_models_are_unavailable_models_for_other_clients(
+    serve: Serve,
+) -> None:
+    served = serve(
+        source=with_key, env={"LAB_API_KEY": "wrong"}, section={"max_wait_ms": 0}
+    )
+    served.large.default = served.small.default = refusal(401, "Incorrect API key provided")
     assert served.ask().status_code == 503
 
 

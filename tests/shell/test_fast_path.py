@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -269,6 +270,9 @@ class Server:
                         break
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            # Closing alone does not end a thread's `accept`.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(PATIENCE)
 
