@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import evolve
@@ -16,20 +16,33 @@ from muxcore.core.outcomes import (
     Limit,
     RateLimited,
     Refusal,
+    Refuted,
+    Rejected,
     Reset,
     Started,
     Succeeded,
 )
-from muxcore.core.records import Call, Endpoint, Picked, Policy, PoolState, Wait
+from muxcore.core.records import (
+    Call,
+    Candidate,
+    Cooldown,
+    Endpoint,
+    Health,
+    Picked,
+    Policy,
+    PoolState,
+    Wait,
+)
 from muxcore.core.sharing.facts import (
     Fact,
+    LeasesChanged,
     PlaceDisabled,
     PlaceRecovered,
     PlaceReset,
     RefusalRefuted,
     WindowLearnt,
 )
-from muxcore.core.sharing.publishing import publications
+from muxcore.core.sharing.publishing import Publication, publications
 from muxcore.core.updating import update
 
 if TYPE_CHECKING:
@@ -159,6 +172,154 @@ def test_the_first_entry_of_a_journal_makes_the_pool(noon: datetime) -> None:
     assert made == PoolState.of(*endpoints, policy=policy)
 
 
+# -- The cooldown, member by member ------------------------------------------------------------
+
+RATE, AUTH, ERROR = Limit.RATE, Fault.AUTH, Fault.TRANSIENT
+BEFORE = timedelta(seconds=30)
+
+
+def spell(noon: datetime, **members: Any) -> Cooldown:
+    """Begin a cooldown half a minute before noon, by a failure that the board numbered 5."""
+    since = noon - BEFORE
+    spell = Cooldown(since, noon + BEFORE, ERROR, 1, 4, since, fact=5)
+    return evolve(spell, **members)
+
+
+def after(noon: datetime, cooldown: Cooldown | None, entry: Entry) -> Cooldown:
+    """Return the cooldown after this; nine attempts were made before."""
+    candidate = Candidate(Endpoint("a"), Health(broken=cooldown))
+    state = PoolState((candidate,), attempts=9)
+    (one,) = update(state, entry, noon)["a"].health.cooldowns
+    return one
+
+
+@pytest.mark.parametrize(
+    ("seconds", "failures", "lasts", "counted"),
+    [(60, 3, 60, 3), (3_600, 0, 3_600, 1), (3_601, -1, 3_600, 1)],
+)
+def test_a_fact_begins_a_cooldown_of_at_most_an_hour(
+    noon: datetime, seconds: float, failures: int, lasts: float, counted: int
+) -> None:
+    hint = timedelta(seconds=7)
+    fact = evolve(disabled(seconds, RATE, failures), hint=hint)
+    assert after(noon, None, heard(fact, 8)) == Cooldown(
+        noon, noon + timedelta(seconds=lasts), RATE, 9, counted, noon, hint, fact=8
+    )
+
+
+@pytest.mark.parametrize(
+    ("cooldown", "fact", "becomes"),
+    [
+        # Of the same gravity: one spell goes on, with the newer cause and the higher count.
+        (
+            {"unnumbered": 2},
+            disabled(10, ERROR, 2),
+            {"newest": 9, "failed_at": 0, "fact": 8, "unnumbered": 2},
+        ),
+        ({}, disabled(40, ERROR, 6), {"newest": 9, "failed_at": 0, "fact": 8, "until": 40, "failures": 6}),
+        ({"fact": 11}, disabled(10, ERROR), {"newest": 9, "failed_at": 0}),
+        # A lasting cause replaces one that passes, and counts from its own beginning.
+        (
+            {},
+            disabled(10, AUTH, 2),
+            {"newest": 9, "failed_at": 0, "fact": 8, "failures": 2, "cause": AUTH},
+        ),
+        # One that passes does not replace a lasting one.
+        (
+            {"cause": AUTH, "proven": True},
+            disabled(40, ERROR, 9),
+            {"newest": 9, "proven": False, "fact": 8, "until": 40},
+        ),
+        # A cooldown that is over is only the memory of what happened.
+        (
+            {"until": -1, "unnumbered": 2, "cause": AUTH},
+            disabled(10, ERROR),
+            {"since": 0, "until": 10, "newest": 9, "failed_at": 0, "fact": 8, "failures": 1, "cause": ERROR},
+        ),
+    ],
+)  # fmt: skip
+def test_a_fact_continues_a_cooldown(
+    noon: datetime,
+    cooldown: dict[str, Any],
+    fact: PlaceDisabled,
+    becomes: dict[str, Any],
+) -> None:
+    """Moments are seconds after noon, when the fact is heard."""
+
+    def moments(members: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: noon + timedelta(seconds=value)
+            if name in {"since", "until", "failed_at"}
+            else value
+            for name, value in members.items()
+        }
+
+    before = spell(noon, **moments(cooldown))
+    assert after(noon, before, heard(fact, 8)) == evolve(before, **moments(becomes))
+
+
+def test_an_own_fact_that_comes_back_numbers_the_own_failure(noon: datetime) -> None:
+    own = spell(noon, unnumbered=9)
+    assert after(noon, own, heard(disabled(), 8, attempt=9)) == spell(noon, fact=8)
+    assert after(noon, own, heard(disabled(), 3, attempt=9)) == spell(noon)
+    assert after(noon, own, heard(disabled(), 8, attempt=7)) == own
+
+
+def test_an_own_failure_in_a_heard_cooldown_keeps_its_number(
+    history: type[History],
+) -> None:
+    here = history().record(heard(disabled(), 7))  # type: ignore[arg-type]
+    here.fail(RATE)
+    assert (here.cooldown().fact, here.cooldown().unnumbered) == (7, 1)
+    assert history().fail(RATE).cooldown().fact == 0
+
+
+def test_a_success_elsewhere_clears_each_of_two_cooldowns_by_its_own_number(
+    history: type[History],
+) -> None:
+    here = history()
+    here.record(heard(disabled(60, RATE), 1))  # type: ignore[arg-type]
+    here.record(heard(disabled(60, ERROR), 2))  # type: ignore[arg-type]
+    before = here.state["a"]
+    assert here.record(heard(PlaceRecovered(0), 3)).state["a"] is before  # type: ignore[arg-type]
+    here.record(heard(PlaceRecovered(1), 4))  # type: ignore[arg-type]
+    assert here.cooldown().cause is ERROR
+    assert not here.record(heard(PlaceRecovered(2), 5)).state["a"].health.cooldowns  # type: ignore[arg-type]
+
+
+def test_without_a_number_nothing_that_is_heard_clears_a_cooldown(
+    history: type[History],
+) -> None:
+    here = history().record(heard(disabled(), 0))  # type: ignore[arg-type]
+    assert here.record(heard(PlaceRecovered(9), 9)).lasts() == 60  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("window", "known"), [(-1, None), (0, None), (1, 1)])
+def test_a_window_is_at_least_one_token(
+    history: type[History], window: int, known: int | None
+) -> None:
+    here = history().record(heard(WindowLearnt(window)))  # type: ignore[arg-type]
+    assert here.state["a"].learnt_window == known
+
+
+@pytest.mark.parametrize("seconds", [-1, 0])
+def test_what_is_over_when_it_is_heard_disables_nothing(
+    history: type[History], seconds: float
+) -> None:
+    here = history().record(heard(disabled(seconds)))  # type: ignore[arg-type]
+    assert here.state["a"].health.cooldowns == ()
+
+
+def test_what_an_entry_leaves_out() -> None:
+    """A journal that was written earlier may lack these."""
+    assert PlaceDisabled(RATE, BEFORE) == PlaceDisabled(RATE, BEFORE, 1, None)
+    assert PlaceRecovered() == PlaceRecovered(heard_of=0)
+    assert LeasesChanged() == LeasesChanged(slots=0, probes=0, shared=True)
+    assert Heard("a", PlaceReset()) == Heard("a", PlaceReset(), number=0, attempt=0)
+    assert Configured(()) == Configured((), Policy(), (), same_mode=True)
+    assert Succeeded("a", 1) == Succeeded("a", 1, 0, 0, 0, None, None, new_turn=False)
+
+
 # -- What is published -------------------------------------------------------------------------
 
 
@@ -184,6 +345,46 @@ def test_a_success_publishes_the_last_fact_that_it_knew(noon: datetime) -> None:
     later = noon + timedelta(seconds=6)
     state = update(state, Started("a"), later)
     assert published(state, Succeeded("a", 1), later) == [PlaceRecovered(7)]
+
+
+@pytest.mark.parametrize(("attempts", "number"), [(0, 1), (5, 5)])
+def test_a_reset_is_published_for_each_place(
+    noon: datetime, attempts: int, number: int
+) -> None:
+    """Its number makes it an own fact, which changes nothing when it comes back."""
+    state = PoolState.of(Endpoint("a"), Endpoint("b"))
+    state = evolve(state, attempts=attempts)
+    sent = [Publication(alias, PlaceReset(), number) for alias in ("a", "b")]
+    assert publications(state, Reset(), state, noon) == tuple(sent)
+    assert publications(state, Reset("b"), state, noon) == (sent[1],)
+
+
+def test_a_refuted_refusal_is_published_once(noon: datetime) -> None:
+    state = update(PoolState.of(Endpoint("a")), Started("a"), noon)
+    refuted = Refuted("a", 1, Refusal.REQUEST, "b", "c")
+    assert published(state, refuted, noon) == [RefusalRefuted(Refusal.REQUEST, "c")]
+    assert published(state, evolve(refuted, attempt=2), noon) == [], "no such attempt"
+
+
+def test_a_window_is_published_only_when_it_changes(noon: datetime) -> None:
+    state = update(PoolState.of(Endpoint("a")), Started("a"), noon)
+    state = update(state, heard(WindowLearnt(1_024)), noon)
+    too_long = Rejected("a", 1, Refusal.TOO_LONG, window=1_024)
+    assert published(state, too_long, noon) == []
+    assert published(state, evolve(too_long, window=2_048), noon) == [WindowLearnt(2_048)]
+
+
+def test_a_success_names_all_that_it_ended(noon: datetime) -> None:
+    """The newest number of the board, and the own failures which have none yet."""
+    later = noon + timedelta(minutes=2)
+    limited, broken = spell(noon, cause=RATE, fact=3), spell(noon, unnumbered=2)
+    candidate = Candidate(Endpoint("a"), Health(limited, broken, (9,)))
+    state = PoolState((candidate,), attempts=9)
+    entry = Succeeded("a", 9)
+    after = update(state, entry, later)
+    assert publications(state, entry, after, later) == (
+        Publication("a", PlaceRecovered(5), 9, after=(2,)),
+    )
 
 
 # -- Rules 4 and 13, over any history ----------------------------------------------------------

@@ -23,9 +23,11 @@ from muxcore.core.outcomes import (
 from muxcore.core.records import (
     Call,
     Candidate,
+    Cooldown,
     Endpoint,
     Exhausted,
     FreeLeases,
+    Health,
     Policy,
     PoolState,
     Wait,
@@ -79,9 +81,57 @@ def test_a_call_wants_the_lease_of_what_it_would_pick() -> None:
     assert lease_wanted(PoolState((CAPPED,)), Failover(), NOON, Call()) is None
 
 
+OVER = Cooldown(NOON - MINUTE, NOON, Fault.TRANSIENT, 3, 1, NOON - MINUTE)
+"""Over at noon: then an endpoint is on probation."""
+UNPROVEN = evolve(CAPPED, health=Health(broken=OVER))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "left"),
+    [
+        (UNPROVEN, FreeLeases(1, 1)),
+        (evolve(UNPROVEN, endpoint=Endpoint("a")), FreeLeases(2, 1)),
+        (
+            evolve(UNPROVEN, health=Health(broken=evolve(OVER, proven=True))),
+            FreeLeases(1, 2),
+        ),
+    ],
+)
+def test_a_probe_uses_up_its_lease_too(candidate: Candidate, left: FreeLeases) -> None:
+    assert after_start(evolve(candidate, leases=FreeLeases(2, 2))) == left
+    assert after_start(evolve(candidate, leases=FreeLeases())) == FreeLeases(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "leases", "wanted"),
+    [
+        (UNPROVEN, FreeLeases(), (True, True)),
+        (UNPROVEN, FreeLeases(1, 0), (False, True)),
+        (UNPROVEN, FreeLeases(0, 1), (True, False)),
+        (UNPROVEN, FreeLeases(1, 1), None),
+        (evolve(UNPROVEN, endpoint=Endpoint("a")), FreeLeases(), (False, True)),
+        (Candidate(Endpoint("a")), FreeLeases(), None),
+        # Full here, or its probe is under way: there is nothing to want.
+        (evolve(CAPPED, health=Health(under_way=(1, 2))), FreeLeases(), None),
+        (
+            evolve(CAPPED, health=Health(broken=OVER, under_way=(4,))),
+            FreeLeases(1, 0),
+            None,
+        ),
+        (evolve(CAPPED, health=Health(under_way=(1,))), FreeLeases(), (True, False)),
+    ],
+)
+def test_which_leases_a_call_wants(
+    candidate: Candidate, leases: FreeLeases, wanted: tuple[bool, bool] | None
+) -> None:
+    state = PoolState((evolve(candidate, leases=leases),), attempts=4)
+    found = lease_wanted(state, Failover(), NOON, Call())
+    assert found == (None if wanted is None else LeaseWanted("a", *wanted))
+
+
 @pytest.mark.parametrize("fact", [RefusalRefuted(Refusal.REQUEST, None), LeasesChanged()])
 def test_facts_of_other_kinds_are_not_heard_as_standings(fact: Any) -> None:
-    with pytest.raises(TypeError, match="folded in elsewhere"):
+    with pytest.raises(TypeError, match=r"^this fact is folded in elsewhere$"):
         hear(CAPPED, Heard("a", fact, 1), PoolState((CAPPED,)), NOON)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxcore.core.records import Call, Candidate, Endpoint, Tally
-from muxcore.core.strategy import Strategy
+from muxcore.core.strategy import Strategy, uses_weight
 from muxcore_strategies import failover, load_balance
 from muxcore_strategies.failover import Failover
 from muxcore_strategies.load_balance import LoadBalance
@@ -152,3 +152,8 @@ def test_the_memory_is_plain_json_and_is_not_changed(sets: list[str]) -> None:
         stored = json.loads(json.dumps(memory))
         assert LoadBalance().pick(candidates, stored, Call(), NOON) == (endpoint, after)
         memory = after
+
+
+def test_only_a_mode_that_says_so_uses_weights() -> None:
+    assert uses_weight(LoadBalance()) is True
+    assert uses_weight(Failover()) is False

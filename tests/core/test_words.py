@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from muxcore.core.outcomes import Fault, Limit, Refusal
+from muxcore.core.allowance import AllowanceKind
+from muxcore.core.entries import CallResult
+from muxcore.core.outcomes import CancelReason, Fault, Limit, Refusal
 from muxcore.core.phases import Phase, Section, Use, advice
 from muxcore.core.records import PickReason, Sticky, WaitReason
 from muxcore.core.selection import Standing
 
 
 def test_the_texts_that_users_see() -> None:
-    words = (Limit, Fault, Refusal, Standing, PickReason, WaitReason, Sticky, Phase, Use)
+    words = (
+        *(Limit, Fault, Refusal, Standing, PickReason, WaitReason, Sticky, Phase, Use),
+        *(CallResult, CancelReason, AllowanceKind),
+    )
     assert {one.__name__: [str(member) for member in one] for one in words} == {
         "Limit": ["rate limited", "quota spent", "budget in use"],
         "Fault": [
@@ -57,6 +62,29 @@ def test_the_texts_that_users_see() -> None:
             "the active model alone, called as without a multiplexer",
             "a pool of the active model alone",
             "the pool, by its mode",
+        ],
+        "CallResult": [
+            "served",
+            "refused",
+            "no model could serve it",
+            "cancelled",
+            "broke off in the middle of its answer",
+            "the mode failed",
+        ],
+        "CancelReason": [
+            "the caller left",
+            "the call's time is over",
+            "closed",
+            "this machine has no more files, memory or threads to give",
+            "it belongs to the process that this one was forked from",
+        ],
+        "AllowanceKind": [
+            "requests",
+            "tokens",
+            "input tokens",
+            "uncached input tokens",
+            "uncached tokens",
+            "output tokens",
         ],
     }
 

@@ -36,83 +36,63 @@ MOST_WORK, LONGEST_WAIT = 120, 1200
 What takes longer does not end, and is noticed.
 """
 
-CORE_TESTS = tuple(
-    f"tests/{name}.py"
-    for name in (
-        "core/test_selecting",
-        "core/test_updating",
-        "core/test_protocol",
-        "core/test_second_opinion",
-        "core/test_status",
-        "core/test_migration",
-        "core/test_strategies",
-        "core/test_words",
-        "core/test_records",
-        "simulation/test_model",
-        "core/test_rules",
-    )
+CORE = sorted(ROOT.joinpath("muxcore", "core").rglob("[!_]*.py"))
+CLASSIFICATION = tuple(
+    ROOT / "backends" / "muxcore_backends" / f"{name}.py"
+    for name in ("failures", "words", "hints", "complaints", "shapes", "toolcalls")
 )
-WHOLE_RUNS = ("tests/simulation/test_worlds.py",)
-"""These take long, so they come last, and for the modules that decide."""
-DECIDING = frozenset({"selection", "updating", "protocol"})
-CARRIED_TESTS = (
-    "tests/config/test_options.py",
-    "tests/config/test_vibe_files.py",
-    "tests/backends/test_requests.py",
-)
-"""What the core only carries, its users test."""
-BACKEND_TESTS = (
-    "tests/backends/test_complaints.py",
-    "tests/backends/test_hint_bounds.py",
-    "tests/backends/test_wordings.py",
-    "tests/backends/test_upstreams.py",
-    "tests/backends/test_tool_calls.py",
-    "tests/backends/test_hints.py",
-    "tests/backends/test_failures.py",
-    "tests/backends/test_failure_examples.py",
-    "tests/backends/test_replies.py",
-    "tests/backends/test_streams.py",
-)
-OWN_TESTS = {
-    "records": "tests/core/test_records.py",
-    "updating": "tests/core/test_updating.py",
-    "protocol": "tests/core/test_protocol.py",
-    "migration": "tests/core/test_migration.py",
-    "status": "tests/core/test_status.py",
-    "text": "tests/core/test_status.py",
-    "phases": "tests/transition/test_phases.py",
-    "failures": "tests/backends/test_failures.py",
-    "words": "tests/backends/test_wordings.py",
-    "toolcalls": "tests/backends/test_tool_calls.py",
-    "complaints": "tests/backends/test_failures.py",
-}
-"""What notices most changes of a module comes first."""
-CORE = (
-    *("records", "outcomes", "selection", "updating", "protocol", "migration", "status"),
-    *("text", "phases"),
-)
-CLASSIFICATION = ("failures", "words", "hints", "complaints", "toolcalls")
-PATHS = {
-    **{f"muxcore.core.{name}": f"muxcore/core/{name}.py" for name in CORE},
-    **{
-        f"muxcore_backends.{name}": f"backends/muxcore_backends/{name}.py"
-        for name in CLASSIFICATION
-    },
-}
 
+
+def _module(path: Path) -> str:
+    source = max((s for s in SOURCES if path.is_relative_to(s)), key=lambda s: len(s.parts))
+    return ".".join(path.relative_to(source).with_suffix("").parts)
+
+
+PATHS = {
+    _module(path): path.relative_to(ROOT).as_posix() for path in (*CORE, *CLASSIFICATION)
+}
 TEXTS = {module: (ROOT / path).read_text() for module, path in PATHS.items()}
 """Their text at the beginning, in case of an edit meanwhile."""
 
+OWN_TESTS = {
+    "selection": "core/test_selecting",
+    "cooldowns": "core/test_updating",
+    "publishing": "core/test_hearing",
+    "phases": "transition/test_phases",
+    "entries": "core/test_hearing",
+    "facts": "core/test_hearing",
+    "outcomes": "core/test_updating",
+    "strategy": "core/test_strategies",
+    "words": "backends/test_wordings",
+    "shapes": "backends/test_replies",
+    "toolcalls": "backends/test_tool_calls",
+}
+"""What notices most changes of a module comes first. Others have a file of their own name."""
+LONG_TESTS = ("core/test_rules", "core/test_hearing", "backends/test_allowances")
+MORE_TESTS = {
+    "selection": ("simulation/test_model", "simulation/test_worlds"),
+    "updating": ("simulation/test_model", "simulation/test_worlds"),
+    "protocol": ("simulation/test_worlds",),
+    "allowance": ("simulation/test_worlds",),
+    "leases": ("simulation/test_processes",),
+    "hearing": ("simulation/test_processes",),
+    "publishing": ("simulation/test_processes",),
+    # The core only carries these, its users test them.
+    "records": ("config/test_options", "config/test_vibe_files", "backends/test_requests"),
+}
+
 
 def tests_of(module: str) -> tuple[str, ...]:
+    """Return the files of the tests that may notice a change, in the order to run them in."""
     name = module.rpartition(".")[2]
-    own = OWN_TESTS.get(name)
-    others = CORE_TESTS if module.startswith("muxcore.core") else BACKEND_TESTS
-    if name in DECIDING:
-        others += WHOLE_RUNS
-    elif name == "records":
-        others += CARRIED_TESTS
-    return others if own is None else (own, *(test for test in others if test != own))
+    folder = "core" if module.startswith("muxcore.core") else "backends"
+    own = OWN_TESTS.get(name, f"{folder}/test_{name}")
+    whole = {
+        f"{folder}/{path.stem}" for path in (ROOT / "tests" / folder).glob("test_*.py")
+    }
+    others = sorted(whole - {own}, key=lambda test: (test in LONG_TESTS, test))
+    tests = (own, *others, *MORE_TESTS.get(name, ()))
+    return tuple(f"tests/{test}.py" for test in tests)
 
 
 UNUSED_PLUGINS = ("cacheprovider", "warnings", "unraisableexception", "threadexception")
@@ -331,7 +311,7 @@ def _run(mutant: Mutant | None, tests: Sequence[str]) -> None:
         # One file after the other: nothing of a later one is read if an earlier one notices.
         code = 0
         for test in tests:
-            if (ROOT / test).exists() and not code:
+            if not code:
                 ended = int(pytest.main([*quiet, str(ROOT / test)]))
                 code = 0 if ended == pytest.ExitCode.NO_TESTS_COLLECTED else ended
     finally:

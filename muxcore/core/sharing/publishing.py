@@ -37,7 +37,7 @@ class Publication:
 
     alias: str
     fact: Fact
-    attempt: int = 0
+    attempt: int
     after: tuple[int, ...] = ()
 
 
