@@ -37,11 +37,12 @@ MOST_MEMBERS = 64
 
 UNITS = {
     "ms": r"ms|milli(?:s|seconds?)",
-    "seconds": r"s|secs?|seconds?|秒",
-    "minutes": r"m|mins?|minutes?|分钟?",
-    "hours": r"h|hrs?|hours?|小时",
-    "days": r"d|days?|天",
+    "seconds": r"s|sec|se[ckg][ou]n[a-z]*|сек\w*|秒|초",
+    "minutes": r"m|min[a-z]*|мин\w*|分钟?|분",
+    "hours": r"h|hrs?|hours?|heures?|h?or[ae]s?|stunden?|час\w*|小时|時間|시간",
+    "days": r"d|days?|tag(?:en?)?|jours?|d[ií]as?|дн\w*|天|日|일",
 }
+"""The units of time, in the languages in which servers speak."""
 AMOUNT = re.compile(
     r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?"
     "(?:"
@@ -49,12 +50,16 @@ AMOUNT = re.compile(
     + ")"
     + r"(?![a-z])"
 )
+AND = frozenset({"", ",", "and", "und", "et", "y", "e", "и"})
 WAIT = re.compile(
     r"(?:wait|again|retry|resets?|available|请在|请等待)(?: (?:in|after|for|at least|about"
     r"|approximately|another|again|until)){0,3} ?(?P<amounts>[0-9][^\n]{0,60})"
 )
 """Words before a time to wait. Other numbers of a message are limits ("50 requests per 60
 seconds")."""
+NUMBERS = re.compile(r"[^0-9]*(?:429[^0-9]+)?(?P<amounts>[0-9].*)", re.DOTALL)
+"""The part of a message with numbers. If they are one time and nothing else, that is the time to
+wait, in whatever language: a limit has two numbers."""
 RESET = re.compile(r"(?<![a-z])reset(?![a-z])")
 
 UNIX_SECONDS_FROM = 10**9
@@ -153,18 +158,29 @@ def _length_of(said: object, parts: set[str], now: datetime | None) -> timedelta
 def _in_words(message: str) -> timedelta | None:
     """Read "please wait 300 seconds", "try again in 6m0s", "wait 1 hour and 5 minutes"."""
     said = WAIT.search(message)
-    if said is None:
+    if said is not None:
+        length, _ = _first_amount(said["amounts"])
+    elif (said := NUMBERS.match(message)) is None:
         return None
+    else:
+        length, rest = _first_amount(said["amounts"])
+        if any(character.isdecimal() for character in rest):
+            return None
+    return _bounded(length)
+
+
+def _first_amount(text: str) -> tuple[timedelta, str]:
+    """Return the time with which a text begins, and the rest of the text."""
     length, end = timedelta(), 0
-    for amount in AMOUNT.finditer(said["amounts"]):
+    for amount in AMOUNT.finditer(text):
         # "in 20s. Limit: 10 per 60s" ends with the 20.
-        if said["amounts"][end : amount.start()].strip() not in {"", "and", ","}:
+        if text[end : amount.start()].strip() not in AND:
             break
         end = amount.end()
         number = float(amount["number"])
         unit = next(unit for unit in UNITS if amount[unit])
         length += timedelta(**{"milliseconds" if unit == "ms" else unit: number})
-    return _bounded(length)
+    return length, text[end:]
 
 
 def _resets(headers: Mapping[str, str], now: datetime | None) -> timedelta | None:

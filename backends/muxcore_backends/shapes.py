@@ -91,6 +91,7 @@ WITHHELD = re.compile(
 FAILED = re.compile(
     r"error|fail|abort|cancel|malformed|unexpected|invalid|interrupt|time_?d?_?out|network"
     r"|disconnect|insufficient|unavailable|overload|exception|missing|too_many|unload|crash"
+    r"|rate_?limit|quota|kill|shut_?down|preempt|evict|drop|stall|internal"
 )
 """Stems of the names for an answer that something ended before the model did."""
 

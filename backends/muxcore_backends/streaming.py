@@ -129,6 +129,7 @@ class GenericDecoder:
             )
         except FailedAnswerError as error:
             raise failed_answer(error) from None
+        self._joint.finish()
         self._finished = True
 
     def _join_halves(self, choice: Json) -> None:
@@ -152,7 +153,7 @@ class GenericDecoder:
         text = event.data.strip()
         if event.event == "error":
             raise _bad(text, "the stream sent an error without words")
-        if text == DONE:
+        if text.upper() == DONE:
             self._ended = True
         elif text != event.data and text:
             return self.feed(ServerEvent(text, event.event))

@@ -12,6 +12,7 @@ from muxcore_backends.shapes import MalformedError
 
 LONGEST_ID_TAIL = 24
 """OpenAI refuses ids of more than 40 characters."""
+NAMELESS = "a tool call names no function"
 
 
 def complete_tool_calls(calls: object, completion: object) -> None:
@@ -20,7 +21,7 @@ def complete_tool_calls(calls: object, completion: object) -> None:
     for position, call in enumerate(_objects(calls)):
         function = function_of(call)
         if not function.get("name"):
-            raise MalformedError("a tool call names no function")
+            raise MalformedError(NAMELESS)
         call["id"] = _own_id(call.get("id"), ids, completion, position)
         call["type"] = call.get("type") or "function"
         call["function"] = function
@@ -28,10 +29,11 @@ def complete_tool_calls(calls: object, completion: object) -> None:
 
 
 def function_of(call: Json) -> Json:
-    """Return a tool call's function, with its arguments as text."""
+    """Return a tool call's function, with its arguments as text; make text of the call's id."""
     function = call.get("function")
     if function is None:
-        function = {}
+        # Some servers leave this level out.
+        function = {n: call.pop(n) for n in ("name", "arguments") if n in call}
     if not isinstance(function, dict):
         raise MalformedError("a tool call's function is no object")
     name, arguments = function.get("name"), function.get("arguments")
@@ -45,7 +47,9 @@ def function_of(call: Json) -> Json:
     elif not isinstance(arguments, str):
         raise MalformedError("a tool call's arguments are no text")
     identity = call.get("id")
-    if identity is not None and not isinstance(identity, str):
+    if type(identity) is int:
+        call["id"] = str(identity)
+    elif identity is not None and not isinstance(identity, str):
         raise MalformedError("a tool call's id is no text")
     return function
 
@@ -128,6 +132,11 @@ class FragmentJoint:
     def begun(self) -> bool:
         """Whether any call has come."""
         return bool(self._calls)
+
+    def finish(self) -> None:
+        """Raise `MalformedError` if a call of the answer has got no name."""
+        if not all(call.name for call in self._calls):
+            raise MalformedError(NAMELESS)
 
     def _put(self, raw: Json, completion: object) -> Json:
         function = function_of(raw)

@@ -168,6 +168,64 @@ def test_reasoning_has_one_name(reasoning: str | None) -> None:
     assert read(completion({"content": "x"}), endpoint).message == {"content": "x"}
 
 
+FINISH_REASONS = {
+    "stop": ("stop", "STOP", "end_turn", "eos", "stop_sequence", "complete", "whatever"),
+    "length": (
+        "length",
+        "MAX_TOKENS",
+        "max_output_tokens",
+        "model_context_window_exceeded",
+    ),
+    "content_filter": (
+        "content_filter",
+        "content-filter",
+        "SAFETY",
+        "sensitive",
+        "refusal",
+    ),
+    "tool_calls": ("tool_calls", "tool_use", "function_call"),
+    None: (None, ""),
+}
+"""OpenAI's names, and other servers' for the same ends; what nobody knows is an ordinary end."""
+
+
+@pytest.mark.parametrize(
+    ("said", "finish_reason"),
+    [(said, reason) for reason, names in FINISH_REASONS.items() for said in names],
+)
+def test_finish_reasons_have_openais_names(
+    said: str | None, finish_reason: str | None
+) -> None:
+    calls = (
+        [{"id": "a", "function": {"name": "ls"}}] if finish_reason == "tool_calls" else []
+    )
+    message = {"content": "x", "tool_calls": calls}
+    assert read(completion(message, said)).finish_reason == finish_reason
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "network_error",
+            "abort",
+            "ERROR",
+            "timeout",
+            "cancelled",
+            "insufficient_resource",
+        ),
+        *("malformed_function_call", "unexpected_tool_call", "rate_limited", "quota_spent"),
+        *("engine_overloaded", "server_shutdown", "preempted", "killed", "model_unloaded"),
+        "function_call_filter: MALFORMED_FUNCTION_CALL",
+    ],
+)
+def test_a_finish_reason_that_names_a_failure_is_no_answer(said: str) -> None:
+    text = f"the answer ended with the finish reason {said!r}"
+    assert refused(completion({"content": "x"}, said)) == Failure(
+        Fault.TRANSIENT, message=text
+    )
+
+
 @pytest.mark.parametrize("finish_reason", [None, "length", "content_filter"])
 def test_finish_reasons_are_passed_on(finish_reason: str | None) -> None:
     assert read(completion({"content": ""}, finish_reason)).finish_reason == finish_reason
@@ -212,7 +270,10 @@ BAD: list[tuple[Any, Kind]] = [
         completion({"tool_calls": [{"function": {"name": "ls", "arguments": 5}}]}),
         Fault.TRANSIENT,
     ),
-    (completion({"tool_calls": [{"id": 5, "function": {"name": "ls"}}]}), Fault.TRANSIENT),
+    (
+        completion({"tool_calls": [{"id": [5], "function": {"name": "ls"}}]}),
+        Fault.TRANSIENT,
+    ),
     ({"error": {"code": 429, "message": "x"}}, Limit.RATE),
     ({"error": "prompt too long"}, Refusal.TOO_LONG),
     ({"object": "error", "message": "x", "code": 401}, Fault.AUTH),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from muxcore.assembling import Assembler
 from muxcore.chat import Reply
 from muxcore.core.records import Endpoint
-from muxcore.plugins.backend import HttpResponse, ServerEvent
+from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore_backends.anthropic import Anthropic
 from muxcore_backends.generic import Generic
 from muxcore_backends.shapes import MalformedError
@@ -246,3 +246,34 @@ def test_a_type_named_by_the_server_is_kept() -> None:
 def test_tool_calls_that_are_no_list_are_malformed(calls: Any) -> None:
     with pytest.raises(MalformedError, match="no list of objects"):
         FragmentJoint().put(calls, "c")
+
+
+def test_an_id_that_is_a_number_is_taken_as_text() -> None:
+    sent = [fragment("read", '{"p":1}', index=0), fragment("read", '{"p":2}', index=1)]
+    reply = joined({**sent[0], "id": 11}, {**sent[1], "id": 12})
+    assert [call["id"] for call in reply.tool_calls] == ["11", "12"]
+    assert calls_of(reply) == TWICE
+
+
+@pytest.mark.parametrize("arguments", ['{"p":1}', {"p": 1}])
+def test_a_call_may_lack_the_level_of_its_function(arguments: Any) -> None:
+    call = {"id": "a", "name": "read", "arguments": arguments}
+    streamed = joined({**call, "index": 0})
+    body = {"id": "c", "choices": [{"message": {"tool_calls": [dict(call)]}}]}
+    whole = Generic().reply(Endpoint("a"), HttpResponse(200, {}, json.dumps(body).encode()))
+    for reply in (streamed, whole):
+        ((name, sent),) = calls_of(reply)
+        assert (name, json.loads(sent)) == ("read", {"p": 1})
+
+
+def test_a_call_without_a_name_ends_no_answer() -> None:
+    """A caller could only guess which of its tools was meant."""
+    decoder = Generic().stream(Endpoint("a"))
+    calls = {"tool_calls": [fragment("", "{}", "a")]}
+    for delta, finish in ((calls, None), ({}, "tool_calls")):
+        chunk = {"choices": [{"delta": delta, "finish_reason": finish}]}
+        if finish is None:
+            decoder.feed(ServerEvent(json.dumps(chunk)))
+        else:
+            with pytest.raises(BadReplyError, match="a tool call names no function"):
+                decoder.feed(ServerEvent(json.dumps(chunk)))

@@ -103,6 +103,72 @@ def test_what_no_json_can_hold_is_the_callers_mistake(
     assert all(m.rejected_count == m.in_flight == 0 for m in multiplexer.status().models)
 
 
+def circular() -> list[Any]:
+    content: list[Any] = []
+    content.append(content)
+    return [{"role": "user", "content": content}]
+
+
+def nested(depth: int) -> list[Any]:
+    content: Any = "x"
+    for _ in range(depth):
+        content = [content]
+    return [{"role": "user", "content": content}]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [circular(), nested(100_000), [{"role": "user", "content": [{("a",): 1}]}]],
+    ids=["circular", "deep", "keys"],
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_messages_that_no_json_can_hold_are_the_callers_mistake(
+    make: Make, alpha: Model, messages: list[Any], *, streams: bool
+) -> None:
+    multiplexer = make("alpha")
+    stream = multiplexer.stream(messages)
+    with pytest.raises(InvalidArgumentError, match=r"^messages is .* what JSON can hold"):
+        stream.__enter__() if streams else multiplexer.complete(messages)
+    assert not alpha.requests
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "text", "text": 5}, "x"]},
+        {"role": "user", "content": [{"type": "text", "text": None}]},
+        {"role": "user"},
+        {"role": "assistant", "content": "x", "tool_calls": [{"function": {"name": 5}}]},
+    ],
+)
+def test_an_odd_history_is_measured_and_left_to_the_model(
+    make: Make, alpha: Model, message: dict[str, Any]
+) -> None:
+    """What JSON can hold may be right for a server that nobody here knows."""
+    pool = {"model": "alpha", "context_window": 9_000}
+    assert make(pool).complete([message, PING]).model == "alpha"
+    assert len(alpha.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "text"),
+    [
+        ("content", 5, "messages[0].content is 5 (int), expected a text, or a list"),
+        ("tool_calls", 5, "messages[0].tool_calls is 5 (int), expected a list of mappings"),
+        ("tool_calls", ["x"], "messages[0].tool_calls is ['x'] (list), expected a list"),
+        ("tool_calls", [{"function": 5}], "messages[0].tool_calls is [{'function': 5}]"),
+    ],
+)
+def test_what_no_dialect_can_read_is_the_callers_mistake(
+    make: Make, alpha: Model, beta: Model, member: str, value: Any, text: str
+) -> None:
+    message = {"role": "assistant", "content": "x", member: value}
+    with pytest.raises(InvalidArgumentError) as caught:
+        make("alpha", "beta").complete([message, PING])
+    assert str(caught.value).startswith(text)
+    assert not alpha.requests + beta.requests
+
+
 def test_a_tuple_of_messages_is_a_list_of_them(make: Make) -> None:
     assert make("alpha").complete((PING,), tools=()).model == "alpha"
 

@@ -132,12 +132,47 @@ def test_events_are_an_answer_whatever_was_requested_and_announced(
     )
 
 
+def json_lines(*events: bytes) -> Delivery:
+    """Write the same objects without the fields of an event stream, one a line."""
+    return response(b"\n".join(e.removeprefix(b"data: ").strip() for e in events) + b"\n")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_chunks_may_come_as_lines_of_json(
+    make: Make, alpha: Model, *, stream: bool
+) -> None:
+    alpha.then(json_lines(event({"content": "who"}), event({"content": "le"}), STOP, USAGE))
+    reply = asked(make("alpha"), stream=stream)
+    assert (reply.text, reply.usage.completion_tokens) == ("whole", 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("lines", [[event({"content": "hal"})] * 2, [b'{"n": 1}', b"{}"]])
+def test_other_lines_of_json_are_no_answer(
+    make: Make, alpha: Model, beta: Model, lines: list[bytes], *, stream: bool
+) -> None:
+    alpha.then(json_lines(*lines))
+    assert asked(make(*POOL), stream=stream).model == "beta"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [b"201 Created", b"203 Other"])
+def test_an_answer_counts_under_any_status_of_success(
+    make: Make, alpha: Model, status: bytes, *, stream: bool
+) -> None:
+    whole = completion({"content": "whole"})
+    alpha.then(Delivery((whole.pieces[0].replace(b"200 OK", status),)))
+    assert asked(make("alpha"), stream=stream).text == "whole"
+
+
 def test_incomplete_events_are_no_answer(make: Make, alpha: Model, beta: Model) -> None:
     alpha.then(streamed(event({"content": "hal"})))
     assert asked(make(*POOL), stream=False).model == "beta"
 
 
-@pytest.mark.parametrize("tail", [b"", b"\n", b"\r\n", b"\n\ndata: [DONE]"])
+@pytest.mark.parametrize(
+    "tail", [b"", b"\n", b"\r\n", b"\n\ndata: [DONE]", b"\n\ndata: [done]"]
+)
 @pytest.mark.parametrize("announced", [False, True])
 def test_the_last_event_of_a_clean_end_needs_no_empty_line(
     make: Make, alpha: Model, tail: bytes, *, announced: bool

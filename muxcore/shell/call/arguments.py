@@ -40,7 +40,7 @@ def check_chat(chat: Chat) -> None:
 
 
 def check_encodable(chat: Chat) -> None:
-    """Raise `InvalidArgumentError` for what no JSON can hold, such as an infinite number."""
+    """Raise `InvalidArgumentError` for what no JSON can hold, or no dialect can read."""
     parts = {
         "messages": chat.messages,
         "tools": chat.tools,
@@ -56,6 +56,35 @@ def check_encodable(chat: Chat) -> None:
             raise InvalidArgumentError(
                 f"{place} is {_described(value)}, expected what JSON can hold ({error})"
             ) from None
+    for position, message in enumerate(chat.messages):
+        for name, is_readable, expected in MEMBERS:
+            if not is_readable(value := message.get(name)):
+                raise InvalidArgumentError(
+                    f"messages[{position}].{name} is {_described(value)}, expected {expected}"
+                )
+
+
+def _is_content(value: object) -> bool:
+    return value is None or isinstance(value, str) or _are_parts(value, "text", str)
+
+
+def _are_calls(value: object) -> bool:
+    return not value or _are_parts(value, "function", Mapping)
+
+
+def _are_parts(value: object, member: str, kind: type) -> bool:
+    """Whether it is a list of mappings, with a member of this kind if they have it."""
+    return isinstance(value, Sequence) and all(
+        isinstance(part, Mapping) and isinstance(part.get(member), kind | None)
+        for part in value
+    )
+
+
+MEMBERS = (
+    ("content", _is_content, "a text, or a list of mappings, one for each part"),
+    ("tool_calls", _are_calls, "a list of mappings, each with a mapping as its function"),
+)
+"""The members of a message that every dialect reads: how they must be."""
 
 
 def call_seconds(options: CallOptions, longest: float) -> float:

@@ -37,7 +37,7 @@ from muxcore.shell.call.arguments import check_encodable
 from muxcore.shell.call.decoding import BrokenAnswerError, StreamDecoder, broken, broken_by
 from muxcore.shell.call.member import Member
 from muxcore.shell.call.reports import truncated_prompt_warning
-from muxcore.shell.call.wrapping import failure_of, looks_streamed, looks_whole
+from muxcore.shell.call.wrapping import events_of, failure_of, looks_whole
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.transport import Exchange, TransportError, send
 from muxcore.shell.importing import is_lacking
@@ -218,11 +218,12 @@ def _send(member: Member, request: HttpRequest, scope: CancelScope) -> Exchange:
 
 
 def _decode(member: Member, answer: HttpResponse) -> Reply:
-    if answer.status != HTTPStatus.OK:
+    if not _is_success(answer.status):
         raise BrokenAnswerError(_classify(member, answer), answer.status)
     try:
-        if looks_streamed(answer.body):
-            return _assembled(member, answer.body)
+        events = events_of(answer.body)
+        if events is not None:
+            return _assembled(member, events)
         return member.backend.reply(member.endpoint, answer)
     except BrokenAnswerError as error:
         raise BrokenAnswerError(error.failure, answer.status) from None
@@ -231,6 +232,11 @@ def _decode(member: Member, answer: HttpResponse) -> Reply:
         raise BrokenAnswerError(failure, answer.status) from None
     except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
         raise broken_by(member.endpoint.dialect, error) from None
+
+
+def _is_success(status: int) -> bool:
+    """Whether the body may be an answer: it, not the exact status, shows whether it is one."""
+    return status // 100 == HTTPStatus.OK // 100
 
 
 def _assembled(member: Member, body: bytes) -> Reply:
@@ -245,7 +251,7 @@ def _assembled(member: Member, body: bytes) -> Reply:
 
 def _stream_decoder(member: Member, exchange: Exchange) -> StreamDecoder:
     """Return the decoder of the stream, also if the answer came whole."""
-    if exchange.status != HTTPStatus.OK:
+    if not _is_success(exchange.status):
         answer = exchange.read_response()
         raise BrokenAnswerError(_classify(member, answer), answer.status)
     if not looks_whole(exchange.peek()):

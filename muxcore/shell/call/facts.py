@@ -79,7 +79,12 @@ def _size(message: Message) -> int:
         size += len(content)
     elif isinstance(content, list):
         # Images are not counted: the number of tokens of one differs widely.
-        size += sum(len(p.get("text") or "") for p in content if isinstance(p, Mapping))
-    for call in message.get("tool_calls") or ():
-        size += len(str(call.get("function", "")))
+        size += sum(
+            len(str(p.get("text") or "")) for p in content if isinstance(p, Mapping)
+        )
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        size += sum(
+            len(str(c.get("function", ""))) for c in calls if isinstance(c, Mapping)
+        )
     return size

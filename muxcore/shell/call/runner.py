@@ -24,7 +24,13 @@ from muxcore.core.records import Call
 from muxcore.core.selection import FRESH
 from muxcore.errors import StrategyError
 from muxcore.shell import clock
-from muxcore.shell.call.arguments import CallOptions, call_seconds, check_chat, check_known
+from muxcore.shell.call.arguments import (
+    CallOptions,
+    call_seconds,
+    check_chat,
+    check_encodable,
+    check_known,
+)
 from muxcore.shell.call.attempts import Answered, Opened, Unanswered, complete, open_stream
 from muxcore.shell.call.facts import begins_turn, conversation_of, estimated_tokens
 from muxcore.shell.call.loop import GiveWay, call_loop
@@ -153,11 +159,18 @@ class CallRun:
             options.cancellation.attach_call(runtime.pool, self._waiter)
         seconds = call_seconds(options, runtime.call_timeout)
         self._limit = clock.elapsed() + seconds
+        try:
+            conversation = conversation_of(options.session, chat)
+            size = estimated_tokens(chat) if self._measures_prompt() else None
+        except (TypeError, ValueError, RecursionError):
+            # A chat that is not even text is no JSON either: this says where.
+            check_encodable(chat)
+            raise
         return Call(
             only=options.model,
-            conversation=conversation_of(options.session, chat),
+            conversation=conversation,
             new_turn=begins_turn(chat.messages),
-            prompt_tokens=estimated_tokens(chat) if self._measures_prompt() else None,
+            prompt_tokens=size,
             deadline=clock.now() + timedelta(seconds=seconds),
             max_wait=options.patience,
         )

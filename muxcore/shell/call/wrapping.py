@@ -13,6 +13,7 @@ from muxcore.plugins.backend import Failure, ServerEvent
 _STREAMED = re.compile(rb"(?:data|event|id|retry)?:")
 """The beginning of a line of an event stream; JSON, HTML and prose begin differently."""
 
+_LINE = re.compile(rb"\{.*\}")
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
@@ -26,9 +27,19 @@ def looks_whole(body: bytes) -> bool:
     return body.lstrip(_BLANK).startswith((b"{", b"[", b"<"))
 
 
+def events_of(body: bytes) -> bytes | None:
+    """Return a body as an event stream if it is one, or JSON objects, one a line; else None."""
+    if looks_streamed(body):
+        return body
+    lines = [line.strip(_BLANK) for line in body.splitlines() if line.strip(_BLANK)]
+    if len(lines) > 1 and all(_LINE.fullmatch(line) for line in lines):
+        return b"".join(b"data: " + line + b"\n\n" for line in lines)
+    return None
+
+
 def is_whole(event: ServerEvent) -> bool:
     """Whether an event without the empty line after it is complete."""
-    if event.data.strip() == "[DONE]":
+    if event.data.strip().upper() == "[DONE]":
         return True
     try:
         jsontext.decode(event.data)
