@@ -47,6 +47,23 @@ def packages() -> dict[str, Path]:
     return {module_of(f): f.parent for f in files() if f.name == "__init__.py"}
 
 
+def imports() -> dict[str, set[str]]:
+    """Return the modules that each module imports, for any purpose. Faces of packages are none."""
+    modules = {module_of(f): f for f in files() if f.name != "__init__.py"}
+    return {module: _imported(file) & modules.keys() for module, file in modules.items()}
+
+
+def _imported(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Import):
+            found.update(each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add(f"{node.module}")
+            found.update(f"{node.module}.{each.name}" for each in node.names)
+    return found
+
+
 def lines_of_logic(file: Path) -> int:
     """Count lines of code: no blanks, comments or docstrings, and no tables.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.house.code import (
     ROOT,
     files,
+    imports,
     lines_of_logic,
     module_of,
     packages,
@@ -40,6 +42,11 @@ def test_a_file_holds_at_most_400_lines_of_logic(file: Path) -> None:
 def test_a_package_holds_at_most_twelve_modules(package: str, folder: Path) -> None:
     modules = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
     assert len(modules) <= MOST_MODULES, sorted(modules)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # It raises a `CycleError`, which names the circle.
+    assert list(TopologicalSorter(imports()).static_order())
 
 
 def test_no_two_classes_have_the_same_name() -> None:

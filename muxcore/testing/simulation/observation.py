@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
@@ -14,11 +13,8 @@ from muxcore.core.protocol import Sleep, Slept, Slot
 from muxcore.core.records import Call, Candidate, Endpoint, Exhausted, PoolState, Wait
 from muxcore.core.strategy import Strategy
 from muxcore.shell.clock import Clock
-from muxcore.shell.pool.pool import Nap, Pool
+from muxcore.shell.pool.pool import Nap, Observer, Pool
 from muxcore.shell.pool.waiter import Decision, Waiter
-
-if TYPE_CHECKING:
-    from muxcore.testing.simulation.rules import RuleChecker
 
 
 class ViolationError(AssertionError):
@@ -120,20 +116,23 @@ class Shares:
 
 
 class ObservedPool(Pool):
-    """The real pool. It reports the cause of each change to the rule checker."""
+    """The real pool. It calls `begin` with the cause of each change, before the change."""
 
     def __init__(
         self,
         state: PoolState,
         mode: ObservedStrategy,
-        checker: RuleChecker,
         clock: Clock,
+        observer: Observer,
+        begin: Callable[[Cause], None],
+        callers: Mapping[Waiter, Caller],
     ) -> None:
-        super().__init__(state, mode, clock=clock, observer=checker.check)
-        self._checker = checker
+        super().__init__(state, mode, clock=clock, observer=observer)
+        self._report = begin
+        self._callers = callers
 
     def choose(self, call: Call, waiter: Waiter) -> Slot | Wait | Exhausted:
-        caller = self._checker.callers[waiter]
+        caller = self._callers[waiter]
         caller.call = call
         self._begin("choose", caller)
         return super().choose(call, waiter)
@@ -141,24 +140,24 @@ class ObservedPool(Pool):
     def end_sleep(self, sleep: Sleep, waiter: Waiter, nap: Nap, *, woken: bool) -> Slept:
         wall = self._clock.now()
         now = wall if woken else max(wall, sleep.wait.until)
-        caller = self._checker.callers[waiter]
-        self._checker.begin(Cause("wake", now, wall, caller=caller))
+        caller = self._callers[waiter]
+        self._report(Cause("wake", now, wall, caller=caller))
         return super().end_sleep(sleep, waiter, nap, woken=woken)
 
     def record(self, entry: Entry) -> None:
         now = self._clock.now()
-        self._checker.begin(Cause("record", now, now, entry))
+        self._report(Cause("record", now, now, entry))
         super().record(entry)
         # Later changes have other causes.
         self._begin("settle")
 
     def settle(self, waiter: Waiter) -> None:
-        self._begin("settle", self._checker.callers.get(waiter))
+        self._begin("settle", self._callers.get(waiter))
         super().settle(waiter)
 
     def _begin(self, name: str, caller: Caller | None = None) -> None:
         now = self._clock.now()
-        self._checker.begin(Cause(name, now, now, caller=caller))
+        self._report(Cause(name, now, now, caller=caller))
 
 
 class ObservedWaiter(Waiter):

@@ -129,7 +129,10 @@ class Simulation:
         mode = ObservedStrategy(MODES[world.mode](), by_weight=world.mode == "load_balance")
         self._checker = RuleChecker(state, mode, self._timeline.report)
         self._checker.moment = self.clock.elapsed
-        self._pool = ObservedPool(state, mode, self._checker, self.clock)
+        checker = self._checker
+        self._pool = ObservedPool(
+            state, mode, self.clock, checker.check, checker.begin, checker.callers
+        )
         members = {
             alias: Member(model.endpoint, Generic(), None, LIMITS)
             for alias, model in self._models.items()
