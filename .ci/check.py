@@ -5,8 +5,8 @@ It needs Python 3.11 or newer and the package registry, nothing more. The newest
 all that the project depends on; the oldest runs the tests with the lowest versions that
 setup.cfg allows. Where there are two cores, the two run side by side.
 
-`--all` adds the tests marked `slow`, and the oldest Python with the newest versions; a vibe that
-cannot be installed is then a failure.
+`--all` adds the tests marked `slow`, and the oldest Python with the newest versions; a vibe, or
+another agent, that cannot be installed is then a failure.
 `--here` checks with the Python that runs it alone.
 """
 
@@ -40,8 +40,8 @@ BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)$")
 CLOSING_LINE = re.compile(r"\d+ passed\b.* in [\d.]+s")
 NOT_RUN = "NOT RUN: "
 """What tests/conftest.py begins the line of a skipped group of tests with."""
-MISSED = "no real vibe"
-"""What tests/vibe/conftest.py skips a test with if it cannot install a vibe."""
+MISSED = "no real "
+"""What a test is skipped with if it cannot install a vibe, or another agent."""
 NEVER_RUN = (
     "other versions of Python, other systems than this one",
     "servers of real providers: every model is a stand-in",
@@ -259,7 +259,7 @@ def main() -> int:
         line for lane in chosen if lane.slow for line in lane.not_run if MISSED in line
     ]
     if missed:
-        print(f"FAILED: --all is to run the tests against real vibes: {missed[0]}")
+        print(f"FAILED: --all is to run the tests against real agents: {missed[0]}")
     return int(any(failures) or bool(missed))
 
 

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from attrs import frozen
+
 from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
+from muxcore.agents.programs import launch_of
 from muxcore.board.state_dir import default_path
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses
@@ -23,6 +26,7 @@ from muxcore.config.read import SECTION_FILE_NAME, config_path, read
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.gateway import runtime_dir
+from muxcore.gateway.access import Access
 from muxcore.gateway.api import skill
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.gateway.faults.spec import Drill, parse_drill
@@ -30,7 +34,7 @@ from muxcore.gateway.runtime_dir import temporary_directory
 from muxcore.plugins.catalogue import FILE
 from muxcore.setup import shims
 from muxcore.vibe.bypass import Bypass, past_the_pool
-from muxcore.vibe.environment import Access, settings
+from muxcore.vibe.environment import settings
 from muxcore.vibe.release import Release, release_of
 from muxcore.vibe.startup import Arguments, startup_of
 
@@ -105,7 +109,7 @@ def _through_pool(
 ) -> int:
     label = secrets.token_hex(8)
     with (
-        _skills() as folder,
+        ExitStack() as stack,
         leasing(
             file,
             environment,
@@ -116,24 +120,50 @@ def _through_pool(
         ) as lease,
     ):
         access = Access(lease.url, lease.server.token, label)
-        startup = startup_of(Arguments.of(command), environment)
-        release = release_of(Path(command[0]))
-        made = settings(startup, config, access, folder, release)
-        past = past_the_pool(startup, config)
+        start = _start(command, config, access, environment, stack)
         if not options.quiet:
-            own = config_path(None, environment).absolute()
-            advice = advice_on_section(config, own, release)
-            _report(_welcome(config, options.drills, [*advice, *map(str, past)]))
-            if any(bypass.at_start for bypass in past):
+            _report(_welcome(config, options.drills, start.advice))
+            if any(bypass.at_start for bypass in start.past):
                 _let_read(command, options)
-        # A shim that is called inside vibe must not start a second `run`.
-        passed = {shims.OFF_VARIABLE: "1", **made}
-        code = _started(command, {**environment, **passed})
+        # A shim that is called inside the program must not start a second `run`.
+        passed = {shims.OFF_VARIABLE: "1", **start.variables}
+        code = _started(start.command, {**environment, **passed})
         if not options.quiet:
-            _report([_receipt(lease, past)])
+            _report([_receipt(lease, command[0], start.past)])
     if lost := lease.lost_calls:
         _report([f"{lost} call{'' if lost == 1 else 's'} lost when the server ended"])
     return code or (FAILED if lost else WELL)
+
+
+@frozen
+class _Start:
+    """A program as it is started, and what its user should know before."""
+
+    command: Sequence[str]
+    variables: Mapping[str, str]
+    advice: Sequence[str] = ()
+    past: Sequence[Bypass] = ()
+
+
+def _start(
+    command: Sequence[str],
+    config: Config,
+    access: Access,
+    environment: Mapping[str, str],
+    stack: ExitStack,
+) -> _Start:
+    """Bring a known agent to the pool; any other program may be vibe, or start it."""
+    launch = launch_of(Path(command[0]), access, config)
+    if launch is not None:
+        own = {**access.variables(environment), **launch.variables}
+        return _Start([command[0], *launch.arguments, *command[1:]], own)
+    folder = stack.enter_context(_skills())
+    startup = startup_of(Arguments.of(command), environment)
+    release = release_of(Path(command[0]))
+    past = past_the_pool(startup, config)
+    file = config_path(None, environment).absolute()
+    advice = [*advice_on_section(config, file, release), *map(str, past)]
+    return _Start(command, settings(startup, config, access, folder, release), advice, past)
 
 
 def _found(name: str, environment: Mapping[str, str]) -> str | None:
@@ -260,11 +290,12 @@ def _broken(error: ConfigError, program: str) -> list[str]:
     return ["the config cannot be used:", *shown, f"{name} runs as it is, without the pool"]
 
 
-def _receipt(lease: Lease, past: Sequence[Bypass]) -> str:
+def _receipt(lease: Lease, program: str, past: Sequence[Bypass]) -> str:
     receipt = lease.receipt()
     if receipt is None:
         line = printable(lease.last_line)
-        return f"the server has ended before vibe{line and f': {line}'}"
+        name = printable(Path(program).stem)
+        return f"the server has ended before {name}{line and f': {line}'}"
     uncounted = [
         f"{bypass.who} asked {bypass.alias}" for bypass in past if not bypass.counted
     ]

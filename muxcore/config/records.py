@@ -161,3 +161,9 @@ class Config:
     state: str | None = None
     """Where the state is kept; None if the config does not say."""
     state_options: Mapping[str, Any] = field(factory=dict)
+
+    @property
+    def smallest_window(self) -> int | None:
+        """The smallest known context window of the primaries, None if none is known."""
+        windows = [e.context_window for e in self.endpoints if not e.is_fallback]
+        return min((window for window in windows if window is not None), default=None)

@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import frozen
-
 from muxcore.config import Config
 from muxcore.config.definitions import (
     RENAMED,
@@ -28,9 +26,9 @@ from muxcore.config.definitions import (
     Definitions,
     names_of,
 )
+from muxcore.gateway.access import Access
 from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
-from muxcore.gateway.http.listening import LOOPBACK
 from muxcore.shell.masking import is_secret
 from muxcore.vibe.release import Release
 from muxcore.vibe.startup import Startup
@@ -47,17 +45,7 @@ Raw: TypeAlias = dict[str, Any]
 
 SKILL_PATHS = "VIBE_SKILL_PATHS"
 PROVIDER = "vibe-mux"
-NO_PROXY = ("NO_PROXY", "no_proxy")
 EXTRA_HEADERS = "extra_headers"
-
-
-@frozen
-class Access:
-    """Where the gateway is, and the label under which it counts this vibe's calls."""
-
-    url: str
-    token: str
-    label: str
 
 
 def settings(
@@ -109,8 +97,7 @@ def settings(
             name: value if isinstance(value, str) else json.dumps(value, default=str)
             for name, value in made.items()
         },
-        TOKEN_VARIABLE: access.token,
-        **dict.fromkeys(NO_PROXY, _unproxied(variables)),
+        **access.variables(variables),
     }
 
 
@@ -166,7 +153,7 @@ def _changes(
     release: Release,
 ) -> dict[str, Raw]:
     """Return what is passed of each model in place of the user's own settings."""
-    window = _smallest_window(config)
+    window = config.smallest_window
     changes: dict[str, Raw] = {}
     for alias, model in models.items():
         is_pool = providers.get(alias) == PROVIDER
@@ -289,12 +276,6 @@ def _own_providers(providers: Mapping[str, str], access: Access) -> Iterator[Raw
         }
 
 
-def _smallest_window(config: Config) -> int | None:
-    """Return the smallest known context window of the primaries, None if none is known."""
-    windows = [e.context_window for e in config.endpoints if not e.is_fallback]
-    return min((window for window in windows if window is not None), default=None)
-
-
 def _skill_paths(data: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Return the user's own paths: the environment replaces those of the file."""
     try:
@@ -302,11 +283,3 @@ def _skill_paths(data: Mapping[str, Any], environment: Mapping[str, str]) -> lis
     except (KeyError, ValueError):
         paths = data.get("skill_paths")
     return [str(path) for path in paths] if isinstance(paths, list) else []
-
-
-def _unproxied(environment: Mapping[str, str]) -> str:
-    """Return the hosts that bypass the proxy: vibe would use it for loopback, too."""
-    # The lower-case variable counts first, as in the HTTP clients that vibe uses.
-    own = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    hosts = [host.strip() for host in own.split(",") if host.strip()]
-    return ",".join(hosts if {"*", LOOPBACK} & set(hosts) else [*hosts, LOOPBACK])

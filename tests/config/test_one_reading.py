@@ -12,9 +12,10 @@ import tomli
 from muxcore import config as configuration
 from muxcore.config.definitions import VIBES_MODELS, Definitions
 from muxcore.config.read import Document
+from muxcore.gateway.access import Access
 from muxcore.gateway.api.status_page import SwitchOnHint
 from muxcore.setup.proposal import candidates
-from muxcore.vibe.environment import Access, settings
+from muxcore.vibe.environment import settings
 from muxcore.vibe.release import Release
 from muxcore.vibe.startup import Arguments, read_startup
 

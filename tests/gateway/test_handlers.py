@@ -473,6 +473,13 @@ class _Faulty(dict[str, str]):
         raise RuntimeError("a fault of the server")
 
 
+def test_the_model_that_an_agent_names_for_itself_is_the_pool(serve: Serve) -> None:
+    served = serve()
+    for model, alias in (("gpt-5-mini", "large"), ("mux", "large"), ("small", "small")):
+        answer = served.ask("/run/r-1/v1/chat/completions", model=model)
+        assert answer.headers["x-mux-model"] == alias
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_bug_in_the_server_ends_one_request_only(
     serve: Serve, stream: bool, capsys: pytest.CaptureFixture[str]

@@ -10,8 +10,9 @@ import pytest
 
 from muxcore import config as configuration
 from muxcore.config.definitions import active_model
+from muxcore.gateway.access import Access
 from muxcore.vibe.bypass import past_the_pool
-from muxcore.vibe.environment import Access, settings
+from muxcore.vibe.environment import settings
 from muxcore.vibe.release import Release
 from muxcore.vibe.startup import Arguments, read_startup
 

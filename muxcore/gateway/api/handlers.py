@@ -434,6 +434,9 @@ class _Call:
         name = known_as(self.context.names.get(name, name), aliases)
         if name == POOL:
             return None
+        if self.route.label and self.route.only is None and name not in aliases:
+            # An agent asks for the models of its own provider, for a title or a summary.
+            return None
         if name not in aliases:
             raise RefusedError(unknown_model(name, _known(self.multiplexer, self.context)))
         return name

@@ -1,9 +1,9 @@
 """Routes: which request goes where, by its path. Pure.
 
-`/v1` is for any client. `/run/LABEL` in front of it is for a vibe that has the settings of the
-config: its calls are counted under that label, and each model uses its own settings. `/pool`
-and `/only/ALIAS` choose the model whatever `model` says: vibe sends a model's name, and two of
-its models may share one.
+`/v1` is for any client. `/run/LABEL` in front of it is for an agent that `run` has started: its
+calls are counted under that label, each model uses the settings of its own entry, and a `model`
+that is not known here is the pool. `/pool` and `/only/ALIAS` choose the model whatever `model`
+says: vibe sends a model's name, and two of its models may share one.
 """
 
 from __future__ import annotations
@@ -129,6 +129,11 @@ def front_door_of(path: str) -> FrontDoor:
     route = route_of(path)
     resource = Resource.CHAT if route is None else route.resource
     return FRONT_DOORS.get(resource, completions.FRONT_DOOR)
+
+
+def run_path(label: str) -> str:
+    """Return the path of an `api_base` for a `run` whose agent names models by itself."""
+    return f"/run/{label}/v1"
 
 
 def base_path(label: str = "", only: str | None = None) -> str:
