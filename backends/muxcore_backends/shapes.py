@@ -72,16 +72,6 @@ def _text(value: object) -> str:
     return value
 
 
-FINISH_REASONS = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-    "function_call": "tool_calls",
-    "tool_use": "tool_calls",
-}
-"""OpenAI's finish reason, by the exact names that servers use for it."""
-
 WITHHELD = re.compile(
     r"filter|safety|sensitive|refus|prohibit|block|spii|recitation|moderat|polic|toxic"
     r"|violat|guardrail|censor"
@@ -115,20 +105,16 @@ def finish_reason_of(said: object, native: object = None, *, calls: bool) -> str
     if not isinstance(said, str):
         raise MalformedError("the finish reason is no text")
     reason = _reason(said)
-    if reason in {"stop", "tool_calls"} and isinstance(native, str):
-        reason = {"content_filter": "content_filter"}.get(_reason(native), reason)
-    if reason in {"stop", "tool_calls"}:
-        # Ollama and Google end an answer with calls like any other.
-        return "tool_calls" if calls else "stop"
-    return reason
+    if reason == "stop" and isinstance(native, str) and _reason(native) == "content_filter":
+        return "content_filter"
+    # Ollama and Google end an answer with calls like any other.
+    return "tool_calls" if calls and reason == "stop" else reason
 
 
 def _reason(said: str) -> str:
-    """Read one name; "OUTER: INNER" by its inner part, if that is a known one."""
+    """Read one name; "OUTER: INNER" by its inner part first. What nobody knows is "stop"."""
     name = said.strip().lower()
     for part in (name.rpartition(":")[2].strip(), name):
-        if part in FINISH_REASONS:
-            return FINISH_REASONS[part]
         if WITHHELD.search(part):
             return "content_filter"
         if FAILED.search(part):

@@ -114,7 +114,7 @@ def _started(state: PoolState, outcome: Started, now: datetime) -> PoolState:
                 candidate.learnt_window,
                 candidate.refutations,
                 headroom,
-                None if candidate.leases is None else after_start(candidate),
+                after_start(candidate),
             ),
         ),
         state.policy,

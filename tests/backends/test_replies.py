@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from muxcore.chat import Reply, Usage
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse
+from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse, ServerEvent
 from muxcore_backends.generic import Generic
 from muxcore_backends.mistral import Mistral
 
@@ -287,6 +287,74 @@ BAD: list[tuple[Any, Kind]] = [
         Limit.RATE,
     ),
 ]
+
+
+def called(**members: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"function": {"name": "ls"}, **members}]}
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": 5}, "the content is neither text nor a list of parts"),
+        ({"content": ["a"]}, "a part of the content is no object"),
+        ({"content": [{"type": "text", "text": 5}]}, "a part of the content is no text"),
+        ({"content": "x", "reasoning_content": 5}, "the reasoning is no text"),
+        ({"tool_calls": "ls"}, "the tool calls are no list of objects"),
+        (called(function={}), "a tool call names no function"),
+        (called(function="ls"), "a tool call's function is no object"),
+        (called(function={"name": 5}), "a tool call's function name is no text"),
+        (
+            called(function={"name": "a", "arguments": 5}),
+            "a tool call's arguments are no text",
+        ),
+        (called(id=[5]), "a tool call's id is no text"),
+    ],
+)
+def test_what_is_malformed_is_named(message: dict[str, Any], text: str) -> None:
+    assert refused(completion(message)).message == f"the answer is malformed: {text}"
+    chunk = {"choices": [{"delta": message, "finish_reason": "tool_calls"}]}
+    with pytest.raises(BadReplyError) as caught:
+        Generic().stream(Endpoint("a")).feed(ServerEvent(json.dumps(chunk)))
+    assert str(caught.value) == f"a chunk is malformed: {text}"
+
+
+def test_a_finish_reason_that_is_no_text_is_malformed() -> None:
+    text = "the answer is malformed: the finish reason is no text"
+    assert refused(completion({"content": "x"}, 5)).message == text
+
+
+@pytest.mark.parametrize(
+    ("message", "calls"),
+    [
+        ({"function_call": {"name": "ls"}}, ["ls"]),
+        ({"function_call": {"name": "ls"}, "tool_calls": []}, ["ls"]),
+        ({"function_call": None}, []),
+        ({"function_call": {"name": "old"}, **called()}, ["ls"]),
+    ],
+)
+def test_the_older_function_call_is_a_call_of_one_tool(
+    message: dict[str, Any], calls: list[str]
+) -> None:
+    reply = read(completion({"content": "x", **message}))
+    assert [call["function"]["name"] for call in reply.tool_calls] == calls
+    assert "function_call" not in reply.message
+
+
+@pytest.mark.parametrize(
+    ("said", "native", "reason"),
+    [
+        ("stop", "SAFETY", "content_filter"),
+        ("stop", "STOP", "stop"),
+        ("stop", "MAX_TOKENS", "stop"),
+        ("length", "SAFETY", "length"),
+        ("stop", 5, "stop"),
+    ],
+)
+def test_a_filter_that_a_router_quotes_counts(said: str, native: Any, reason: str) -> None:
+    answer = completion({"content": "x"}, said)
+    answer["choices"][0]["native_finish_reason"] = native
+    assert read(answer).finish_reason == reason
 
 
 @pytest.mark.parametrize(("raw", "kind"), BAD)

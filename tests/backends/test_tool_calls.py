@@ -16,7 +16,7 @@ from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore_backends.anthropic import Anthropic
 from muxcore_backends.generic import Generic
 from muxcore_backends.shapes import MalformedError
-from muxcore_backends.toolcalls import FragmentJoint
+from muxcore_backends.toolcalls import FragmentJoint, complete_tool_calls
 
 BOTH = [("read", '{"p":1}'), ("write", '{"p":2}')]
 TWICE = [("read", '{"p":1}'), ("read", '{"p":2}')]
@@ -61,6 +61,15 @@ def test_parallel_calls_may_share_their_index_and_their_id(
 
 
 FRAGMENTED: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
+    "one id under two indices, in turns": (
+        [
+            fragment("read", '{"p"', "c1", 0),
+            fragment("read", '{"p"', "c1", 1),
+            fragment("", ":1}", None, 0),
+            fragment("", ":2}", None, 1),
+        ],
+        TWICE,
+    ),
     "own ids under one index": (
         [fragment("read", '{"p":1}', "c1"), fragment("read", '{"p":2}', "c2")],
         TWICE,
@@ -238,8 +247,16 @@ def test_a_generated_id_has_the_length_that_openai_allows() -> None:
 
 
 def test_a_type_named_by_the_server_is_kept() -> None:
-    sent = {**fragment("read", "{}", "a"), "type": "custom"}
-    assert FragmentJoint().put([sent], "c")[0]["type"] == "custom"
+    streamed, whole = ({**fragment("read", "{}", "a"), "type": "custom"} for _ in range(2))
+    assert FragmentJoint().put([streamed], "c")[0]["type"] == "custom"
+    complete_tool_calls([whole], "c")
+    assert whole["type"] == "custom"
+
+
+@pytest.mark.parametrize("index", ["0", {}, [0], 1.5, True])
+def test_an_index_that_is_no_number_counts_as_none(index: Any) -> None:
+    sent = (fragment(name, arguments, "", index) for name, arguments in BOTH)
+    assert calls_of(joined(*sent)) == BOTH
 
 
 @pytest.mark.parametrize("calls", [{}, ["x"], [fragment("read", "{}"), "x"]])

@@ -31,6 +31,7 @@ from muxcore.core.records import (
     Picked,
     Policy,
     PoolState,
+    Refutation,
     Wait,
 )
 from muxcore.core.sharing.facts import (
@@ -153,6 +154,36 @@ def test_refutations_in_other_processes_count_from_two_conversations(
         here.cancel("a", here.start())
         here.record(heard(RefusalRefuted(Refusal.REQUEST, name), number))  # type: ignore[arg-type]
         assert bool(here.lasts()) is (number == 3)
+
+
+@pytest.mark.parametrize(
+    ("fact", "attempt", "counts"),
+    [
+        (RefusalRefuted(Refusal.REQUEST, "c"), 0, True),
+        (RefusalRefuted(Refusal.TEMPLATE, None), 0, True),
+        (RefusalRefuted(Refusal.FILTERED, "c"), 0, False),
+        (RefusalRefuted(Refusal.TOO_LONG, "c"), 0, False),
+        # The own fact that comes back is counted already.
+        (RefusalRefuted(Refusal.REQUEST, "c"), 1, False),
+    ],
+)
+def test_which_refutations_elsewhere_count(
+    history: type[History], fact: RefusalRefuted, attempt: int, counts: bool
+) -> None:
+    here = history()
+    here.cancel("a", here.start())
+    here.record(heard(fact, 1, attempt))  # type: ignore[arg-type]
+    expected = (Refutation(1, fact.conversation),) if counts else ()
+    assert here.state["a"].refutations == expected
+
+
+def test_a_refutation_elsewhere_is_older_than_the_last_success(
+    history: type[History],
+) -> None:
+    """Nothing tells which came first, so nothing is held against the model."""
+    here = history().succeed("a")
+    here.record(heard(RefusalRefuted(Refusal.REQUEST, "c")))  # type: ignore[arg-type]
+    assert here.state["a"].refutations == ()
 
 
 def test_switched_off_no_fact_disables(history: type[History]) -> None:

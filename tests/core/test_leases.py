@@ -69,6 +69,8 @@ def test_leases_are_granted_and_taken_back_and_end_with_the_board() -> None:
     assert granted.leases == FreeLeases(2, 1)
     assert changed(granted, LeasesChanged(slots=-5, probes=-1)).leases == FreeLeases(0, 0)
     assert changed(granted, LeasesChanged(shared=False)).leases is None
+    state = update(PoolState((CAPPED,)), Heard("a", LeasesChanged(slots=2, probes=1)), NOON)
+    assert state["a"] == granted
 
 
 def test_a_call_wants_the_lease_of_what_it_would_pick() -> None:
