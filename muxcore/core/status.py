@@ -61,9 +61,9 @@ class ModelStatus:
     on_probation: bool
     disabled_until: datetime | None
     cause: str
-    refuted_count: int = 0
-    limits: tuple[LimitLeft, ...] = ()
-    totals: Totals | None = None
+    refuted_count: int
+    limits: tuple[LimitLeft, ...]
+    totals: Totals | None
 
     @property
     def is_disabled(self) -> bool:

@@ -598,6 +598,11 @@ MESSAGES: list[tuple[int, Any, str]] = [
         b"<html>Sign in to Wi-Fi</html>",
         "a web page came instead of an answer (from a proxy?): Sign in to Wi-Fi",
     ),
+    (
+        403,
+        b"error code: 1020",
+        "a plain text came instead of an answer (from a proxy?): error code: 1020",
+    ),
 ]  # fmt: skip
 
 

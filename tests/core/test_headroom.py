@@ -82,6 +82,13 @@ def picked(choice: object) -> tuple[str, PickReason]:
     return choice.endpoint.alias, choice.reason
 
 
+def charged(pool: History) -> list[int]:
+    """Return the attempts under way that a limit was not yet announced for."""
+    headroom = pool.state["a"].headroom
+    assert headroom is not None
+    return [charge.attempt for charge in headroom.charges]
+
+
 def margin(pool: History) -> int:
     headroom = pool.state["a"].headroom
     return 0 if headroom is None else headroom.margin
@@ -126,6 +133,16 @@ def test_an_answer_counts_the_calls_that_began_before_it() -> None:
     headroom = pool.state["a"].headroom
     assert headroom is not None
     assert headroom.charges == ()
+
+
+def test_a_first_content_that_announces_nothing_leaves_what_the_call_is_to_take() -> None:
+    pool = History("a")
+    announce(pool, "a", left(pool, 9_000))
+    attempt = begin(pool)
+    pool.record(Responding("a", attempt))
+    assert charged(pool) == [attempt]
+    pool.record(Succeeded("a", attempt))
+    assert charged(pool) == []
 
 
 def test_an_older_answer_changes_nothing() -> None:
@@ -333,6 +350,17 @@ def test_a_rate_limit_in_spite_of_room_teaches_a_margin_which_shrinks_again() ->
         before = margin(pool)
         pool.succeed("a")
         assert margin(pool) < before
+
+
+@pytest.mark.parametrize("outcome", [Failed, Rejected, Responding])
+def test_only_a_success_makes_the_margin_smaller(outcome: type[Outcome]) -> None:
+    pool = History("a")
+    announce(pool, "a", left(pool, 9_900))
+    pool.record(RateLimited("a", begin(pool)))
+    pool.record(outcome("a", pool.start()))  # type: ignore[call-arg]
+    assert margin(pool) == FIRST_MARGIN
+    pool.record(Succeeded("a", pool.start()))
+    assert margin(pool) < FIRST_MARGIN
 
 
 def test_a_rate_limit_that_was_expected_teaches_nothing() -> None:

@@ -104,6 +104,12 @@ def test_a_probe_uses_up_its_lease_too(candidate: Candidate, left: FreeLeases) -
     assert after_start(evolve(candidate, leases=FreeLeases())) == FreeLeases(0, 0)
 
 
+def test_the_beginning_of_an_attempt_uses_up_leases() -> None:
+    state = PoolState((evolve(UNPROVEN, leases=FreeLeases(2, 1)),))
+    assert update(state, Started("a"), NOON)["a"].leases == FreeLeases(1, 0)
+    assert update(PoolState((UNPROVEN,)), Started("a"), NOON)["a"].leases is None
+
+
 @pytest.mark.parametrize(
     ("candidate", "leases", "wanted"),
     [
@@ -226,7 +232,10 @@ def test_an_unlimited_allowance_shows_no_proportion(history: type[History]) -> N
     assert "Left" not in str(status_of(pool.state, "m", later, zone=UTC))
 
 
-def test_a_limit_that_is_full_again_has_no_moment(history: type[History]) -> None:
+@pytest.mark.parametrize(("later", "is_full"), [(-1, False), (0, True), (1, True)])
+def test_a_limit_that_is_full_again_has_no_moment(
+    history: type[History], later: int, is_full: bool
+) -> None:
     pool = history("a")
     full_at = pool.now + timedelta(seconds=30)
     attempt = pool.start("a")
@@ -235,6 +244,15 @@ def test_a_limit_that_is_full_again_has_no_moment(history: type[History]) -> Non
     refused = pool.start("a")
     pool.record(Rejected("a", refused))
     pool.record(Refuted("a", refused, Refusal.REQUEST, "b"))
-    text = str(status_of(pool.state, "m", full_at + timedelta(seconds=1), zone=UTC))
-    assert "  - Left: 10 of 10 requests\n" in text
+    status = status_of(pool.state, "m", full_at + timedelta(seconds=later), zone=UTC)
+    text = str(status)
+    assert ("  - Left: 10 of 10 requests\n" in text) is is_full
+    assert status.to_json()["per_model"]["a"]["limits"] == [
+        {
+            "kind": "requests",
+            "left": 10 if is_full else 3,
+            "limit": 10,
+            "full_at": None if is_full else full_at.isoformat(),
+        }
+    ]
     assert "  - Refused, but taken by another model: 1\n" in text

@@ -76,6 +76,17 @@ def test_an_endpoint_at_another_place_starts_fresh(changed: Endpoint) -> None:
     assert state.attempts == 7
 
 
+@pytest.mark.parametrize(
+    ("changed", "learnt"),
+    [(evolve(A, weight=5), 8_000), (evolve(A, context_window=9_000), None)],
+)
+def test_a_learnt_window_is_forgotten_with_the_configured_one(
+    changed: Endpoint, learnt: int | None
+) -> None:
+    state = PoolState((evolve(STATE["a"], learnt_window=8_000),))
+    assert migrate(state, [changed], POLICY)["a"].learnt_window == learnt
+
+
 def test_a_new_key_ends_the_cooldowns_but_not_the_calls() -> None:
     state = migrate(STATE, [A, B], POLICY, new_keys={"a"})
     assert state["a"].health == Health(under_way=(4, 7))

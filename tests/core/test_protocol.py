@@ -37,6 +37,7 @@ from muxcore.core.protocol import (
     call_steps,
     choose,
     choose_all,
+    credited,
 )
 from muxcore.core.records import (
     Call,
@@ -146,6 +147,19 @@ def test_after_a_prompt_that_is_too_long_the_call_needs_a_larger_window(
     assert ended(running, none_open) == CallRejected(
         (EndedAttempt(slot, refusal),), refusal
     )
+
+
+def test_only_a_success_is_of_a_conversation() -> None:
+    call = Call(conversation="c", new_turn=False, refused=("r",), outgrown=("o",))
+    success = Succeeded("a", 1, 10)
+    assert credited(success, call) == evolve(success, conversation="c", refusers=("r", "o"))
+    assert credited(success, evolve(call, new_turn=True)).new_turn is True
+    for same, whose in (
+        (Failed("a", 1), call),
+        (Responding("a", 1), call),
+        (success, evolve(call, conversation=None)),
+    ):
+        assert credited(same, whose) is same
 
 
 def test_waits_add_up(noon: datetime) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import asdict
 
+from muxcore.core.allowance import Demand
 from muxcore.core.outcomes import Fault, Limit
+from muxcore.core.protocol import Slot
 from muxcore.core.records import Cooldown, Endpoint, Health, Picked, PickReason, Wire
 
 if TYPE_CHECKING:
@@ -45,6 +47,13 @@ def test_the_modes_memory_is_not_shown() -> None:
     """It belongs to the mode and may be long."""
     picked = Picked(Endpoint("a"), PickReason.MODE, {"turns": list(range(1000))})
     assert "turns" not in repr(picked)
+
+
+def test_a_slot_is_its_attempt_whatever_the_mode_remembers() -> None:
+    slot = Slot(Endpoint("a"), 7, PickReason.MODE, {"turns": 1}, Demand(5))
+    assert slot == Slot(Endpoint("a"), 7, PickReason.MODE)
+    assert "turns" not in repr(slot)
+    assert "Demand" not in repr(slot)
 
 
 # -- Cooldowns ------------------------------------------------------------------------------

@@ -284,6 +284,25 @@ def test_the_refuser_is_asked_again_if_no_other_model_can_serve(noon: datetime) 
     assert driver.asked[-1] == "a", "it has served this turn since"
 
 
+def test_a_refuser_that_serves_after_all_is_no_longer_passed_over(
+    history: type[History],
+) -> None:
+    pool = history("a", "b", "c")
+    first, refusers = pool.start("b"), ("a", "c")
+    pool.record(Succeeded("b", first, conversation="x", refusers=refusers))
+    served = Succeeded("a", pool.start("a"), conversation="x")
+    assert pool.record(served).state.pins[-1].refusers == ("c",)
+
+
+@pytest.mark.parametrize(("window", "learnt"), [(-1, None), (0, None), (1, 1)])
+def test_a_window_of_no_token_is_not_learnt(
+    history: type[History], window: int, learnt: int | None
+) -> None:
+    pool = history()
+    too_long = Rejected("a", pool.start(), Refusal.TOO_LONG, window=window)
+    assert pool.record(too_long).state["a"].learnt_window == learnt
+
+
 def test_a_second_refusal_of_the_refuser_ends_no_call(noon: datetime) -> None:
     """The others have taken it in this turn, so the request is not at fault."""
     driver = driven(noon, (A, C), {"a": refuses("a", Refusal.REQUEST)})

@@ -434,10 +434,10 @@ def test_pins_follow_the_conversation_and_the_oldest_goes(
     pool.after(1).succeed("b", conversation="first")
     assert len(pool.state.pins) == 256
     assert pool.state.pins[-1] == Pin("first", "b", noon + timedelta(seconds=1))
-    pool.succeed("a", conversation="one more")
+    pool.succeed("a", conversation="one more").succeed("b", conversation="one more")
     assert len(pool.state.pins) == 256
     assert "number 0" not in {pin.conversation for pin in pool.state.pins}
-    assert pool.state.pins[-2].conversation == "first"
+    assert [pin.conversation for pin in pool.state.pins[-2:]] == ["first", "one more"]
 
 
 def test_a_pin_has_the_number_of_tokens_that_may_be_cached(
