@@ -111,9 +111,7 @@ def _classified(
     kind = _kind(answer, status, text, now, hint)
     if isinstance(kind, Refusal):
         return Failure(kind, None, clean(message))
-    if kind is Fault.NOT_FOUND:
-        message = _with_pull(message, answer)
-    return Failure(kind, hint, clean(message))
+    return Failure(kind, hint, clean(_with_pull(message, answer)))
 
 
 def _kind(
@@ -190,9 +188,7 @@ def _larger_than_limit(text: str) -> tuple[bool, int | None]:
     return True, limit
 
 
-def _size(text: str | None) -> int | None:
-    if text is None:
-        return None
+def _size(text: str) -> int | None:
     size = int(text.replace(",", ""))
     return size if 0 < size <= LARGEST_WINDOW else None
 

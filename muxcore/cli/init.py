@@ -41,6 +41,7 @@ from muxcore.setup.proposal import (
     candidates,
     pool_of,
     wanted_of,
+    with_windows,
 )
 from muxcore.setup.section_edit import Wanted, edited, present, split
 from muxcore.setup.shims import Shim
@@ -126,6 +127,7 @@ def _set_up(
             models=options.models,
             fallbacks=options.fallbacks,
         )
+    wanted = with_windows(wanted, now, found)
     if not wanted.pool:
         print("vibe-mux: no model is ready to be in a pool", file=sys.stderr)
         return FAILED
@@ -137,6 +139,7 @@ def _set_up(
     if after == before:
         print(f"{target.section} has this pool already.")
         return WELL
+    _report_advice(found, wanted)
     if not _write({target.section: (before, after)}, options, talks=talks):
         return WELL if options.dry_run else WRONG_USAGE
     first = printable(wanted.pool[0].alias)
@@ -177,6 +180,13 @@ def _report_left_out(found: Sequence[PoolCandidate]) -> None:
     for candidate in found:
         if not candidate.is_ready:
             print(f"left out: {candidate}", file=sys.stderr)
+
+
+def _report_advice(found: Sequence[PoolCandidate], wanted: Wanted) -> None:
+    aliases = {entry.alias for entry in wanted.pool}
+    for candidate in found:
+        if candidate.advice and candidate.alias in aliases:
+            print(f"{printable(candidate.alias)}: {candidate.advice}", file=sys.stderr)
 
 
 def _report_unknown_servers(

@@ -25,7 +25,7 @@ from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Endpoint
 from muxcore.core.text import printable
 from muxcore.errors import CallError
-from muxcore.setup.model_servers import models_at, window_of
+from muxcore.setup.model_servers import list_at, models_at, served_model
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.factory import parts_of
 from muxcore.shell.http.cancel_scope import CancelScope
@@ -205,7 +205,7 @@ class _Probe:
                     results[check] = found.result
                     faults.append(found.text)
         if self._is_local:
-            faults += self._window_faults()
+            faults += self._faults_by_the_list()
         return Report(self._endpoint, results, tuple(faults), self._limits)
 
     @property
@@ -219,27 +219,28 @@ class _Probe:
     def _tokens(self) -> int | None:
         return ENOUGH_TOKENS if self._is_local else None
 
-    def _window_faults(self) -> list[str]:
-        """Note the window that a server on this machine names, and compare the config's."""
-        answer = models_at(self._endpoint.wire.api_base, PATIENCE)
-        try:
-            listed = None if answer is None else answer.json()
-        except ValueError:
-            return []
-        window = window_of(listed, self._endpoint.model)
-        if window is None:
-            return []
-        self._limits["context window"] = f"{window} tokens"
-        configured = self._endpoint.context_window
-        if configured is None or configured <= window:
-            return []
-        return [
-            (
-                f"context window: the server reads {window} tokens, and the config says"
-                f" {configured}; write context_window = {window} in its pool entry, or start the"
-                " server with a larger context"
-            )
-        ]
+    def _faults_by_the_list(self) -> list[str]:
+        """Compare the config with what a server on this machine says of the model."""
+        endpoint, faults = self._endpoint, []
+        listed = list_at(endpoint.wire.api_base, PATIENCE)
+        served = served_model(listed, endpoint.model)
+        window, configured = served.context_window, endpoint.context_window
+        if window is not None:
+            self._limits["context window"] = f"{window} tokens"
+            if configured is not None and configured > window:
+                faults.append(
+                    f"context window: the server reads {window} tokens, and the config says"
+                    f" {configured}; write context_window = {window} in its pool entry, or"
+                    " start the server with a larger context"
+                )
+        if served.takes_images is not None:
+            self._limits["images"] = "yes" if served.takes_images else "no"
+            if endpoint.wire.supports_images and not served.takes_images:
+                faults.append(
+                    "images: the server takes none, and the config says that the model does;"
+                    " remove supports_images, or start the server with the model's projector"
+                )
+        return faults
 
     def _stream(self) -> None:
         self._asked(Check.STREAM, self._read_stream)

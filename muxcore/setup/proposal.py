@@ -15,23 +15,31 @@ from muxcore.config.resolve import resolve
 from muxcore.core.phases import SINGLE
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
-from muxcore.setup.model_servers import at_once, models_at
+from muxcore.setup.model_servers import at_once, list_at, served_model
 from muxcore.setup.section_edit import ProposedEntry, Wanted
 
 LOAD_BALANCE = "load_balance"
 FAILOVER = "failover"
 
-Answers = Callable[[str], bool]
+ListAt = Callable[[str], object]
 
 
 @frozen
 class PoolCandidate:
-    """A model of the config. `hindrance` is the reason why it cannot serve now, "" if it can."""
+    """A model of the config. `hindrance` is the reason why it cannot serve now, "" if it can.
+
+    `context_window`, in tokens, is the config's or what a server on this machine says;
+    `advice` is what to change in the config about images, "" for nothing.
+    """
 
     alias: str
     host: str = ""
     api_base: str = ""
     hindrance: str = ""
+    model: str = ""
+    context_window: int | None = None
+    supports_images: bool = False
+    advice: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -47,12 +55,12 @@ class PoolCandidate:
 
 
 def candidates(
-    document: Document, environment: Mapping[str, str], answers: Answers | None = None
+    document: Document, environment: Mapping[str, str], list_of: ListAt | None = None
 ) -> tuple[PoolCandidate, ...]:
     """Judge every model of the config, the active one first."""
     aliases = _aliases(document, environment)
     found = [_judged(alias, document, environment) for alias in aliases]
-    return _probed(found, answers or server_answers)
+    return _probed(found, list_of or list_at)
 
 
 def pool_of(aliases: Sequence[str], mode: str) -> tuple[ProposedEntry, ...]:
@@ -89,9 +97,16 @@ def wanted_of(
     )
 
 
-def server_answers(api_base: str) -> bool:
-    """Whether a server on this machine responds at all."""
-    return models_at(api_base) is not None
+def with_windows(
+    wanted: Wanted, now: Wanted | None, found: Sequence[PoolCandidate]
+) -> Wanted:
+    """Write in each entry the window that it has now, else what a server on this machine says."""
+    windows = {c.alias: c.context_window for c in found if c.is_local}
+    windows |= {
+        e.alias: e.context_window for e in (now.pool if now else ()) if e.context_window
+    }
+    pool = (evolve(e, context_window=windows.get(e.alias)) for e in wanted.pool)
+    return evolve(wanted, pool=tuple(pool))
 
 
 def _aliases(document: Document, environment: Mapping[str, str]) -> list[str]:
@@ -116,19 +131,39 @@ def _judged(
             alias, hindrance=error.problems[0].removeprefix(f"{alone.label}: ")
         )
     api_base = endpoint.wire.api_base
-    return PoolCandidate(endpoint.alias, urlsplit(api_base).netloc, api_base)
-
-
-def _probed(found: Sequence[PoolCandidate], answers: Answers) -> tuple[PoolCandidate, ...]:
-    """Find out which servers on this machine respond, all at once."""
-    hosts = dict.fromkeys(c.api_base for c in found if c.is_ready and c.is_local)
-    up = at_once(answers, hosts)
-    return tuple(
-        evolve(c, hindrance="no server answers there")
-        if not up.get(c.api_base, True)
-        else c
-        for c in _once(found)
+    return PoolCandidate(
+        endpoint.alias,
+        urlsplit(api_base).netloc,
+        api_base,
+        model=endpoint.model,
+        context_window=endpoint.context_window,
+        supports_images=endpoint.wire.supports_images,
     )
+
+
+def _probed(found: Sequence[PoolCandidate], list_of: ListAt) -> tuple[PoolCandidate, ...]:
+    """Find out which servers on this machine respond and what they say, all at once."""
+    hosts = dict.fromkeys(c.api_base for c in found if c.is_ready and c.is_local)
+    lists = at_once(list_of, hosts)
+    return tuple(
+        _compared(c, lists[c.api_base]) if c.api_base in lists else c for c in _once(found)
+    )
+
+
+def _compared(candidate: PoolCandidate, listed: object) -> PoolCandidate:
+    """Return the candidate with what the server that it is on says."""
+    if listed is None:
+        return evolve(candidate, hindrance="no server answers there")
+    served = served_model(listed, candidate.model)
+    advice = ""
+    if served.takes_images and not candidate.supports_images:
+        advice = (
+            "its server takes images; write supports_images = true in its model's table"
+        )
+    elif served.takes_images is False and candidate.supports_images:
+        advice = "its server takes no images; remove supports_images from its model's table"
+    window = candidate.context_window or served.context_window
+    return evolve(candidate, context_window=window, advice=advice)
 
 
 def _once(found: Sequence[PoolCandidate]) -> list[PoolCandidate]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tomli
-from attrs import frozen
+from attrs import field, frozen
 
+from muxcore.assembling import count_of
 from muxcore.config.lines import blocks_of
 from muxcore.config.read import SECTION
 from muxcore.errors import MultiplexerError
@@ -26,6 +27,8 @@ class ProposedEntry:
 
     alias: str
     is_fallback: bool = False
+    context_window: int | None = field(default=None, eq=False)
+    """In tokens. A pool with and without it is the same pool."""
 
 
 @frozen
@@ -43,7 +46,11 @@ def present(text: str) -> Wanted | None:
         return None
     found = [raw for raw in section["pool"] if isinstance(raw, Mapping)]
     entries = tuple(
-        ProposedEntry(str(raw.get("model", "")), raw.get("is_fallback") is True)
+        ProposedEntry(
+            str(raw.get("model", "")),
+            raw.get("is_fallback") is True,
+            count_of(raw.get("context_window")),
+        )
         for raw in found
     )
     return Wanted(str(section.get("mode", "")), entries) if entries else None
@@ -107,7 +114,8 @@ def _is_as_written(data: Mapping[str, Any], text: str) -> bool:
     pool = section.get("pool", [])
     entries = pool if isinstance(pool, list) else [None]
     return section.keys() <= {"enabled", "mode", "pool"} and all(
-        isinstance(entry, Mapping) and entry.keys() <= {"model", "is_fallback"}
+        isinstance(entry, Mapping)
+        and entry.keys() <= {"model", "is_fallback", "context_window"}
         for entry in entries
     )
 
@@ -119,6 +127,8 @@ def section_text(wanted: Wanted) -> str:
         lines += ["", f"[[{SECTION}.pool]]", f"model = {quoted(entry.alias)}"]
         if entry.is_fallback:
             lines.append("is_fallback = true")
+        if entry.context_window is not None:
+            lines.append(f"context_window = {entry.context_window}")
     return "\n".join(lines) + "\n"
 
 
@@ -167,6 +177,8 @@ def _pool(tomlkit: Any, section: Any, entries: Sequence[ProposedEntry]) -> Any:
             table["is_fallback"] = True
         else:
             table.pop("is_fallback", None)
+        if entry.context_window is not None:
+            table["context_window"] = entry.context_window
         pool.append(table)
     return pool
 

@@ -125,7 +125,7 @@ def test_every_form_of_models_has_one_meaning_everywhere(
     in_file = others if "models" in data else []
     assert [entry["model"] for entry in shown] == [active, *in_file]
 
-    proposed = candidates(Document("config", data), ENVIRONMENT, lambda _: True)
+    proposed = candidates(Document("config", data), ENVIRONMENT, lambda _: {})
     assert {c.alias for c in proposed if c.is_ready} == {*expected, "local"}
 
     access = Access("http://127.0.0.1:4000", "token", "label")

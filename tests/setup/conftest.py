@@ -71,7 +71,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("LAB_KEY", "key-of-the-lab")
-    monkeypatch.setattr(choosing, "server_answers", lambda api_base: False)
+    monkeypatch.setattr(choosing, "list_at", lambda api_base: None)
     monkeypatch.setattr(finding, "served_models", lambda api_base: ())
     return User(tmp_path)
 

@@ -7,20 +7,50 @@ from typing import Any
 import pytest
 
 from muxcore.config.read import Document
-from muxcore.setup.proposal import candidates, server_answers
+from muxcore.setup.model_servers import list_at
+from muxcore.setup.proposal import candidates
 from muxcore.standin import StandInServer, dead_port
 
 
 def found(data: dict[str, Any], *up: str, **environment: str) -> list[str]:
     document = Document("config", data)
-    return [str(each) for each in candidates(document, environment, up.__contains__)]
+    listed: dict[str, object] = {api_base: {} for api_base in up}
+    return [str(each) for each in candidates(document, environment, listed.get)]
 
 
 def test_a_server_that_answers() -> None:
     with StandInServer() as server:
-        assert server_answers(server.url)
+        assert list_at(server.url) is not None
     with dead_port() as url:
-        assert not server_answers(url)
+        assert list_at(url) is None
+
+
+@pytest.mark.parametrize(
+    ("configured", "listed", "window", "advice"),
+    [
+        ({}, {}, None, ""),
+        ({}, {"id": "m", "max_model_len": 8_192}, 8_192, ""),
+        ({"max_context_length": 4_096}, {"id": "m", "max_model_len": 8_192}, 4_096, ""),
+        ({}, {"id": "m", "capabilities": ["vision"]}, None, "its server takes images"),
+        ({}, {"id": "m", "capabilities": ["completion"]}, None, ""),
+        ({"supports_images": True}, {"id": "m", "capabilities": ["vision"]}, None, ""),
+        (
+            {"supports_images": True},
+            {"id": "m", "capabilities": ["completion"]},
+            None,
+            "its server takes no images",
+        ),
+    ],
+)
+def test_what_a_local_server_says_of_its_model_is_compared_with_the_config(
+    configured: dict[str, Any], listed: dict[str, Any], window: int | None, advice: str
+) -> None:
+    provider = {"name": "p", "api_base": "http://127.0.0.1:9/v1"}
+    model = {"name": "m", "provider": "p", "alias": "a", **configured}
+    data = {"active_model": "a", "providers": [provider], "models": [model]}
+    found = candidates(Document("config", data), {}, lambda _: {"data": [listed]})
+    assert found[0].context_window == window
+    assert found[0].advice.partition(";")[0] == advice
 
 
 def test_a_local_server_is_asked_without_a_proxy(
@@ -28,7 +58,7 @@ def test_a_local_server_is_asked_without_a_proxy(
 ) -> None:
     with StandInServer() as server, dead_port() as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy)
-        assert server_answers(server.url)
+        assert list_at(server.url) is not None
 
 
 def test_vibes_own_models_where_the_config_has_none() -> None:

@@ -385,15 +385,8 @@ def test_a_local_server_names_its_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: int | None, well: bool
 ) -> None:
     listed = {"data": [{"id": "a-model", "meta": {"n_ctx": 1024}}]}
-
-    class Listed:
-        status_code = 200
-
-        def json(self) -> object:
-            return listed
-
     monkeypatch.setenv("LAB_KEY", KEY)
-    monkeypatch.setattr("muxcore.setup.probes.models_at", lambda *_: Listed())
+    monkeypatch.setattr("muxcore.setup.probes.list_at", lambda *_: listed)
     with StandInServer([model := Model("a-model", capable)]) as server:
         file = write(tmp_path, server.url, "a")
         if configured is not None:
@@ -415,3 +408,30 @@ def test_a_local_server_names_its_window(
             ),
         )
     assert model.requests[0].body["max_tokens"] == 64
+
+
+@pytest.mark.parametrize(
+    ("capability", "configured", "well"),
+    [("vision", True, True), ("completion", False, True), ("completion", True, False)],
+)
+def test_a_local_server_says_whether_it_takes_images(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    configured: bool,
+    well: bool,
+) -> None:
+    listed = {"data": [{"id": "a-model", "capabilities": [capability]}]}
+    monkeypatch.setenv("LAB_KEY", KEY)
+    monkeypatch.setattr("muxcore.setup.probes.list_at", lambda *_: listed)
+    with StandInServer([Model("a-model", capable)]) as server:
+        file = write(tmp_path, server.url, "a")
+        if configured:
+            name = 'name = "a-model"'
+            text = file.read_text().replace(name, f"{name}\nsupports_images = true")
+            assert "supports_images" in text
+            file.write_text(text)
+        report = probe(file)["a"]
+    assert report.limits["images"] == ("yes" if capability == "vision" else "no")
+    assert report.is_well == well
+    assert well or report.faults[0].startswith("images: the server takes none")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 
 from muxcore import load_config
 from muxcore.setup import files
@@ -76,14 +77,40 @@ def test_a_local_server_that_answers_is_proposed(
 ) -> None:
     asked: list[str] = []
 
-    def answers(api_base: str) -> bool:
+    def answer(api_base: str) -> object:
         asked.append(api_base)
-        return True
+        return {}
 
-    monkeypatch.setattr(choosing, "server_answers", answers)
+    monkeypatch.setattr(choosing, "list_at", answer)
     assert user.init("--yes") == 0
     assert pool_of(user) == [("large", False), ("small", True), ("local", True)]
     assert asked == ["http://127.0.0.1:8080/v1"]
+
+
+def says(window: int | None = None, *modalities: str) -> dict[str, Any]:
+    """Write the list of models of a llama.cpp server."""
+    entry = {"id": "/models/devstral.gguf", "meta": {"n_ctx": window}}
+    return {"data": [{**entry, "architecture": {"input_modalities": list(modalities)}}]}
+
+
+def windows(user: User) -> dict[str, int | None]:
+    pool = tomli.loads(user.section.read_text())["multiplexer"]["pool"]
+    return {entry["model"]: entry.get("context_window") for entry in pool}
+
+
+def test_the_window_that_a_local_server_names_is_written(
+    user: User, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(choosing, "list_at", lambda _: says(8_192, "text", "image"))
+    assert user.init("--yes") == 0
+    assert windows(user) == {"large": None, "small": None, "local": 8_192}
+    assert "local: its server takes images; write supports_images = true" in (
+        capsys.readouterr().err
+    )
+    # What the user has written stays, whatever the server says by now.
+    monkeypatch.setattr(choosing, "list_at", lambda _: says(4_096))
+    assert user.init("--yes", "--model", "local", "--fallback", "large") == 0
+    assert windows(user) == {"local": 8_192, "large": None}
 
 
 def test_an_unknown_server_is_reported_with_the_lines_to_add(
@@ -98,7 +125,7 @@ def test_an_unknown_server_is_reported_with_the_lines_to_add(
     lines = reported.partition("run this again:")[2]
     # The lines that it says to add are then proposed.
     user.config.write_text(user.config.read_text() + lines)
-    monkeypatch.setattr(choosing, "server_answers", lambda base: "11434" in base)
+    monkeypatch.setattr(choosing, "list_at", lambda base: {} if "11434" in base else None)
     assert user.init("--yes") == 0
     assert ("qwen3-coder", True) in pool_of(user)
     assert "answers on this machine" not in capsys.readouterr().err

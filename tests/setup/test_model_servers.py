@@ -1,4 +1,4 @@
-"""What a list of models says of the context window."""
+"""What a list of models says of one of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxcore.setup.model_servers import window_of
+from muxcore.setup.model_servers import ServedModel, served_model
 
 LLAMA: Any = {
     "object": "list",
@@ -38,7 +38,32 @@ LLAMA: Any = {
 def test_the_window_is_read_where_servers_write_it(
     listed: object, model: str, window: int | None
 ) -> None:
-    assert window_of(listed, model) == window
+    assert served_model(listed, model).context_window == window
+
+
+@pytest.mark.parametrize(
+    ("entry", "takes"),
+    [
+        ({"architecture": {"input_modalities": ["text", "image"]}}, True),
+        ({"architecture": {"input_modalities": ["text"]}}, False),
+        ({"input_modalities": ["image"]}, True),
+        ({"capabilities": ["completion", "multimodal"]}, True),
+        ({"capabilities": ["completion"]}, False),
+        ({"capabilities": {"vision": True}}, None),
+        ({"architecture": "llama", "capabilities": []}, None),
+        ({}, None),
+    ],
+)
+def test_whether_a_model_takes_images_is_read_where_servers_write_it(
+    entry: dict[str, Any], takes: bool | None
+) -> None:
+    assert served_model({"data": [{"id": "a", **entry}]}, "a").takes_images is takes
+
+
+def test_two_lists_of_one_model_complete_each_other() -> None:
+    """As llama.cpp has them."""
+    listed = {"models": [{"name": "small", "capabilities": ["completion"]}], **LLAMA}
+    assert served_model(listed, "small") == ServedModel(1024, takes_images=False)
 
 
 JSON = st.recursive(
@@ -46,7 +71,10 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["data", "id", "meta", "n_ctx", "aliases"]), inner
+            st.sampled_from(
+                ["data", "models", "id", "meta", "n_ctx", "aliases", "capabilities"]
+            ),
+            inner,
         )
     ),
     max_leaves=20,
@@ -55,5 +83,5 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_list_is_read_without_an_error(listed: object) -> None:
-    window = window_of(listed, "a")
+    window = served_model(listed, "a").context_window
     assert window is None or window > 0
