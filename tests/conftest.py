@@ -5,6 +5,7 @@ And what many need: a server of two stand-in models.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -58,6 +59,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             reasons["left out by a choice of tests"] += 1
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"NOT RUN: {reason} [{count}]")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_quickly() -> None:
+    # A test that collects garbage then looks only at what the tests of its module have made.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -20,13 +20,6 @@ Start = Callable[..., Future[Any]]
 KEY = "sk-canary-7f3a91c2d4e6"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _collect_quickly() -> None:
-    # Only objects that a test makes are collected and checked after it.
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     yield
