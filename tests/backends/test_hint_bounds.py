@@ -26,6 +26,7 @@ def test_from_a_thousand_million_on_a_number_is_a_moment() -> None:
     moment = datetime.fromtimestamp(10**9, UTC)
     before = moment - timedelta(seconds=40)
     assert reset("1000000000", before) == timedelta(seconds=40)
+    assert hint({}, b'{"resets": 1000000000}', before) == timedelta(seconds=40)
     # Below, it is a length, and this one is absurd.
     assert reset("999999999", before) is None
 

@@ -153,6 +153,10 @@ DELAYS: list[tuple[bytes, float | None]] = [
     (b'{"retry_after": 7}', 7),
     (b'{"retry_after_ms": 2500}', 2.5),
     (b'{"retryAfterMinutes": 2}', 120),
+    (b'{"retry_in_min": 2}', 120),
+    (b'{"retry_in_mins": 2}', 120),
+    (b'{"retry_in_millis": 2500}', 2.5),
+    (b'{"retry_in_milliseconds": 2500}', 2.5),
     (b'{"retry_after": "Tue, 24 Nov 2026 12:00:30 GMT"}', 30),
     (b'{"quotaResetDelay": "1h0m5s"}', 3605),
     (b'{"retry_after": 3, "resets_at": 1795599999}', 3),
@@ -161,10 +165,20 @@ DELAYS: list[tuple[bytes, float | None]] = [
     (b'{"headers": {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "40"}}', 40),
     # Names of something else, and values that cannot be meant.
     (b'{"retries": 3, "retry_count": 3, "max_retry": 3, "retryable": 1}', None),
+    (b'{"retry_attempt": 3, "retry_attempts": 3, "retries_until_reset": 3}', None),
     (b'{"retry_after": true, "reset": null, "resets_at": [5]}', None),
     (b'{"retry_after": -5, "resets_at": 5e30, "reset_in": 1e9}', None),
     (b'{"preset": 5, "asset": 6}', None),
     (b'{"retry_after": 5', None),
+    # Nested up to eight levels.
+    *(
+        (
+            b"%b{%b}%b" % (opening * n, b'"retry_after": 5', closing * n),
+            5 if n <= 8 else None,
+        )
+        for opening, closing in ((b'{"x": ', b"}"), (b"[", b"]"))
+        for n in (0, 1, 8, 9)
+    ),
 ]
 
 
@@ -181,6 +195,7 @@ WORDS: list[tuple[str, float | None]] = [
     ("Please try again in 6m0s", 360),
     ("try again in 120ms", 0.12),
     ("Retry after 1 hour and 5 minutes", 3900),
+    ("Retry after 1 hour, 5 minutes", 3900),
     ("resets in 2 days", 172_800),
     ("请在 30 秒后重试", 30),
     ("请等待5分钟", 300),

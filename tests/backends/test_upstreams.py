@@ -184,6 +184,19 @@ def test_the_stream_of_a_local_server_is_decoded() -> None:
     assert (reply.usage.prompt_tokens, reply.usage.cached_tokens) == (9, 8)
 
 
+def test_an_answer_that_fills_the_context_is_cut_and_no_failure() -> None:
+    """W2: the whole context of 1,024 tokens is used, and the server says so by "length"."""
+    usage = {"prompt_tokens": 24, "completion_tokens": 1_000, "total_tokens": 1_024}
+    message = {"role": "assistant", "content": "on and on"}
+    choice = {"finish_reason": "length", "index": 0, "message": message}
+    body = {"choices": [choice], "object": "chat.completion", "usage": usage}
+    reply = Generic().reply(
+        Endpoint("a"), HttpResponse(200, LLAMA, json.dumps(body).encode())
+    )
+    assert (reply.text, reply.finish_reason) == ("on and on", "length")
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (24, 1_000)
+
+
 def test_a_router_is_not_advised_to_pull_a_model() -> None:
     body = llama(404, "model 'nobody' not found", "not_found_error")
     assert classified(404, body).message == "model 'nobody' not found"

@@ -13,7 +13,14 @@ from muxcore import PoolExhaustedError, RequestRejectedError, StreamInterruptedE
 from muxcore.chat import Chunk, Reply
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.call.wrapping import LastFinish
-from muxcore.standin import Delivery, Model, Raw
+from muxcore.standin import (
+    ConnectionClosed,
+    ConnectionReset,
+    Delivery,
+    Model,
+    Raw,
+    StandInServer,
+)
 
 Make = Callable[..., Multiplexer]
 
@@ -63,6 +70,28 @@ def asked(mux: Multiplexer, *, stream: bool) -> Reply:
         text = "".join(chunk.text for chunk in chunks)
     assert text == chunks.reply.text
     return chunks.reply
+
+
+def pool_of(alpha: str, beta: str) -> Multiplexer:
+    """Make a pool of two servers, by their addresses."""
+    return Multiplexer.from_config(
+        {
+            "active_model": "alpha",
+            "providers": [
+                {"name": "one", "api_base": alpha},
+                {"name": "two", "api_base": beta},
+            ],
+            "models": [
+                {"name": "alpha", "provider": "one"},
+                {"name": "beta", "provider": "two"},
+            ],
+            "multiplexer": {
+                "enabled": True,
+                "mode": "failover",
+                "pool": [{"model": "alpha"}, {"model": "beta", "is_fallback": True}],
+            },
+        }
+    )
 
 
 def outcomes(answered: Any) -> list[tuple[str, str]]:
@@ -318,6 +347,57 @@ def test_a_pool_whose_answers_are_all_empty_reports_it(
         model.then(*3 * [completion({"content": ""})])
     with pytest.raises(PoolExhaustedError, match="the answer is empty"):
         make(*POOL, max_wait_ms=0).complete(PING)
+
+
+# -- A local server that is killed (W15 of tests/backends/test_upstreams.py) --------------------
+
+LLAMA_STREAM = (
+    b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\n"
+    b"Transfer-Encoding: chunked\r\nX-Accel-Buffering: no\r\n\r\n"
+)
+
+
+def killed_after(*events: bytes) -> Delivery:
+    """Send events in chunks of HTTP, and no last chunk: the connection is closed."""
+    chunks = (b"%x\r\n%b\r\n" % (len(event), event) for event in events)
+    return Delivery((LLAMA_STREAM + b"".join(chunks),))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "end",
+    [ConnectionClosed(), ConnectionReset(), killed_after(), killed_after(b":\n\n", ROLE)],
+    ids=["closed", "reset", "no event", "no content"],
+)
+def test_a_server_killed_before_any_content_is_replaced(
+    make: Make, alpha: Model, beta: Model, end: Any, *, stream: bool
+) -> None:
+    alpha.then(end)
+    reply = asked(make(*POOL), stream=stream)
+    assert outcomes(reply) == [("alpha", "error"), ("beta", "succeeded")]
+
+
+def test_a_server_killed_between_two_calls_is_replaced() -> None:
+    """The kept connection is closed, and a new one is refused."""
+    local = StandInServer([Model("alpha")])
+    local.start()
+    with StandInServer([Model("beta")]) as cloud, pool_of(local.url, cloud.url) as mux:
+        assert mux.complete(PING).model == "alpha"
+        local.stop()
+        reply = mux.complete(PING)
+    assert outcomes(reply) == [("alpha", "error"), ("beta", "succeeded")]
+
+
+def test_a_server_killed_after_content_interrupts_the_stream(
+    make: Make, alpha: Model
+) -> None:
+    alpha.then(killed_after(ROLE, event({"content": "half"})))
+    with (
+        make("alpha").stream(PING) as stream,
+        pytest.raises(StreamInterruptedError) as caught,
+    ):
+        list(stream)
+    assert caught.value.reply.text == "half"
 
 
 def chunk(content: str = "", finish: str | None = None, index: int = 0) -> Chunk:
