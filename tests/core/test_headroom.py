@@ -297,6 +297,19 @@ def test_a_turn_does_not_wait_long_while_another_has_room() -> None:
     assert picked(pool.select(call)) == ("a", PickReason.MODE)
 
 
+def test_a_turn_stays_where_its_cache_leaves_room() -> None:
+    """Cold, the prompt would take more than is left, and warm it does not."""
+    pool = History("a", "b")
+    allowances = (left(pool, 3_000, kind=UNCACHED),)
+    served = Succeeded("b", pool.start("b"), 4_000, conversation="c", allowances=allowances)
+    pool.record(served)
+    call = Call(conversation="c", new_turn=False, prompt_tokens=4_100)
+    assert picked(pool.select(call)) == ("b", PickReason.STICKY)
+    assert explain(pool.state, pool.now, call)[1] == Verdict("b", Standing.OPEN)
+    cold = evolve(call, conversation="new")
+    assert explain(pool.state, pool.now, cold)[1].standing is Standing.SPENT
+
+
 # -- How a limit is filled -------------------------------------------------------------------
 
 

@@ -135,11 +135,43 @@ def test_a_pool_of_one_and_a_call_for_one_model_end_with_the_first_refusal(
 def test_a_busy_model_is_waited_for(history: type[History]) -> None:
     pool = history(A, evolve(C, max_concurrent=1))
     pool.start("c")
-    refused = Call(tried=("a",), excluded=("a",), refused=("a",))
     wait = Wait(pool.now + timedelta(seconds=30), WaitReason.BUSY)
-    assert pool.select(refused) == wait
-    late = evolve(refused, waited=timedelta(seconds=30))
+    assert pool.select(REFUSED) == wait
+    late = evolve(REFUSED, waited=timedelta(seconds=30))
     assert pool.select(late) == Exhausted(pool.now, WaitReason.TRIED)
+
+
+REFUSED = Call(tried=("a",), excluded=("a",), refused=("a",))
+
+
+def test_half_of_the_time_to_the_deadline_is_left_after_a_wait_for_an_opinion(
+    history: type[History],
+) -> None:
+    pool = history(A, evolve(C, max_concurrent=1))
+    pool.start("c")
+    call = evolve(REFUSED, deadline=pool.now + timedelta(seconds=8))
+    assert pool.select(call) == Wait(pool.now + timedelta(seconds=4), WaitReason.BUSY)
+
+
+def test_a_busy_fallback_is_waited_for_unless_another_is_open(
+    history: type[History],
+) -> None:
+    busy = evolve(C, max_concurrent=1, is_fallback=True)
+    pool = history(A, busy)
+    pool.start("c")
+    assert isinstance(pool.select(REFUSED), Wait)
+    pool = history(A, busy, evolve(C, alias="d", is_fallback=True))
+    pool.start("c")
+    choice = pool.select(REFUSED)
+    assert isinstance(choice, Picked)
+    assert choice.endpoint.alias == "d"
+
+
+def test_the_first_that_may_give_an_opinion_counts(history: type[History]) -> None:
+    pool = history(A, C, evolve(C, alias="d"))
+    pool.fail(Limit.RATE, "c").fail(Fault.TRANSIENT, "d")
+    soon = pool.now + timedelta(seconds=15)
+    assert pool.select(REFUSED) == Exhausted(soon, WaitReason.TRIED)
 
 
 @pytest.mark.parametrize(
