@@ -31,6 +31,7 @@ DEVELOPER_ROLE = "developer_role"
 SIGNED_CALLS = "signed_calls"
 USAGE_UNASKED = "usage_unasked"
 CUTS_PROMPTS = "cuts_prompts"
+STREAMS_WHOLE = "streams_whole"
 ADAPTIVE_THINKING = "adaptive_thinking"
 TAKES_SAMPLING = "takes_sampling"
 
@@ -49,6 +50,7 @@ OPENAI_COMPATIBLE: Mapping[str, str] = {
     SIGNED_CALLS: "calls carry a signature in `extra_content`, as Google's do",
     USAGE_UNASKED: "a stream reports its usage unasked, and refuses `stream_options`",
     CUTS_PROMPTS: "the front of a prompt that is too long is dropped in silence",
+    STREAMS_WHOLE: "asked to stream whole answers too: only a stream stops when its caller leaves",
 }
 MISTRALS: Mapping[str, str] = {
     REFUSES_REASONING: OPENAI_COMPATIBLE[REFUSES_REASONING],
@@ -110,6 +112,7 @@ HINTS: tuple[Hint, ...] = (
     _hint(SINGLE_CALLS, provider=_TEMPLATED, model=_LLAMA_3),
     _hint(CUTS_PROMPTS, host="11434"),
     _hint(CUTS_PROMPTS, provider="ollama"),
+    _hint(STREAMS_WHOLE, provider=r"llama\.?cpp"),
 )
 
 

@@ -28,6 +28,7 @@ from muxcore_backends.capabilities import (
     REFUSES_REASONING,
     SIGNED_CALLS,
     SINGLE_CALLS,
+    STREAMS_WHOLE,
     STRICT_ALTERNATION,
     SYSTEM_FIRST,
     USAGE_UNASKED,
@@ -52,6 +53,8 @@ from muxcore_backends.toolcalls import complete_tool_calls
 
 PATH = "/chat/completions"
 LIMITS = ("max_tokens", "max_completion_tokens")
+UNASSEMBLED = frozenset({"n", "logprobs", "top_logprobs"})
+"""Settings whose results are lost when a whole answer is assembled from a stream."""
 
 
 @frozen
@@ -72,9 +75,10 @@ class Generic:
         settings.pop("messages", None)
         has = capabilities.of(endpoint)
         settings.pop("stream", None)
-        if not chat.stream or USAGE_UNASKED in has:
+        streams = chat.stream or (STREAMS_WHOLE in has and UNASSEMBLED.isdisjoint(settings))
+        if not streams or USAGE_UNASKED in has:
             settings.pop("stream_options", None)
-        if chat.stream:
+        if streams:
             settings["stream"] = True
             if USAGE_UNASKED not in has:
                 self.streaming(settings)

@@ -70,6 +70,28 @@ def test_each_field_of_a_chat_is_sent(
     assert body(backend, Chat(MESSAGES, **chat), **wire) == {**BARE, **sent}
 
 
+@pytest.mark.parametrize(
+    ("chat", "streams"),
+    [
+        (Chat(MESSAGES), True),
+        (Chat(MESSAGES, stream=True), True),
+        (Chat(MESSAGES, extra={"n": 2}), False),
+        (Chat(MESSAGES, extra={"logprobs": True}), False),
+        (Chat(MESSAGES, stream=True, extra={"n": 2}), True),
+    ],
+)
+def test_a_server_that_only_a_stream_stops_is_asked_to_stream(
+    chat: Chat, streams: bool
+) -> None:
+    local = evolve(endpoint(), provider="llama.cpp")
+    sent = json.loads(Generic().request(local, chat).body)
+    assert (sent.get("stream"), sent.get("stream_options")) == (
+        (True, {"include_usage": True}) if streams else (None, None)
+    )
+    off = evolve(local, wire=evolve(WIRE, capabilities=("-streams_whole",)))
+    assert json.loads(Generic().request(off, chat).body).get("stream", False) is chat.stream
+
+
 def test_a_generic_stream_asks_for_its_usage() -> None:
     assert body(Generic(), Chat(MESSAGES, stream=True)) == {**BARE, **STREAM}
     chat = Chat(MESSAGES, stream=True, extra={"stream": False, "stream_options": {"a": 1}})

@@ -136,12 +136,12 @@ def test_a_busy_model_is_waited_for(history: type[History]) -> None:
     pool = history(A, evolve(C, max_concurrent=1))
     pool.start("c")
     wait = Wait(pool.now + timedelta(seconds=30), WaitReason.BUSY)
-    assert pool.select(REFUSED) == wait
-    late = evolve(REFUSED, waited=timedelta(seconds=30))
+    assert pool.select(A_REFUSED) == wait
+    late = evolve(A_REFUSED, waited=timedelta(seconds=30))
     assert pool.select(late) == Exhausted(pool.now, WaitReason.TRIED)
 
 
-REFUSED = Call(tried=("a",), excluded=("a",), refused=("a",))
+A_REFUSED = Call(tried=("a",), excluded=("a",), refused=("a",))
 
 
 def test_half_of_the_time_to_the_deadline_is_left_after_a_wait_for_an_opinion(
@@ -149,7 +149,7 @@ def test_half_of_the_time_to_the_deadline_is_left_after_a_wait_for_an_opinion(
 ) -> None:
     pool = history(A, evolve(C, max_concurrent=1))
     pool.start("c")
-    call = evolve(REFUSED, deadline=pool.now + timedelta(seconds=8))
+    call = evolve(A_REFUSED, deadline=pool.now + timedelta(seconds=8))
     assert pool.select(call) == Wait(pool.now + timedelta(seconds=4), WaitReason.BUSY)
 
 
@@ -159,10 +159,10 @@ def test_a_busy_fallback_is_waited_for_unless_another_is_open(
     busy = evolve(C, max_concurrent=1, is_fallback=True)
     pool = history(A, busy)
     pool.start("c")
-    assert isinstance(pool.select(REFUSED), Wait)
+    assert isinstance(pool.select(A_REFUSED), Wait)
     pool = history(A, busy, evolve(C, alias="d", is_fallback=True))
     pool.start("c")
-    choice = pool.select(REFUSED)
+    choice = pool.select(A_REFUSED)
     assert isinstance(choice, Picked)
     assert choice.endpoint.alias == "d"
 
@@ -171,7 +171,7 @@ def test_the_first_that_may_give_an_opinion_counts(history: type[History]) -> No
     pool = history(A, C, evolve(C, alias="d"))
     pool.fail(Limit.RATE, "c").fail(Fault.TRANSIENT, "d")
     soon = pool.now + timedelta(seconds=15)
-    assert pool.select(REFUSED) == Exhausted(soon, WaitReason.TRIED)
+    assert pool.select(A_REFUSED) == Exhausted(soon, WaitReason.TRIED)
 
 
 @pytest.mark.parametrize(

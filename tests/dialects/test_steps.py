@@ -604,7 +604,7 @@ GUESSED: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "https://llm.example/v1",
         {"provider": "llama.cpp", "model": "Meta-Llama-3.1-8B-Instruct"},
-        {*TEMPLATE, "single_calls"},
+        {*TEMPLATE, "single_calls", "streams_whole"},
     ),
     (
         "http://127.0.0.1:11434/v1",

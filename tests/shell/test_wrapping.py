@@ -72,17 +72,17 @@ def asked(mux: Multiplexer, *, stream: bool) -> Reply:
     return chunks.reply
 
 
-def pool_of(alpha: str, beta: str) -> Multiplexer:
+def pool_of(alpha: str, beta: str, name: str = "one") -> Multiplexer:
     """Make a pool of two servers, by their addresses."""
     return Multiplexer.from_config(
         {
             "active_model": "alpha",
             "providers": [
-                {"name": "one", "api_base": alpha},
+                {"name": name, "api_base": alpha},
                 {"name": "two", "api_base": beta},
             ],
             "models": [
-                {"name": "alpha", "provider": "one"},
+                {"name": "alpha", "provider": name},
                 {"name": "beta", "provider": "two"},
             ],
             "multiplexer": {
@@ -386,6 +386,22 @@ def test_a_server_killed_between_two_calls_is_replaced() -> None:
         local.stop()
         reply = mux.complete(PING)
     assert outcomes(reply) == [("alpha", "error"), ("beta", "succeeded")]
+
+
+def test_a_whole_answer_of_a_local_server_is_assembled_from_a_stream() -> None:
+    """Only a stream that has begun stops when its caller leaves."""
+    with StandInServer([local := Model("alpha")]) as server:
+        answers = []
+        for name in ("one", "llamacpp"):
+            with pool_of(server.url, server.url, name=name) as mux:
+                answers.append(mux.complete(PING))
+    assert [request.body.get("stream", False) for request in local.requests] == [
+        False,
+        True,
+    ]
+    plain, assembled = answers
+    assert (assembled.text, assembled.finish_reason) == (plain.text, plain.finish_reason)
+    assert assembled.usage == plain.usage
 
 
 def test_a_server_killed_after_content_interrupts_the_stream(
