@@ -3,7 +3,7 @@
 It does almost no work for an answer, so that the client is measured. The path selects the
 answer: `/answer`, `/refused` (503), `/stream/COUNT` (in HTTP chunks, as fast as possible) and
 `/slow/COUNT/MILLISECONDS` (without chunks: events with pauses between them, each with the
-moment at which it was sent). `/served` is the answer, or such a stream of one event if the
+moment at which it was sent). `/served` is the answer, or such a stream of eight events if the
 request asks for a stream. `/chat/completions` follows each path.
 """
 
@@ -95,7 +95,7 @@ def _slow(count: int, milliseconds: int) -> Iterator[bytes]:
 def _answers(path: str, body: bytes) -> Iterator[bytes]:
     match path.strip("/").split("/"):
         case ["served", *_] if b'"stream"' in body:
-            yield from _slow(1, 0)
+            yield from _slow(8, 1)
         case ["refused", *_]:
             yield _REFUSAL
         case ["stream", count, *_]:

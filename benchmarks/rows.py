@@ -271,6 +271,7 @@ def _serving(
         served["litellm"] = environments["litellm"]
     whole: serving.Times = defaultdict(list)
     first: serving.Times = defaultdict(list)
+    each: serving.Times = defaultdict(list)
     for _ in range(size.generations):
         with ExitStack() as stack:
             base = stack.enter_context(model_server(environments["own"]))
@@ -282,12 +283,12 @@ def _serving(
             serving.answers(ways, max(1, size.served // 10))
             print("serving", file=sys.stderr)
             answers = serving.answers(ways, size.served)
-            contents = serving.first_contents(ways, size.served)
-        added = {
-            name: statistics.median(times) - statistics.median(answers["the model itself"])
-            for name, times in answers.items()
-        }
+            contents, pieces = serving.deliveries(ways, size.served)
+        added, later = _added(answers), _added(pieces)
         rows["added"].append(added["vibe-mux serve"] / added["bare pass-through"])
+        rows["responses"].append(added[serving.RESPONSES] / added["bare pass-through"])
+        rows["pieces"].append(later["vibe-mux serve"] / later["bare pass-through"])
+        rows["events"].append(later[serving.RESPONSES] / later["bare pass-through"])
         if "LiteLLM's proxy" in added:
             rows["litellm"].append(added["LiteLLM's proxy"] / added["vibe-mux serve"])
         rows["first"].append(
@@ -296,10 +297,12 @@ def _serving(
         for name in ways:
             whole[name] += answers[name]
             first[name] += contents[name]
+            each[name] += pieces[name]
     for name, times in whole.items():
         results.servers[name] = {
             "whole answer, ms": Figure.of([1000 * value for value in times]),
             "first content, ms": Figure.of([1000 * value for value in first[name]]),
+            "later content, ms": Figure.of([1000 * value for value in each[name]]),
         }
 
     def figure(name: str) -> Figure | None:
@@ -308,10 +311,19 @@ def _serving(
     results.rows += [
         Row("server: added median ÷ a bare pass-through on the standard library's server",
             figure("added"), most=1.3, then=1.1),
+        Row("the same for the Responses API", figure("responses"), most=1.3, then=1.1),
+        Row("the same, later pieces of a stream", figure("pieces")),
+        Row("the same for the Responses API, later pieces of a stream", figure("events")),
         Row("server: LiteLLM's proxy ÷ ours, added median", figure("litellm")),
         Row("server: first content of a stream, p99, later than without it",
             figure("first"), unit="ms", most=2, then=1),
     ]  # fmt: skip
+
+
+def _added(times: serving.Times) -> dict[str, float]:
+    """Return the median that each way adds to the model itself."""
+    bare = statistics.median(times["the model itself"])
+    return {name: statistics.median(each) - bare for name, each in times.items()}
 
 
 def _memory(

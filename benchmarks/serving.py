@@ -9,8 +9,9 @@ import socket
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +26,43 @@ PATIENCE = 120.0
 
 Times = dict[str, list[float]]
 
+RESPONSES = "vibe-mux serve, Responses"
+
+
+@dataclass(frozen=True)
+class Api:
+    """How a client asks, and where it finds the words of an answer and of an event."""
+
+    path: str
+    request: dict
+    words: Callable[[dict], str]
+    piece: Callable[[dict], str]
+
+
+def _piece_of_chunk(chunk: dict) -> str:
+    choices = chunk["choices"]
+    return (choices[0]["delta"].get("content") or "") if choices else ""
+
+
+def _piece_of_event(event: dict) -> str:
+    return event["delta"] if event["type"] == "response.output_text.delta" else ""
+
+
+CHAT_API = Api(
+    CHAT,
+    {"model": "mux", "messages": MESSAGES},
+    lambda answer: answer["choices"][0]["message"]["content"],
+    _piece_of_chunk,
+)
+RESPONSES_API = Api(
+    "/responses",
+    {"model": "mux", "input": MESSAGES},
+    lambda answer: answer["output"][0]["content"][0]["text"],
+    _piece_of_event,
+)
+APIS = {RESPONSES: RESPONSES_API}
+"""By the way; all others speak chat completions."""
+
 
 @contextmanager
 def servers(
@@ -34,7 +72,7 @@ def servers(
     target = f"{base}/served"
     own = environments["own"]
     config = place / "served.toml"
-    config.write_text(as_toml(pool_config(target, target)))
+    config.write_text(as_toml(pool_config(target, target, state="memory")))
     commands = {
         "bare pass-through": [own.python, str(PLACE / "pass_through.py"), target],
         "vibe-mux serve": [
@@ -69,13 +107,13 @@ def servers(
             path = "" if name == "bare pass-through" else "/v1"
             addresses[name] = f"http://127.0.0.1:{port}{path}"
             _wait_for(addresses[name], process)
-        yield addresses
+        yield {**addresses, RESPONSES: addresses["vibe-mux serve"]}
 
 
 def answers(addresses: dict[str, str], count: int) -> Times:
     """Time whole answers by each path, in random order."""
     times: Times = defaultdict(list)
-    clients = {name: _Client(address) for name, address in addresses.items()}
+    clients = _clients(addresses)
     for name in _shuffled(addresses, count):
         began = time.perf_counter()
         clients[name].ask()
@@ -83,21 +121,32 @@ def answers(addresses: dict[str, str], count: int) -> Times:
     return times
 
 
-def first_contents(addresses: dict[str, str], count: int) -> Times:
-    """Return the delays between the sending and the arrival of first content, by each path."""
-    times: Times = defaultdict(list)
-    clients = {name: _Client(address) for name, address in addresses.items()}
+def deliveries(addresses: dict[str, str], count: int) -> tuple[Times, Times]:
+    """Return how long after its sending each piece of a stream arrives: the first, the others."""
+    first: Times = defaultdict(list)
+    others: Times = defaultdict(list)
+    clients = _clients(addresses)
     for name in _shuffled(addresses, count):
-        times[name].append(clients[name].first_content())
-    return times
+        one, *rest = clients[name].deliveries()
+        first[name].append(one)
+        others[name] += rest
+    return first, others
+
+
+def _clients(addresses: dict[str, str]) -> dict[str, _Client]:
+    return {
+        name: _Client(address, APIS.get(name, CHAT_API))
+        for name, address in addresses.items()
+    }
 
 
 class _Client:
     """A minimal client."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, api: Api = CHAT_API) -> None:
         parts = urlsplit(address)
-        self._path = parts.path + CHAT
+        self._api = api
+        self._path = parts.path + api.path
         self._connection = http.client.HTTPConnection(
             parts.hostname or "", parts.port, timeout=60
         )
@@ -105,38 +154,30 @@ class _Client:
     def ask(self) -> None:
         answer = self._send({})
         body = json.loads(answer.read())
-        assert len(body["choices"][0]["message"]["content"]) > 100, body
+        assert len(self._api.words(body)) > 100, body
 
-    def first_content(self) -> float:
+    def deliveries(self) -> list[float]:
         answer = self._send({"stream": True})
         held = b""
-        try:
-            while True:
-                piece = answer.read1(65536)
-                moment = time.monotonic_ns()
-                assert piece, held
-                held += piece
-                for line in held.split(b"\n")[:-1]:
-                    if content := _content(line):
-                        return (moment - int(content)) / 1e9
-        finally:
-            answer.read()
+        delays: list[float] = []
+        while piece := answer.read1(65536):
+            moment = time.monotonic_ns()
+            *lines, held = (held + piece).split(b"\n")
+            sent = (int(content) for line in lines if (content := self._content(line)))
+            delays += [(moment - each) / 1e9 for each in sent]
+        return delays
+
+    def _content(self, line: bytes) -> str:
+        return self._api.piece(json.loads(line[6:])) if line.startswith(b"data: {") else ""
 
     def _send(self, members: dict) -> http.client.HTTPResponse:
-        body = json.dumps({"model": "mux", "messages": MESSAGES, **members})
+        body = json.dumps({**self._api.request, **members})
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
         self._connection.request("POST", self._path, body, headers)
         answer = self._connection.getresponse()
         if answer.status != 200:
             raise OSError(f"{answer.status}: {answer.read()!r}")
         return answer
-
-
-def _content(line: bytes) -> str:
-    if not line.startswith(b"data: {"):
-        return ""
-    choices = json.loads(line[6:])["choices"]
-    return (choices[0]["delta"].get("content") or "") if choices else ""
 
 
 def _shuffled(addresses: dict[str, str], count: int) -> Iterator[str]:

@@ -24,7 +24,7 @@ from tests.dialects.refusals import Judge
 
 SIGNATURE = "c2lnbmVk"
 
-TOOLS = [
+TOOLS: list[Any] = [
     {
         "type": "function",
         "function": {

@@ -108,7 +108,9 @@ class Connection:
         return chunked.body
 
     def send(self, data: bytes) -> None:
-        self.sock.settimeout(self._timeouts.send)
+        if self.sock.gettimeout() != self._timeouts.send:
+            # A system call, which not every piece of a stream needs.
+            self.sock.settimeout(self._timeouts.send)
         try:
             self.sock.sendall(data)
         except OSError:

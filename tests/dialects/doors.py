@@ -1,0 +1,97 @@
+"""How clients of each API hold a conversation, and what its front door makes of that.
+
+Each answer is judged by the official client's types.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from attrs import frozen
+
+from muxcore.chat import Json, Reply
+from muxcore.gateway.front_doors import completions, responses
+from muxcore.gateway.front_doors.door import ClientRequest, FrontDoor, Stamp
+from tests.dialects.official import need
+from tests.dialects.table import TOOLS
+
+Messages = Sequence[Any]
+
+
+@frozen
+class Door:
+    """A front door, and its clients: how they write a conversation that they hold.
+
+    `written` is the body of their next request; each answer in it is what the door has answered.
+    """
+
+    name: str
+    door: FrontDoor
+    written: Callable[[FrontDoor, Messages], Json]
+
+    def taken(self, messages: Messages) -> list[Any]:
+        """Return the messages that the pool gets for a client that holds these."""
+        body = json.dumps(self.written(self.door, messages)).encode()
+        return list(self.door.read(body).chat.messages)
+
+
+def _chat_body(door: FrontDoor, messages: Messages) -> Json:
+    return {"model": "mux", "messages": messages, "tools": TOOLS}
+
+
+def _response_body(door: FrontDoor, messages: Messages) -> Json:
+    tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
+    settings: Json = {"model": "mux", "tools": tools}
+    request = door.read(json.dumps({**settings, "input": "hi"}).encode())
+    items = [
+        item
+        for number, message in enumerate(messages)
+        for item in _items(door, request, message, number)
+    ]
+    return {**settings, "input": items}
+
+
+@lru_cache
+def official_response() -> Any:
+    need("openai")
+    from openai.types.responses import Response
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Response)
+
+
+def _items(
+    door: FrontDoor, request: ClientRequest, message: Any, number: int
+) -> list[Json]:
+    match message["role"]:
+        case "assistant":
+            answer = door.whole(request, Stamp(f"{number}", 0), Reply(message, "stop"))
+            official_response().validate_python(answer)
+            output: list[Json] = answer["output"]
+            return output
+        case "tool":
+            called = {"call_id": message["tool_call_id"], "output": _parts(message)}
+            return [{"type": "function_call_output", **called}]
+        case role:
+            return [{"type": "message", "role": role, "content": _parts(message)}]
+
+
+def _parts(message: Any) -> Any:
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return [
+        {"type": "input_text", "text": part["text"]}
+        if part["type"] == "text"
+        else {"type": "input_image", "image_url": part["image_url"]["url"]}
+        for part in content
+    ]
+
+
+DOORS = (
+    Door("chat completions", completions.FRONT_DOOR, _chat_body),
+    Door("responses", responses.FRONT_DOOR, _response_body),
+)
