@@ -19,6 +19,8 @@ from muxcore.core.migration import migrate
 from muxcore.core.outcomes import (
     Cancelled,
     Failed,
+    Fault,
+    Limit,
     Outcome,
     RateLimited,
     Refusal,
@@ -211,6 +213,13 @@ def test_when_all_are_spent_the_first_to_have_room_is_waited_for() -> None:
     announce(pool, "b", left(pool, 0, 10))
     assert pool.select(LARGE) == Wait(pool.now + 10 * SECOND, WaitReason.SPENT)
     assert picked(pool.after(10).select(LARGE)) == ("b", PickReason.MODE)
+
+
+def test_the_end_of_a_cooldown_ends_the_wait_for_room() -> None:
+    pool = History("a", "b", "c")
+    announce(pool, "a", left(pool, 0, 20))
+    pool.fail(Limit.RATE, "b").fail(Fault.TRANSIENT, "c")
+    assert pool.select(LARGE) == Wait(pool.now + 15 * SECOND, WaitReason.SPENT)
 
 
 def test_when_none_has_room_in_time_the_first_is_tried_after_the_longest_wait() -> None:

@@ -340,6 +340,15 @@ def test_another_primary_that_is_enabled_ends_the_wait(history: type[History]) -
     assert summary(pool.after(15).select()) == ("b", PickReason.MODE)
 
 
+def test_a_fallback_that_is_enabled_does_not_end_the_wait_for_a_primary(
+    history: type[History],
+) -> None:
+    pool = history(CAPPED, FALLBACK, Endpoint("g", is_fallback=True))
+    pool.start("a")
+    pool.fail(TRANSIENT, "g")
+    assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
+
+
 def test_while_a_fallback_is_open_nothing_is_a_last_resort(history: type[History]) -> None:
     pool = history(CAPPED, "b", FALLBACK).fail(TRANSIENT, "b").after(5)
     pool.start("a")
@@ -527,6 +536,31 @@ def test_a_probe_under_way_is_waited_for(history: type[History]) -> None:
     pool.start("a")
     assert pool.select() == Wait(pool.now + seconds(30), WaitReason.BUSY)
     assert pool.select(Call(waited=seconds(30))) == Exhausted(None, WaitReason.BUSY)
+
+
+@pytest.mark.parametrize("cap", [None, 1])
+def test_a_probe_is_waited_for_no_longer_than_the_calls_own_max_wait(
+    history: type[History], cap: int | None
+) -> None:
+    """Unlike a slot: its model has failed. A last resort under way is a probe, too."""
+    pool = history(Endpoint("a", max_concurrent=cap)).fail(TRANSIENT).after(1)
+    pool.start("a")
+    call = Call(max_wait=seconds(2))
+    for now in (pool.now, pool.now + seconds(15)):
+        pool.now = now
+        assert pool.select(call) == Wait(now + seconds(2), WaitReason.BUSY)
+
+
+def test_a_last_resort_that_responded_ends_the_wait_with_the_cooldown(
+    history: type[History],
+) -> None:
+    pool = history("a").fail(TRANSIENT)
+    enabled = pool.now + seconds(15)
+    pool.after(1).respond("a")
+    assert pool.select() == Wait(enabled, WaitReason.BUSY)
+    assert pool.select(Call(max_wait=seconds(3))) == Wait(
+        pool.now + seconds(3), WaitReason.BUSY
+    )
 
 
 def test_a_wait_ends_at_the_sooner_of_a_slot_and_a_cooldown(history: type[History]) -> None:
