@@ -91,8 +91,8 @@ def _at_least_one(
 
 
 def expect_aware(now: datetime) -> None:
-    """Raise `InvalidArgumentError` if `now` has no time zone."""
-    if now.tzinfo is None:
+    """Raise `InvalidArgumentError` if `now` is no moment with a time zone."""
+    if getattr(now, "tzinfo", None) is None:
         raise InvalidArgumentError(
             f"now is {now!r}, which has no time zone, expected an aware datetime, such as"
             " datetime.now(UTC)"
@@ -100,9 +100,13 @@ def expect_aware(now: datetime) -> None:
 
 
 def expect_distinct(endpoints: Sequence[Endpoint]) -> None:
-    """Raise `InvalidArgumentError` if two of them have the same alias."""
+    """Raise `InvalidArgumentError` if one is none, or two of them have the same alias."""
     seen: set[str] = set()
     for endpoint in endpoints:
+        if not isinstance(endpoint, Endpoint):
+            raise InvalidArgumentError(
+                f"{endpoint!r} is no Endpoint, such as Endpoint('a')"
+            )
         if endpoint.alias in seen:
             raise InvalidArgumentError(
                 f"two endpoints have the alias {endpoint.alias!r}, expected one for each"
@@ -469,7 +473,7 @@ class PoolState:
     def of(cls, *endpoints: Endpoint, policy: Policy = Policy()) -> PoolState:
         """Make the initial state of a pool, in pool order.
 
-        Raise `InvalidArgumentError` if two endpoints have the same alias.
+        Raise `InvalidArgumentError` for what is no endpoint, or two of the same alias.
         """
         expect_distinct(endpoints)
         return cls(tuple(Candidate(endpoint) for endpoint in endpoints), policy)

@@ -368,6 +368,8 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (429, openai("Rate limit reached on tokens per day (TPD): Limit 9, Used 8, Requested 2."
                  " Please try again in 9m38s."), Limit.RATE),
     (429, openai("requests per day: please try again in 5h"), Limit.QUOTA),
+    (429, openai("requests per day: please try again in 14m59s"), Limit.RATE),
+    (429, openai("requests per day: please try again in 15m1s"), Limit.QUOTA),
     (429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, Limit.QUOTA),
     (429, {"error": {"code": "1308", "message": "已达到 5 小时的使用上限。"}}, Limit.QUOTA),
     (429, {"error": {"code": "1302", "message": "您当前使用该API的并发数过高"}}, Limit.RATE),

@@ -210,6 +210,12 @@ WORDS: list[tuple[str, float | None]] = [
     ("访问量过大 1小时后再试", 3600),
     ("Fehler 429: bitte 2 Stunden Geduld", 7200),
     ("Noch 3 Tage", 3 * 86_400),
+    ("Noch 1 Stunde und 5 Minuten", 3900),
+    ("Faltan 1 hora y 5 minutos", 3900),
+    ("Ancora 1 ora e 5 minuti", 3900),
+    ("Осталось 1 час и 5 минут", 3900),
+    *((f"1{hour} 5{minute}", 3900) for hour, minute in (("h", "m"), ("시간", "분"))),
+    *((f"2{day} 3{second}", 2 * 86_400 + 3) for day, second in (("d", "s"), ("일", "초"))),
     # A limit has two numbers; some numbers are no time.
     ("Limit: 20 Anfragen pro 300 Sekunden", None),
     ("Höchstens 300 Anfragen", None),

@@ -16,7 +16,6 @@ from muxcore import (
     select,
     update,
 )
-from muxcore.core.allowance import AllowanceKind, Demand
 from muxcore.core.outcomes import Cancelled, Failed, Rejected
 from muxcore.core.protocol import Attempt, Sleep, Slot, call_steps
 from muxcore.core.records import Call, PickReason, Pin, Wait, WaitReason
@@ -70,6 +69,13 @@ def test_two_endpoints_of_one_alias_are_an_error() -> None:
     assert str(caught.value) == text
 
 
+def test_a_pool_is_made_of_endpoints() -> None:
+    wrong: Any = "a"
+    with pytest.raises(InvalidArgumentError) as caught:
+        PoolState.of(Endpoint("b"), wrong)
+    assert str(caught.value) == "'a' is no Endpoint, such as Endpoint('a')"
+
+
 @pytest.mark.parametrize(
     ("mode", "shown"),
     [("failover", "'failover'"), (Failover, "the class Failover")],
@@ -83,14 +89,15 @@ def test_a_mode_is_the_strategy_itself(mode: Any, shown: str) -> None:
     )
 
 
-def test_a_moment_has_a_time_zone() -> None:
+@pytest.mark.parametrize("now", [NAIVE, NOON.date(), 5, None])
+def test_a_moment_has_a_time_zone(now: Any) -> None:
     text = (
-        f"now is {NAIVE!r}, which has no time zone, expected an aware datetime, such as"
+        f"now is {now!r}, which has no time zone, expected an aware datetime, such as"
         " datetime.now(UTC)"
     )
     for ask in (
-        lambda: select(STATE, Failover(), NAIVE),
-        lambda: update(STATE, Started("a"), NAIVE),
+        lambda: select(STATE, Failover(), now),
+        lambda: update(STATE, Started("a"), now),
     ):
         with pytest.raises(InvalidArgumentError) as caught:
             ask()
@@ -134,15 +141,3 @@ def test_an_event_that_does_not_fit_the_step_is_an_error() -> None:
         with pytest.raises(TypeError) as caught:
             steps.send(None)
         assert str(caught.value) == text
-
-
-def test_a_call_takes_of_each_kind_of_limit_what_that_counts() -> None:
-    demand = Demand(prompt=100, uncached=60, answer=7)
-    assert {kind: demand.of(kind) for kind in AllowanceKind} == {
-        AllowanceKind.REQUESTS: 1,
-        AllowanceKind.TOKENS: 107,
-        AllowanceKind.INPUT_TOKENS: 100,
-        AllowanceKind.UNCACHED_INPUT_TOKENS: 60,
-        AllowanceKind.UNCACHED_TOKENS: 67,
-        AllowanceKind.OUTPUT_TOKENS: 7,
-    }
