@@ -53,6 +53,7 @@ from muxcore_backends.toolcalls import complete_tool_calls
 
 PATH = "/chat/completions"
 LIMITS = ("max_tokens", "max_completion_tokens")
+CACHE_KEY = "prompt_cache_key"
 UNASSEMBLED = frozenset({"n", "logprobs", "top_logprobs"})
 """Settings whose results are lost when a whole answer is assembled from a stream."""
 
@@ -70,10 +71,10 @@ class Generic:
         """Encode `chat`. Raise TypeError or ValueError if no JSON can hold it."""
         wire = endpoint.wire
         messages, rewrites = self.rewriting(endpoint, chat.messages)
-        others, left_out = self.others(chat.extra)
+        has = capabilities.of(endpoint)
+        others, left_out = self.others(chat.extra, has)
         settings = {**self.settings(wire, chat), **others, "model": endpoint.model}
         settings.pop("messages", None)
-        has = capabilities.of(endpoint)
         settings.pop("stream", None)
         streams = chat.stream or (STREAMS_WHOLE in has and UNASSEMBLED.isdisjoint(settings))
         if not streams or USAGE_UNASKED in has:
@@ -109,9 +110,16 @@ class Generic:
         """Return the steps that a history may need for this endpoint, in order."""
         return _steps(endpoint)
 
-    def others(self, extra: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
+    def others(
+        self, extra: Mapping[str, Any], has: frozenset[str]
+    ) -> tuple[Json, tuple[str, ...]]:
         """Return the caller's extra members as this dialect takes them, and which were left out."""
-        return dict(extra), ()
+        others = dict(extra)
+        # OpenAI's own, which clients of the Responses API send: Google refuses all for it.
+        if KNOWN_MEMBERS in has and DEVELOPER_ROLE not in has and CACHE_KEY in others:
+            del others[CACHE_KEY]
+            return others, (f"left out: {CACHE_KEY}",)
+        return others, ()
 
     def settings(self, wire: Wire, chat: Chat) -> Json:
         """Return the settings of the call, else those of the endpoint."""

@@ -65,7 +65,11 @@ class Mistral(Generic):
     def steps(self, endpoint: Endpoint) -> tuple[Rewrite, ...]:
         return _steps(endpoint)
 
-    def others(self, extra: Mapping[str, Any]) -> tuple[Json, tuple[str, ...]]:
+    def others(
+        self,
+        extra: Mapping[str, Any],
+        has: frozenset[str],  # noqa: ARG002 - all of it is one server
+    ) -> tuple[Json, tuple[str, ...]]:
         named = {OTHER_NAMES.get(name, name): value for name, value in extra.items()}
         unknown = sorted(named.keys() - KNOWN - {"model", "messages", "stream_options"})
         taken = {name: value for name, value in named.items() if name in KNOWN}

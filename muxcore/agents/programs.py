@@ -54,5 +54,15 @@ def _codex(access: Access, config: Config) -> Launch:
     return Launch(tuple(word for pair in pairs for word in pair))
 
 
+def general_variables(access: Access) -> dict[str, str]:
+    """Return the variables that bring programs of OpenAI's own libraries to the pool."""
+    return {
+        "OPENAI_BASE_URL": access.url + run_path(access.label),
+        "OPENAI_API_KEY": access.token,
+        # Its traces go to OpenAI's own host, whatever the base: prompts, with the token as a key.
+        "OPENAI_AGENTS_DISABLE_TRACING": "1",
+    }
+
+
 PROGRAMS: Mapping[str, Callable[[Access, Config], Launch]] = {"codex": _codex}
 """By the name of the program, without its extension."""

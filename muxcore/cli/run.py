@@ -18,7 +18,7 @@ from attrs import frozen
 from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
-from muxcore.agents.programs import launch_of
+from muxcore.agents.programs import general_variables, launch_of
 from muxcore.board.state_dir import default_path
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses
@@ -35,7 +35,7 @@ from muxcore.plugins.catalogue import FILE
 from muxcore.setup import shims
 from muxcore.vibe.bypass import Bypass, past_the_pool
 from muxcore.vibe.environment import settings
-from muxcore.vibe.release import Release, release_of
+from muxcore.vibe.release import Release, is_vibe, release_of
 from muxcore.vibe.startup import Arguments, startup_of
 
 NOT_FOUND, NOT_RUNNABLE = 127, 126
@@ -163,7 +163,10 @@ def _start(
     past = past_the_pool(startup, config)
     file = config_path(None, environment).absolute()
     advice = [*advice_on_section(config, file, release), *map(str, past)]
-    return _Start(command, settings(startup, config, access, folder, release), advice, past)
+    variables = settings(startup, config, access, folder, release)
+    if not is_vibe(Path(command[0])):
+        variables = {**general_variables(access), **variables}
+    return _Start(command, variables, advice, past)
 
 
 def _found(name: str, environment: Mapping[str, str]) -> str | None:

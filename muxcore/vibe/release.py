@@ -51,9 +51,13 @@ class Release:
         return self.number is None or self.number >= CHECKS_THRESHOLDS
 
 
+def is_vibe(program: Path) -> bool:
+    return _NAME.fullmatch(program.name) is not None
+
+
 def release_of(program: Path) -> Release:
     """Find the version of an installed vibe; what is no vibe has none."""
-    if not _NAME.fullmatch(program.name):
+    if not is_vibe(program):
         return Release()
     found = {
         match[1]

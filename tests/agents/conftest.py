@@ -6,9 +6,11 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from attrs import frozen
@@ -131,11 +133,39 @@ def from_npm(pytestconfig: pytest.Config) -> Callable[[str, str], Path]:
                 _output([npm, "install", "--prefix", str(place), f"{package}@{version}"])
                 (place / "whole").touch()
         except (OSError, subprocess.SubprocessError) as error:
-            last = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-            pytest.skip(f"no real {name}: not installed: {' '.join(last)}")
+            _skip(name, error)
         return place / "node_modules" / ".bin" / name
 
     return give
+
+
+@pytest.fixture(scope="session")
+def python_with(pytestconfig: pytest.Config) -> Callable[[str], Path]:
+    """Give the Python of an environment that has a package, made when missing."""
+    cache = pytestconfig.cache
+    assert cache is not None
+    given = os.environ.get("MUXCORE_TEST_AGENTS")
+    folder = Path(given) if given else Path(cache.mkdir("agents"))
+
+    def give(package: str) -> Path:
+        number = f"{sys.version_info.major}.{sys.version_info.minor}"
+        place = folder / f"{package}-{number}"
+        python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+        if not (place / "whole").exists():
+            try:
+                _output([sys.executable, "-m", "venv", str(place)])
+                _output([str(python), "-m", "pip", "install", "--quiet", package])
+            except (OSError, subprocess.SubprocessError) as error:
+                _skip(package, error)
+            (place / "whole").touch()
+        return python
+
+    return give
+
+
+def _skip(name: str, error: Exception) -> NoReturn:
+    last = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+    pytest.skip(f"no real {name}: not installed: {' '.join(last)}")
 
 
 def _output(command: list[str]) -> str:

@@ -129,6 +129,22 @@ def test_another_alias_is_that_model_alone(place: Place) -> None:
     assert not place.large.requests
 
 
+def test_any_other_program_gets_the_variables_of_openais_libraries(place: Place) -> None:
+    script = """
+import http.client
+address = urllib.parse.urlsplit(os.environ["OPENAI_BASE_URL"])
+connection = http.client.HTTPConnection(address.netloc)
+body = json.dumps({"model": "gpt-5", "input": "ping"})
+headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"],
+           "Content-Type": "application/json", "Connection": "close"}
+connection.request("POST", address.path + "/responses", body, headers)
+print(json.loads(connection.getresponse().read())["output"][0]["content"][0]["text"])
+"""
+    done = place.run(script)
+    assert done.stdout == "pong from large-model\n", done.stderr
+    assert "1 call (large 1)" in done.stderr
+
+
 def test_quiet_prints_nothing(place: Place) -> None:
     assert place.run("ask()", "--quiet").stderr == ""
 

@@ -295,3 +295,17 @@ def test_a_request_does_not_hold_the_alias() -> None:
     # The alias is the user's word; no provider needs it.
     request: HttpRequest = Generic().request(endpoint(), Chat(MESSAGES))
     assert b"alias" not in request.body
+
+
+def test_a_cache_key_goes_where_it_is_known() -> None:
+    chat = Chat(MESSAGES, extra={"prompt_cache_key": "k"})
+    for backend, host, known in (
+        (Generic(), "api.openai.com", True),
+        (Generic(), "127.0.0.1:8080", True),
+        (Generic(), "generativelanguage.googleapis.com", False),
+        (Generic(), "api.groq.com", False),
+        (Mistral(), "api.mistral.ai", True),
+    ):
+        sent = backend.request(endpoint(api_base=f"https://{host}/v1"), chat)
+        assert ("prompt_cache_key" in json.loads(sent.body)) is known
+        assert sent.rewrites == (() if known else ("left out: prompt_cache_key",))

@@ -380,6 +380,21 @@ def test_a_refusal_is_a_part_of_its_own() -> None:
     expect_official("Response", written)
 
 
+def test_a_call_gets_an_id_that_no_other_call_has() -> None:
+    """Kimi numbers its calls anew in each answer, and the Agents SDK drops one of two with one id."""
+    first = {
+        "type": "function_call",
+        "call_id": "call_0",
+        "name": "look",
+        "arguments": "{}",
+    }
+    done = {"type": "function_call_output", "call_id": "call_0", "output": "a"}
+    twice = {**MESSAGE, "tool_calls": [CALLS[0], CALLS[0], CALLS[1]]}
+    written = response(read(input=[first, done]), STAMP, Reply(twice, "tool_calls"))
+    ids = [item["call_id"] for item in written["output"] if item["type"] == "function_call"]
+    assert ids == ["call_0a0", "call_0a1", "call_1"]
+
+
 # --- over HTTP ------------------------------------------------------------------------------
 
 
