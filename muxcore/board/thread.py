@@ -131,10 +131,12 @@ class BoardThread:
         if wanted is None:
             return
         ask = _Ask(wanted, self._waker())
-        self._asks.append(ask)
-        self._bell.unpark()
-        ask.waker.park(self._timeout)
-        ask.over = True
+        try:
+            self._asks.append(ask)
+            self._bell.unpark()
+            ask.waker.park(self._timeout)
+        finally:
+            ask.over = True
         if self._pool.elapsed() - self._stepped_at > STUCK_SECONDS + self._timeout:
             # A board that answers nobody is as good as gone: caps count in the process.
             self._link.unshare()

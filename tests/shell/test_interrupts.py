@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import dis
 import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
-from functools import cache
-from importlib import import_module
-from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import pytest
@@ -25,6 +19,8 @@ from muxcore import PoolExhaustedError
 from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.standin import Model, server_error
+from tests.interrupting import MOST_POINTS, Interrupting
+from tests.interrupting import interrupting as interrupting_in
 from tests.waiting import PATIENCE, wait_until
 
 Make = Callable[..., Multiplexer]
@@ -32,8 +28,8 @@ Make = Callable[..., Multiplexer]
 PING = [{"role": "user", "content": "ping"}]
 FALLBACK = {"model": "beta", "is_fallback": True}
 
-WATCHED = {
-    import_module(f"muxcore.shell.{name}").__file__
+WATCHED = [
+    f"muxcore.shell.{name}"
     for name in (
         "call.attempts",
         "call.arguments",
@@ -52,102 +48,16 @@ WATCHED = {
         "pool.pool",
         "pool.waiter",
     )
-}
-MOST_POINTS = 20_000
-"""More points than a call has in any version of Python: only an endless call gets there."""
+]
 
 # An exception in a `__del__` is ignored.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@cache
-def jumps_back(code: CodeType) -> frozenset[int]:
-    """The offsets of its jumps backwards."""
-    return frozenset(
-        instruction.offset
-        for instruction in dis.get_instructions(code)
-        if instruction.opname.startswith("JUMP_BACKWARD")
-    )
-
-
-monitoring: Any = getattr(sys, "monitoring", None)
-"""What `sys` has since Python 3.12."""
-
-
-class Interrupting:
-    """Raises KeyboardInterrupt at the n-th point where CPython looks for signals.
-
-    Those are the beginning of a Python function, a jump backwards, and the return of a
-    function in C, such as that of a lock.
-    """
-
-    def __init__(self) -> None:
-        self.tool = 0
-        self.left = 0
-        self.raised = False
-        self.interrupted: set[str] = set()
-        """The packages in which it raised."""
-        self.place = ""
-        """Where it raised, for the report of a failure."""
-
-    def start(self, code: CodeType, offset: int) -> None:
-        if code.co_filename in WATCHED and jumps_back(code):
-            # Not the event for jumps: an exception raised there skips `finally`.
-            monitoring.set_local_events(self.tool, code, monitoring.events.INSTRUCTION)
-        self.code(code, offset)
-
-    def code(self, code: CodeType, _offset: int, *_: Any) -> None:
-        if (
-            self.left
-            and code.co_filename in WATCHED
-            and threading.current_thread() is threading.main_thread()
-        ):
-            self.left -= 1
-            if not self.left:
-                self.raised = True
-                self.interrupted.add(Path(code.co_filename).parent.name)
-                self.place = "".join(traceback.format_stack(sys._getframe(1), 4))
-                raise KeyboardInterrupt
-
-    def instruction(self, code: CodeType, offset: int) -> None:
-        if offset in jumps_back(code):
-            self.code(code, offset)
-
-    @contextmanager
-    def at(self, point: int) -> Generator[None]:
-        self.left, self.raised = point, False
-        try:
-            yield
-        finally:
-            self.left = 0
-
-
 @pytest.fixture
 def interrupting() -> Generator[Interrupting]:
-    if sys.version_info < (3, 12):
-        pytest.skip("these points need sys.monitoring, of Python 3.12")
-    interrupting = Interrupting()
-    events = monitoring.events
-    callbacks: dict[int, Any] = {
-        events.CALL: lambda *_: None,
-        events.C_RETURN: interrupting.code,
-        events.PY_START: interrupting.start,
-        events.PY_RESUME: interrupting.code,
-        events.INSTRUCTION: interrupting.instruction,
-    }
-    tool = next(number for number in (4, 3) if monitoring.get_tool(number) is None)
-    monitoring.use_tool_id(tool, "interrupting")
-    try:
-        for event, callback in callbacks.items():
-            monitoring.register_callback(tool, event, callback)
-        monitoring.set_events(tool, events.CALL | events.PY_START | events.PY_RESUME)
-        interrupting.tool = tool
-        yield interrupting
-    finally:
-        monitoring.set_events(tool, 0)
-        for event in callbacks:
-            monitoring.register_callback(tool, event, None)
-        monitoring.free_tool_id(tool)
+    with interrupting_in(*WATCHED) as made:
+        yield made
 
 
 def expect_well(multiplexer: Multiplexer) -> None:
