@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from muxcore.standin import Answer, Behaviour, Received, ToolCall
+from muxcore.standin import Answer, Behaviour, Cut, Received, ToolCall
 from tests.agents.conftest import FAULTS, WORD, Desk
 
 pytestmark = pytest.mark.slow
@@ -64,6 +64,19 @@ def test_an_agent_notices_no_fault(
         assert (ran.code, ran.said) == (0, "pong"), fault
         assert NUMBERS.sub("", ran.remarks) == NUMBERS.sub("", healthy.remarks), fault
         assert "1 call (small 1)" in ran.mux[-1], fault
+
+
+def test_codex_asks_again_when_a_stream_breaks_off(
+    desk: Callable[..., Desk], from_npm: Callable[[str, str], Path]
+) -> None:
+    """Its first words are on the screen, so no other model can take over unseen."""
+    agent = AGENTS["codex"]
+    mine = desk(playing(agent))
+    mine.large.then(Cut(2))
+    program = from_npm(agent.package, "codex")
+    ran = mine.run(str(program), *agent.command, "say pong")
+    assert (ran.code, ran.said) == (0, "pong")
+    assert "1 call (small 1), 1 failed" in ran.mux[-1]
 
 
 @pytest.mark.parametrize("name", AGENTS)

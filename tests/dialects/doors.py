@@ -14,7 +14,7 @@ from attrs import frozen
 
 from muxcore.chat import Json, Reply
 from muxcore.gateway.front_doors import completions, responses
-from muxcore.gateway.front_doors.door import ClientRequest, FrontDoor, Stamp
+from muxcore.gateway.front_doors.door import FrontDoor, Stamp
 from tests.dialects.official import need
 from tests.dialects.table import TOOLS
 
@@ -46,12 +46,26 @@ def _response_body(door: FrontDoor, messages: Messages) -> Json:
     tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
     settings: Json = {"model": "mux", "tools": tools}
     request = door.read(json.dumps({**settings, "input": "hi"}).encode())
-    items = [
-        item
-        for number, message in enumerate(messages)
-        for item in _items(door, request, message, number)
-    ]
+    items: list[Json] = []
+    ids: dict[str, list[str]] = {}
+    """By the id of a call: what the door made of it, for each call that still lacks a result."""
+    for number, message in enumerate(messages):
+        if message["role"] == "assistant":
+            answer = door.whole(request, Stamp(f"{number}", 0), Reply(message, "stop"))
+            official_response().validate_python(answer)
+            items += answer["output"]
+            ids |= _ids(message, answer["output"])
+        else:
+            items.append(_item(message, ids))
     return {**settings, "input": items}
+
+
+def _ids(message: Any, output: list[Json]) -> dict[str, list[str]]:
+    given = [item["call_id"] for item in output if item["type"] == "function_call"]
+    ids: dict[str, list[str]] = {}
+    for call, new in zip(message.get("tool_calls") or (), given, strict=True):
+        ids.setdefault(call["id"], []).append(new)
+    return ids
 
 
 @lru_cache
@@ -63,20 +77,13 @@ def official_response() -> Any:
     return TypeAdapter(Response)
 
 
-def _items(
-    door: FrontDoor, request: ClientRequest, message: Any, number: int
-) -> list[Json]:
-    match message["role"]:
-        case "assistant":
-            answer = door.whole(request, Stamp(f"{number}", 0), Reply(message, "stop"))
-            official_response().validate_python(answer)
-            output: list[Json] = answer["output"]
-            return output
-        case "tool":
-            called = {"call_id": message["tool_call_id"], "output": _parts(message)}
-            return [{"type": "function_call_output", **called}]
-        case role:
-            return [{"type": "message", "role": role, "content": _parts(message)}]
+def _item(message: Any, ids: dict[str, list[str]]) -> Json:
+    if message["role"] == "tool":
+        identity = message["tool_call_id"]
+        left = ids.get(identity, [identity])
+        called = {"call_id": left.pop(0) if len(left) > 1 else left[0]}
+        return {"type": "function_call_output", **called, "output": _parts(message)}
+    return {"type": "message", "role": message["role"], "content": _parts(message)}
 
 
 def _parts(message: Any) -> Any:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
+import requests
 
 from muxcore.chat import REASONING, Chunk, Json, Reply
 from muxcore.gateway.front_doors.door import ClientRequest, Stamp
@@ -450,6 +451,18 @@ def test_a_stream_that_breaks_says_which_model_and_why(serve: Serve) -> None:
     assert events[-1].type == "response.failed"
     assert events[-1].response.error.message == str(broken.value)
     expect_official("ResponseStreamEvent", events[-1].to_dict())
+
+
+def test_an_agent_that_run_has_started_is_told_too(serve: Serve) -> None:
+    served = serve()
+    served.large.then(Cut(2))
+    answer = served.ask("/run/r-1/v1/responses", input="ping", stream=True)
+    pieces: list[bytes] = []
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        pieces.extend(answer.iter_content(None))
+    received = b"".join(pieces)
+    assert b"event: response.failed" in received
+    assert b"large broke off" in received
 
 
 def test_refusals_have_the_official_shape(serve: Serve) -> None:

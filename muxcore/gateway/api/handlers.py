@@ -385,8 +385,8 @@ class _Call:
             status = self.multiplexer.status()
             response = error_response_of(error, status, now, only)
             if self.response.has_begun:
-                if not self.route.label:
-                    # vibe, which a `run` starts, knows no such event.
+                if not self.route.is_vibes:
+                    # Vibe knows no such event.
                     self.response.write(encoder.fail(response))
                 # A broken stream must not end like a complete one: cut the connection.
                 raise ClientLeftError from None

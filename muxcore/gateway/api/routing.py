@@ -76,6 +76,11 @@ class Route:
     model: str | None = None
 
     @property
+    def is_vibes(self) -> bool:
+        """Whether a vibe may ask there: `run` starts it, and it speaks chat completions."""
+        return bool(self.label) and self.resource is Resource.CHAT
+
+    @property
     def method(self) -> str:
         return "POST" if self.resource in FRONT_DOORS else "GET"
 
@@ -88,8 +93,7 @@ def session_of(fields: Mapping[str, str]) -> str | None:
 
 def patience_for(route: Route, user_agent: str) -> timedelta | None:
     """Return how long a call may be held, None for as long as the config says."""
-    is_vibe = route.label and route.resource is Resource.CHAT
-    if not is_vibe or _CANNOT_WAIT.match(user_agent):
+    if not route.is_vibes or _CANNOT_WAIT.match(user_agent):
         return None
     return WAITS_ITSELF
 
