@@ -36,6 +36,23 @@ def test_the_default_wire_is_plain_openai() -> None:
     }
 
 
+def test_the_default_endpoint_is_a_primary_without_limits_or_prices() -> None:
+    assert asdict(Endpoint("a"), recurse=False) == {
+        "alias": "a",
+        "model": "",
+        "provider": "",
+        "weight": 1,
+        "max_concurrent": None,
+        "is_fallback": False,
+        "context_window": None,
+        "input_price": 0.0,
+        "output_price": 0.0,
+        "cached_input_price": None,
+        "dialect": "generic",
+        "wire": Wire(),
+    }
+
+
 def test_headers_of_the_config_are_not_shown() -> None:
     """They may hold a secret (rule 9), and records end up in messages and logs."""
     wire = Wire("https://models.example/v1", extra_headers=(("X-Token", "secret"),))
