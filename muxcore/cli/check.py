@@ -64,8 +64,7 @@ def _past_the_pool(config: Config, options: argparse.Namespace) -> list[str]:
 
 def _refuse(error: ConfigError, options: argparse.Namespace, title: str = "") -> int:
     if options.json:
-        print(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
-        return FAILED
+        raise error
     for line in (title, *error.problems, error.excerpt):
         if line:
             print(line, file=sys.stderr)

@@ -23,9 +23,8 @@ def run(options: argparse.Namespace) -> int:
         config = configuration.load(options.config)
     except ConfigError as error:
         if options.json:
-            print(json.dumps({"ok": False, "problems": list(error.problems)}, indent=2))
-        else:
-            print(*error.problems, sep="\n", file=sys.stderr)
+            raise
+        print(*error.problems, sep="\n", file=sys.stderr)
         return FAILED
     progress = _Progress(config)
     try:

@@ -6,9 +6,10 @@ Exit codes: 0 success, 1 the config or the call failed, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -35,12 +36,14 @@ def parser(asked: str | None = None) -> argparse.ArgumentParser:
         description="A pool of models behind every call of a coding agent.",
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
+    top.add_argument("--config", dest="leading_config", help=argparse.SUPPRESS)
     # Given no name, `argparse` would work it out by formatting a page of help.
     commands = top.add_subparsers(dest="command", metavar="COMMAND", prog=top.prog)
     for name, (text, add_options) in COMMANDS.items():
         command = commands.add_parser(name, help=text, formatter_class=page)
         if asked in {None, name}:
             add_options(command)
+            command.set_defaults(parser=command)
     return top
 
 
@@ -70,7 +73,10 @@ def _add_check(check: argparse.ArgumentParser) -> None:
 
 def _add_chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
-        "prompt", metavar="PROMPT", help="the question; - reads it from input"
+        "prompt",
+        metavar="PROMPT",
+        nargs="*",
+        help="the question; - reads it from input; without one, a dialogue begins",
     )
     chat.add_argument("--model", metavar="ALIAS", help="ask this model of the pool alone")
     chat.add_argument(
@@ -193,6 +199,10 @@ def _add_json(command: argparse._ActionsContainer) -> None:
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
+def _add_help(help_: argparse.ArgumentParser) -> None:
+    help_.add_argument("topic", metavar="COMMAND", nargs="?", help="show its options")
+
+
 def _add_nothing(_: argparse.ArgumentParser) -> None:
     """Add no options, for a command that has none."""
 
@@ -203,7 +213,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         _add_nothing,
     ),
     "check": ("check a config, and show the pool it makes", _add_check),
-    "chat": ("ask one question through the pool", _add_chat),
+    "chat": ("ask through the pool: one question, or a dialogue", _add_chat),
     "modes": ("list the modes and backends at hand", _add_json),
     "init": ("add a pool to your config, or undo that", _add_init),
     "doctor": ("probe every model of the pool", _add_doctor),
@@ -211,38 +221,113 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run vibe through the pool: run -- vibe …", _add_run),
     "reset": ("re-enable a disabled model, in every process that shares it", _add_reset),
     "status": ("show the pool of the server that runs", _add_status),
+    "help": ("show how to use a command", _add_help),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _use_utf_8()
-    given = sys.argv[1:] if arguments is None else arguments
-    # Options in front of the command take no values.
-    top = parser(next((text for text in given if not text.startswith("-")), None))
-    options = top.parse_args(given)
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     if options.version:
         from muxcore.plugins.catalogue import version  # noqa: PLC0415 - rarely wanted
 
         print(f"vibe-mux {version()}")
         return WELL
     if options.command is None:
-        top.print_help()
+        parser().print_help()
         return WELL
+    if options.command == "help":
+        _parsed([*([options.topic] if options.topic else []), "--help"])
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run a subcommand. Nobody gets a traceback for a mistake of their own."""
     try:
         code: int = import_module(f"muxcore.cli.{options.command}").run(options)
         # While the interpreter exits, a reader that has left would cause a traceback.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except MultiplexerError as error:
-        print(f"vibe-mux: {error}", file=sys.stderr)
+        _report(error, as_json=getattr(options, "json", False))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has left. Python would report it again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe has left.
+        _print_nowhere()
+        return FAILED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _print_nowhere()
+        print(f"vibe-mux: {error.strerror}: the output is not whole", file=sys.stderr)
         return FAILED
     return code
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; on wrong usage, say what may be meant, and exit with 2."""
+    command = _command_in(given)
+    top = parser(command)
+    if command is not None and command not in COMMANDS:
+        meant = _nearest(command, COMMANDS)
+        top.error(f"there is no command {command!r}{meant}; `vibe-mux help` lists them")
+    options, unknown = top.parse_known_args(given)
+    own: argparse.ArgumentParser = getattr(options, "parser", top)
+    if unknown:
+        own.error(_unknown(unknown[0], given, own))
+    if options.leading_config is not None and command is not None:
+        if not hasattr(options, "config"):
+            own.error(f"`vibe-mux {command}` reads no config: leave --config out")
+        options.config = options.config or options.leading_config
+    return options
+
+
+def _command_in(given: Sequence[str]) -> str | None:
+    """Return the first argument that is neither an option nor the value of one."""
+    is_value = False
+    for text in given:
+        if not is_value and not text.startswith("-"):
+            return text
+        is_value = text == "--config"
+    return None
+
+
+def _unknown(text: str, given: Sequence[str], own: argparse.ArgumentParser) -> str:
+    """Describe an argument that no option takes."""
+    meant = _nearest(text.partition("=")[0], _options_of(own))
+    if not meant and own.prog.endswith(" run"):
+        vibes = " ".join(given[given.index(text) :])
+        meant = f"; what vibe is to get goes behind `--`: vibe-mux run -- vibe {vibes}"
+    return f"{text!r} is not expected here{meant}"
+
+
+def _nearest(text: str, known: Iterable[str]) -> str:
+    from muxcore.config.problems import nearest  # noqa: PLC0415 - only after a mistake
+
+    return nearest(text, known)
+
+
+def _options_of(own: argparse.ArgumentParser) -> list[str]:
+    page = own.format_usage()
+    return [word.strip("[]|") for word in page.split() if word.strip("[|").startswith("--")]
+
+
+def _report(error: MultiplexerError, *, as_json: bool) -> None:
+    if not as_json:
+        print(f"vibe-mux: {error}", file=sys.stderr)
+        return
+    import json  # noqa: PLC0415 - not every command needs it
+
+    problems = list(getattr(error, "problems", [str(error)]))
+    print(json.dumps({"ok": False, "problems": problems}, indent=2))
+
+
+def _print_nowhere() -> None:
+    """Send what is still to be printed nowhere: Python would report it again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _use_utf_8() -> None:

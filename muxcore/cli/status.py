@@ -15,6 +15,7 @@ from typing import Any
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config.read import config_path
 from muxcore.core.text import printable, printable_lines
+from muxcore.errors import MultiplexerError
 from muxcore.gateway.client import NotReachableError, ask, ask_json
 from muxcore.gateway.discovery import Server, all_published, find
 
@@ -26,8 +27,7 @@ def run(options: argparse.Namespace) -> int:
     config = config_path(options.config, os.environ)
     server = find(config, os.environ)
     if server is None:
-        print(f"vibe-mux: {_not_found(config)}", file=sys.stderr)
-        return FAILED
+        raise MultiplexerError(_not_found(config))
     try:
         if options.watch:
             return watch(server)
@@ -36,8 +36,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             print(_markdown(server), end="")
     except NotReachableError as error:
-        print(f"vibe-mux: {error}; it may have ended", file=sys.stderr)
-        return FAILED
+        raise MultiplexerError(f"{error}; it may have ended") from None
     return WELL
 
 

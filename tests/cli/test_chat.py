@@ -141,16 +141,22 @@ def test_a_refusal_is_one_line(ask: Ask, alpha: Model, beta: Model) -> None:
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_an_exhausted_pool_is_one_line(
-    ask: Ask, alpha: Model, beta: Model, arguments: list[str]
-) -> None:
+def test_an_exhausted_pool_is_one_line(ask: Ask, alpha: Model, beta: Model) -> None:
     alpha.default = beta.default = server_error()
-    code, out, err = ask("hello", *arguments)
+    code, out, err = ask("hello")
     assert (code, out) == (1, "")
     assert err.startswith("vibe-mux: no model could serve the call")
     assert "  alpha: error: The server is overloaded\n" in err
     assert "Traceback" not in err
+
+
+def test_a_failure_is_json_for_programs(ask: Ask, alpha: Model, beta: Model) -> None:
+    alpha.default = beta.default = server_error()
+    code, out, err = ask("hello", "--json")
+    assert (code, err) == (1, "")
+    output = json.loads(out)
+    assert output["ok"] is False
+    assert output["problems"][0].startswith("no model could serve the call")
 
 
 def test_an_interrupted_answer_is_reported(ask: Ask, alpha: Model) -> None:
@@ -161,3 +167,79 @@ def test_an_interrupted_answer_is_reported(ask: Ask, alpha: Model) -> None:
     assert err == (
         "vibe-mux: alpha broke off in the middle of its answer: the answer broke off\n"
     )
+
+
+def test_several_words_are_one_question(ask: Ask, alpha: Model) -> None:
+    ask("say", "hello")
+    assert alpha.requests[0].body["messages"][0]["content"] == "say hello"
+
+
+@pytest.fixture
+def converse(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[str, str]]:
+    """Have a dialogue whose lines come from a pipe."""
+
+    def converse(lines: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+        code, out, err = ask()
+        assert code == 0
+        assert err.startswith(chat.GREETING)
+        return out, err.removeprefix(chat.GREETING + "\n")
+
+    return converse
+
+
+Converse = Callable[[str], tuple[str, str]]
+
+
+def test_without_a_question_a_dialogue_remembers_what_was_said(
+    converse: Converse, alpha: Model
+) -> None:
+    out, err = converse("hello\n\nand more\n")
+    assert out == "pong from model-a\n" * 2
+    assert err == "answered by alpha\n" * 2
+    assert [m["content"] for m in alpha.requests[-1].body["messages"]] == [
+        "hello",
+        "pong from model-a",
+        "and more",
+    ]
+
+
+def test_a_dialogue_shows_the_pool_and_changes_the_model(
+    converse: Converse, alpha: Model
+) -> None:
+    out, err = converse("/mux\n/model beta\nhi\n/model\nhi\n/model gamma\n")
+    assert out.startswith("## Multiplexer Status")
+    assert err == (
+        "asking beta\nanswered by beta\nasking the pool\nanswered by alpha\n"
+        "no model 'gamma'; known: alpha, beta\nasking the pool\n"
+    )
+    assert not [r for r in alpha.requests if "/m" in str(r.body["messages"])]
+
+
+def test_an_answer_that_fails_or_is_ended_leaves_the_dialogue_as_it_was(
+    converse: Converse, alpha: Model, beta: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha.then(refusal(400, "no"))
+    beta.then(refusal(400, "no"))
+    out, err = converse("bad\ngood\n")
+    assert out == "pong from model-a\n"
+    assert err.startswith("vibe-mux: alpha refused the request")
+    assert [m["content"] for m in alpha.requests[-1].body["messages"]] == ["good"]
+
+    def interrupted(*_: object, **__: object) -> Reply:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "_ask", interrupted)
+    out, err = converse("long\n")
+    assert (out, err) == ("", "\nvibe-mux: the answer was ended; it is forgotten\n")
+
+
+def test_a_terminal_shows_that_it_waits(
+    ask: Ask, alpha: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha.default = Answer("one\ntwo\n")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    code, out, err = ask("hello")
+    # The answer has ended its line.
+    assert (code, out) == (0, "one\ntwo\n")
+    assert err == f"{chat.WAITING}{chat.ERASED}answered by alpha\n"

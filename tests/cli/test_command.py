@@ -12,6 +12,7 @@ import pytest
 
 from muxcore.cli import chat, main
 from muxcore.standin import Answer, Model
+from tests.processes import PYTHONPATH
 from tests.waiting import PATIENCE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -38,7 +39,7 @@ def test_each_command_describes_its_options(
     longest = max(output.splitlines(), key=len)
     # Choices are not broken.
     assert len(longest) <= 60 or "legacy-removal" in longest
-    assert main.parser().parse_args([command, *{"chat": ["hi"]}.get(command, [])])
+    assert main.parser().parse_args([command])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,9 @@ def test_help_is_as_wide_as_the_terminal(
     "arguments",
     [
         ["nonsense"],
-        ["chat"],
+        ["help", "nonsense"],
+        ["modes", "--config", "x"],
+        ["--config", "x", "modes"],
         ["check", "--nonsense"],
         ["modes", "extra"],
         ["check", "--config"],
@@ -86,6 +89,67 @@ def test_wrong_usage_exits_with_2(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("usage: vibe-mux")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "hint"),
+    [
+        (["chekc"], "", "there is no command 'chekc'; did you mean \"check\"?"),
+        (["check", "--jsn"], " check", '; did you mean "--json"?'),
+        (["run", "--quite"], " run", '; did you mean "--quiet"?'),
+        (["run", "-p", "hi"], " run", "behind `--`: vibe-mux run -- vibe -p hi"),
+        (["chat", "--phase"], " chat", "'--phase' is not expected here\n"),
+    ],
+)
+def test_a_mistyped_word_shows_the_right_usage_and_what_may_be_meant(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], usage: str, hint: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main.main(arguments)
+    err = capsys.readouterr().err
+    assert err.startswith(f"usage: vibe-mux{usage} [-h]")
+    assert hint in err
+
+
+def test_the_config_may_be_named_before_the_command(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["--config", str(configure()), "check"]) == 0
+    assert "alpha" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"), [(["help"], ""), (["help", "run"], " run")]
+)
+def test_help_is_a_command_too(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], usage: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(arguments)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: vibe-mux{usage} [-h]")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_full_output_is_one_line(run: Run) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run("modes", stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == 1
+    assert done.stderr == "vibe-mux: No space left on device: the output is not whole\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes the output")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_output_causes_no_traceback(run: Run, closed: str) -> None:
+    command = f'exec "{sys.executable}" -m muxcore modes {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_version_is_printed(
