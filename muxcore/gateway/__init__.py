@@ -1,4 +1,4 @@
-"""The loopback server: OpenAI's chat completions in front of a pool.
+"""The loopback server: the APIs of agents in front of a pool.
 
 Public names are imported on first use: a command that only looks for a server needs few.
 """

@@ -54,32 +54,32 @@ class _WordForm:
 
 _WORDS = {
     REASONING: _WordForm(
-        "reasoning",
-        "summary",
-        "summary_text",
-        "text",
-        "response.reasoning_summary_text",
-        "response.reasoning_summary_part",
-        "summary_index",
+        item="reasoning",
+        list="summary",
+        part="summary_text",
+        member="text",
+        prefix="response.reasoning_summary_text",
+        part_prefix="response.reasoning_summary_part",
+        index="summary_index",
     ),
     "content": _WordForm(
-        "message",
-        "content",
-        "output_text",
-        "text",
-        "response.output_text",
-        "response.content_part",
-        "content_index",
-        {"logprobs": []},
+        item="message",
+        list="content",
+        part="output_text",
+        member="text",
+        prefix="response.output_text",
+        part_prefix="response.content_part",
+        index="content_index",
+        more={"logprobs": []},
     ),
     "refusal": _WordForm(
-        "message",
-        "content",
-        "refusal",
-        "refusal",
-        "response.refusal",
-        "response.content_part",
-        "content_index",
+        item="message",
+        list="content",
+        part="refusal",
+        member="refusal",
+        prefix="response.refusal",
+        part_prefix="response.content_part",
+        index="content_index",
     ),
 }
 """By the member of a message, in the order in which a model says them."""
@@ -95,7 +95,6 @@ class _OpenItem:
     item: Json
     form: _WordForm | None = None
     pieces: list[str] = field(factory=list)
-
     at: Json = field(init=False)
     """Where it is, in the words of its events."""
 
