@@ -52,15 +52,12 @@ def lease_wanted(
     state: PoolState, mode: Strategy, now: datetime, call: Call
 ) -> LeaseWanted | None:
     """Return what the call needs of the board for what it would pick if it had it."""
-    lacking = [_lacks(candidate, now) for candidate in state.candidates]
-    if not any(lacking):
+    if not any(_lacks(candidate, now) for candidate in state.candidates):
         return None
-    if_granted = tuple(
-        evolve(candidate, leases=FreeLeases(1, 1)) if lacks else candidate
-        for candidate, lacks in zip(state.candidates, lacking, strict=True)
-    )
+    # As if no board shared the places.
+    unshared = tuple(evolve(candidate, leases=None) for candidate in state.candidates)
     try:
-        choice = select(evolve(state, candidates=if_granted), mode, now, call)
+        choice = select(evolve(state, candidates=unshared), mode, now, call)
     except StrategyError:
         # The choice itself will raise it, for the call that it belongs to.
         return None
