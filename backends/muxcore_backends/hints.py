@@ -28,7 +28,7 @@ MOMENT = re.compile(
 )
 SPEAKS_OF_TIME = re.compile(rb"retry|reset", re.IGNORECASE)
 NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-COUNTS = frozenset({"count", "max", "retries", "attempts", "attempt", "retryable"})
+COUNTS = frozenset({"count", "max", "retries", "attempts", "attempt"})
 """Parts of names whose number counts something, and is no time."""
 MILLISECONDS = frozenset({"ms", "millis", "milliseconds"})
 MINUTES = frozenset({"min", "mins", "minutes"})

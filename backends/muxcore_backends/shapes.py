@@ -36,7 +36,7 @@ def _modernise(message: Json) -> None:
     """Make the older `function_call`, a call of one tool, the only one of `tool_calls`."""
     call = message.pop("function_call")
     if call and not message.get("tool_calls"):
-        message["tool_calls"] = [{"index": 0, "function": call}]
+        message["tool_calls"] = [{"function": call}]
 
 
 def _flatten(message: Json, parts: list[Any]) -> None:
