@@ -137,7 +137,7 @@ def _add_init(init: argparse.ArgumentParser) -> None:
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
-        "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
+        "--port", type=_port, default=0, metavar="N", help="the port (default: a free one)"
     )
     serve.add_argument(
         "--host",
@@ -154,6 +154,13 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--lock", type=int, help=argparse.SUPPRESS)
     _add_config(serve)
     _add_json(serve)
+
+
+def _port(text: str) -> int:
+    with suppress(ValueError):
+        if (port := int(text)) in range(2**16):
+            return port
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

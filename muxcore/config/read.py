@@ -187,8 +187,9 @@ def _syntax_error(file: Path, text: str, message: str) -> ConfigError:
 def _unreadable(file: Path, error: OSError) -> str:
     # Windows reports a directory as a lack of permission.
     if os.path.isdir(file):  # noqa: PTH112 - `Path.is_dir` raises where it may not look
-        name = file / FILE_NAME
-        return f"{file}: a directory, expected a TOML file; did you mean {name}?"
+        inside = file / FILE_NAME
+        meant = f"; did you mean {inside}?" if os.path.lexists(inside) else ""
+        return f"{file}: a directory, expected a TOML file{meant}"
     if isinstance(error, FileNotFoundError) and file.is_symlink():
         target = os.path.realpath(file)
         return f"{file}: a link to {target}, which does not exist; expected a TOML file"

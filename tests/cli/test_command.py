@@ -98,6 +98,9 @@ def test_wrong_usage_exits_with_2(
         (["check", "--jsn"], " check", '; did you mean "--json"?'),
         (["run", "--quite"], " run", '; did you mean "--quiet"?'),
         (["run", "-p", "hi"], " run", "behind `--`: vibe-mux run -- vibe -p hi"),
+        (["serve", "--port", "99999"], " serve", "'99999' is no port: a number from 0 to"),
+        (["serve", "--port", "-1"], " serve", "'-1' is no port"),
+        (["serve", "--port", "http"], " serve", "'http' is no port"),
         (["chat", "--phase"], " chat", "'--phase' is not expected here\n"),
     ],
 )

@@ -79,8 +79,10 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
 
 
 def test_a_directory(tmp_path: Path) -> None:
-    expected = f"{tmp_path}: a directory, expected a TOML file; did you mean {tmp_path / 'config.toml'}?"
+    expected = f"{tmp_path}: a directory, expected a TOML file"
     assert problem_of(tmp_path) == expected
+    (tmp_path / "config.toml").touch()
+    assert problem_of(tmp_path) == f"{expected}; did you mean {tmp_path / 'config.toml'}?"
 
 
 def test_an_unreadable_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def test_its_links_have_targets(path: Path) -> None:
             assert anchor in anchors(file), f"{path.name} links to {target}"
 
 
+def test_every_page_is_listed_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    pages = {path.name for path in DOCUMENTS} - {"README.md", "index.md"}
+    assert pages <= set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+
+
 def anchors(file: Path) -> set[str]:
     """Return the anchors of a document's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), flags=re.MULTILINE)
