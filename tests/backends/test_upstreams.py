@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from muxcore.assembling import Assembler
-from muxcore.core.outcomes import Fault, Kind, Refusal
+from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Endpoint
 from muxcore.plugins.backend import Failure, HttpResponse, ServerEvent
 from muxcore_backends import failures, words
@@ -116,6 +116,25 @@ BLOCKS: dict[str, tuple[int, Any, Kind, int | None]] = {
         None,
     ),
     "W14, router": (400, llama(400, "model 'nobody' not found"), Fault.NOT_FOUND, None),
+    "W14, no name": (
+        400,
+        llama(400, "model name is missing from the request"),
+        Refusal.REQUEST,
+        None,
+    ),
+    "W16, a limit": (
+        429,
+        {
+            "error": {
+                "message": "litellm.RateLimitError: slow down. No fallback was attempted.",
+                "type": "throttling_error",
+                "param": None,
+                "code": "429",
+            }
+        },
+        Limit.RATE,
+        None,
+    ),
     "W16, too long": (
         400,
         llama(
