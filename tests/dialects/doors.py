@@ -45,12 +45,14 @@ def _chat_body(door: FrontDoor, messages: Messages) -> Json:
 def _response_body(door: FrontDoor, messages: Messages) -> Json:
     tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
     settings: Json = {"model": "mux", "tools": tools}
-    request = door.read(json.dumps({**settings, "input": "hi"}).encode())
     items: list[Json] = []
     ids: dict[str, list[str]] = {}
     """By the id of a call: what the door made of it, for each call that still lacks a result."""
     for number, message in enumerate(messages):
         if message["role"] == "assistant":
+            # The answer knows the conversation so far: its calls get ids of their own.
+            asked = {**settings, "input": items or "hi"}
+            request = door.read(json.dumps(asked).encode())
             answer = door.whole(request, Stamp(f"{number}", 0), Reply(message, "stop"))
             official_response().validate_python(answer)
             items += answer["output"]
