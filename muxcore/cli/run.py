@@ -1,4 +1,4 @@
-"""`vibe-mux run -- vibe …`: runs an unmodified vibe through the pool, and edits no file."""
+"""`vibe-mux run -- vibe …`: runs an unmodified agent through the pool, and edits no file."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _run(
         if options.drills:
             return _failed("--break: there is no pool, as the multiplexer is off", FAILED)
         if not options.quiet:
-            lines = _off(config, file, environment)
+            lines = _off(config, file, environment, command[0])
             _report(lines)
             if len(lines) > 1:
                 _let_read(command, options)
@@ -269,12 +269,14 @@ def _welcome(config: Config, drills: Sequence[str], advice: Sequence[str]) -> li
     ]
 
 
-def _off(config: Config, file: Path, environment: Mapping[str, str]) -> list[str]:
-    """Say that vibe runs without the pool, and how to change that."""
+def _off(
+    config: Config, file: Path, environment: Mapping[str, str], program: str
+) -> list[str]:
+    """Say that the program runs without the pool, and how to change that."""
     document = read(file if config.source is not None else None, environment)
     off = SwitchOnHint.of(config.active_model, document.section_file, document.data)
     section = document.data.get("multiplexer")
-    title = "the multiplexer is off; vibe runs as it is"
+    title = f"the multiplexer is off; {_name_of(program)} runs as it is"
     if isinstance(section, Mapping) and section.get("enabled") is False:
         # The user switched it off, and needs no advice.
         return [title]
@@ -289,16 +291,19 @@ def _broken(error: ConfigError, program: str) -> list[str]:
     shown = problems[:MOST_LINES]
     if len(problems) > len(shown):
         shown.append(f"and {len(problems) - len(shown)} more; see `vibe-mux check`")
-    name = printable(Path(program).stem)
+    name = _name_of(program)
     return ["the config cannot be used:", *shown, f"{name} runs as it is, without the pool"]
+
+
+def _name_of(program: str) -> str:
+    return printable(Path(program).stem)
 
 
 def _receipt(lease: Lease, program: str, past: Sequence[Bypass]) -> str:
     receipt = lease.receipt()
     if receipt is None:
         line = printable(lease.last_line)
-        name = printable(Path(program).stem)
-        return f"the server has ended before {name}{line and f': {line}'}"
+        return f"the server has ended before {_name_of(program)}{line and f': {line}'}"
     uncounted = [
         f"{bypass.who} asked {bypass.alias}" for bypass in past if not bypass.counted
     ]
