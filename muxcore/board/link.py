@@ -26,16 +26,23 @@ from muxcore.core.sharing.facts import (
     PlaceRecovered,
     RefusalRefuted,
 )
-from muxcore.core.sharing.publishing import Publication, publications
+from muxcore.core.sharing.publishing import Publication, forgotten, publications
 from muxcore.core.status import Totals
 from muxcore.core.text import printable
 from muxcore.core.updating import update
 from muxcore.journal.recent import JournalLine
 from muxcore.journal.redaction import fingerprint
-from muxcore.plugins.board import Board, BoardBusyError, BoardFact, BoardGoneError
+from muxcore.plugins.board import (
+    Board,
+    BoardBusyError,
+    BoardFact,
+    BoardGoneError,
+    ListeningBoard,
+    PresentStanding,
+)
 
 WRITE_SECONDS = 0.25
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 1.0
 MOST_UNSENT, MOST_UNWRITTEN, MOST_NUMBERED = 1_000, 20_000, 4_096
 
 
@@ -69,7 +76,12 @@ class BoardLink:
     fields.
     """
 
-    def __init__(self, open_board: Callable[[], Board], pool: PoolSide) -> None:
+    def __init__(
+        self,
+        open_board: Callable[[], Board],
+        pool: PoolSide,
+        ring: Callable[[], None] = lambda: None,
+    ) -> None:
         self.notice = ""
         """Why the board is not used, for the status; "" while it is."""
         self.totals: Mapping[str, Totals] = {}
@@ -79,6 +91,8 @@ class BoardLink:
         self.heard_at = float("-inf")
         self._open_board = open_board
         self._pool = pool
+        self._ring = ring
+        """Makes the thread take a step soon."""
         self._board: Board | None = None
         self._journal: JournalFile | None = None
         self._places: dict[str, str] = {}
@@ -101,6 +115,12 @@ class BoardLink:
     @property
     def has_unsent(self) -> bool:
         return bool(self._unsent)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the board rings when there is something to hear."""
+        board = self._board
+        return isinstance(board, ListeningBoard) and board.is_listening
 
     def follow(self, lines: Sequence[JournalLine]) -> None:
         """Take new entries of the pool, whose guard is held."""
@@ -175,11 +195,28 @@ class BoardLink:
         if self._journal is None and isinstance(board, FileBoard):
             self._journal = JournalFile(board.database, board.name, self._pool.now())
         standing = board.standing()
+        known = max([self._since, *self._own])
+        if known and all(fact.number != known for fact in board.hear(known - 1)):
+            self._remind(standing)
         for fact in standing.facts:
             self._record(fact)
         self._since = standing.newest
+        if isinstance(board, ListeningBoard):
+            board.listen(self._ring)
         self.leasing = Leasing(board, self._pool.record)
         self.notice = ""
+
+    def _remind(self, standing: PresentStanding) -> None:
+        """Send again what a board that lost its facts does not know any more."""
+        self._fold()
+        stated = {
+            alias: [fact.fact for fact in standing.facts if fact.place == place]
+            for alias, place in self._places.items()
+        }
+        waiting = {unsent.publication.alias for unsent in self._unsent}
+        for one in forgotten(self.folded, stated, self._pool.now()):
+            if one.alias not in waiting:
+                self._unsent.append(_Unsent(one, self._pool.elapsed()))
 
     def _fold(self) -> None:
         """Fold the new entries, and collect the facts that they make."""

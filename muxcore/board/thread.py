@@ -33,6 +33,8 @@ ACTIVE_SECONDS = 30.0
 """For how long after the last call it does; then it sleeps until the next one."""
 LEASE_SECONDS = 0.005
 """How often it asks again for what the board did not give."""
+LISTENED_SECONDS = 0.05
+"""The same for a board that rings when a slot is free: only a lease that ran out has no bell."""
 STOP_SECONDS = 1.0
 START_FACTOR = 5
 """The first call waits so many times longer: the board must be opened."""
@@ -70,11 +72,11 @@ class BoardThread:
         waker: Callable[[], Waker],
         timeout: timedelta,
     ) -> None:
-        self._link = BoardLink(open_board, pool)
+        self._bell = waker()
+        self._link = BoardLink(open_board, pool, self._bell.unpark)
         self._pool = pool
         self._waker = waker
         self._timeout = timeout.total_seconds()
-        self._bell = waker()
         self._waiting: deque[Waker] = deque()
         """The calls that wait for a step."""
         self._write_wanted = False
@@ -109,7 +111,8 @@ class BoardThread:
         """
         elapsed = self._pool.elapsed()
         self._active_until = elapsed + ACTIVE_SECONDS
-        is_fresh = elapsed - self._link.heard_at < 3 * HEAR_SECONDS and not written
+        heard_lately = elapsed - self._link.heard_at < 3 * HEAR_SECONDS
+        is_fresh = (heard_lately or self._link.is_listening) and not written
         if is_fresh or self.notice or elapsed < self._slow_until or self._stopping:
             return
         self._write_wanted = self._write_wanted or written
@@ -199,7 +202,7 @@ class BoardThread:
     def _pause(self) -> float:
         leasing = self._link.leasing
         if self._waiting or (leasing is not None and leasing.is_waiting):
-            return LEASE_SECONDS
+            return LISTENED_SECONDS if self._link.is_listening else LEASE_SECONDS
         is_active = self._pool.elapsed() < self._active_until or self._link.has_unsent
         if is_active:
             return HEAR_SECONDS
@@ -235,6 +238,11 @@ class BoardThread:
             return False
         finally:
             self._stepped_at = self._pool.elapsed()
+        if self._link.leasing is None:
+            # The board is gone: caps count within the process from now on.
+            for ask in asks:
+                ask.over = True
+                ask.waker.unpark()
         self._release(waiting)
         return True
 

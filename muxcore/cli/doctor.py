@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import threading
@@ -12,10 +13,12 @@ from typing import Any
 
 from muxcore import config as configuration
 from muxcore.cli.main import FAILED, WELL
-from muxcore.config import Config
+from muxcore.config import Config, keys
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
+from muxcore.plugins.catalogue import REDIS
 from muxcore.setup.probes import LONGEST, Check, Report, probe_all
+from muxcore.shell import clock
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,14 +34,31 @@ def run(options: argparse.Namespace) -> int:
         reports = probe_all(config, None, progress)
     finally:
         progress.clear()
-    well = all(report.is_well for report in reports)
+    state = _state_faults(config)
+    well = all(report.is_well for report in reports) and not state
     if options.json:
-        print(json.dumps(_as_json(config, reports, well=well), indent=2))
+        print(json.dumps(_as_json(config, reports, state, well=well), indent=2))
     else:
         print(table(reports))
+        if state:
+            print("\nThe state is shared badly:", *state, sep="\n  ")
         if not config.enabled:
             print("\nThe multiplexer is off: the active model alone was probed.")
     return WELL if well else FAILED
+
+
+def _state_faults(config: Config) -> tuple[str, ...]:
+    """Return what is wrong with the Redis, if the config names one."""
+    if config.state != REDIS or not config.catalogue.board(REDIS).is_built_in:
+        return ()
+    # Its library is an extra, which others do not have.
+    from muxcore.board.engine.doctor import redis_faults  # noqa: PLC0415
+
+    directory = None if config.source is None else config.source.parent
+    variables = keys.variables(os.environ, directory)
+    return tuple(
+        map(printable, redis_faults(variables, config.state_options, clock.elapsed))
+    )
 
 
 class _Progress:
@@ -103,8 +123,11 @@ def table(reports: Sequence[Report]) -> str:
     return "\n".join([*lines, "", "What to do:", *faults])
 
 
-def _as_json(config: Config, reports: Sequence[Report], *, well: bool) -> dict[str, Any]:
+def _as_json(
+    config: Config, reports: Sequence[Report], state: Sequence[str], *, well: bool
+) -> dict[str, Any]:
     return {
+        "state_faults": list(state),
         "ok": well,
         "enabled": config.enabled,
         "models": {

@@ -78,9 +78,22 @@ class MultiplexerConfig:
 
 @frozen
 class StateOptions:
-    """`[multiplexer.state_options]` of the built-in boards."""
+    """`[multiplexer.state_options]` of the file."""
 
     path: str | None = field(default=None, metadata=NOT_EMPTY)
+    timeout_ms: int = field(default=50, metadata=milliseconds(1))
+
+
+@frozen
+class RedisOptions:
+    """`[multiplexer.state_options]` of a Redis.
+
+    Leases are renewed every five seconds, so `lease_ms` is at least twice that.
+    """
+
+    url_env_var: str = field(default="VIBE_MUX_REDIS_URL", metadata=NOT_EMPTY)
+    name: str = field(default="default", metadata=NOT_EMPTY)
+    lease_ms: int = field(default=20_000, metadata=milliseconds(10_000))
     timeout_ms: int = field(default=50, metadata=milliseconds(1))
 
 

@@ -24,14 +24,20 @@ from muxcore.config.models import (
 )
 from muxcore.config.problems import Findings, Problem, listed, nearest, shown
 from muxcore.config.read import Document
-from muxcore.config.records import Config, MultiplexerConfig, StateOptions, Timeouts
+from muxcore.config.records import (
+    Config,
+    MultiplexerConfig,
+    RedisOptions,
+    StateOptions,
+    Timeouts,
+)
 from muxcore.config.section import SECTION, select_models, warn_of_weights
 from muxcore.config.structure import structure
 from muxcore.core.phases import PRESENT, SINGLE, Phase
 from muxcore.core.records import Endpoint, Policy, Wire
 from muxcore.core.strategy import Strategy, uses_weight
 from muxcore.errors import ConfigError
-from muxcore.plugins.catalogue import MEMORY, Catalogue, Registration, holding
+from muxcore.plugins.catalogue import FILE, MEMORY, REDIS, Catalogue, Registration, holding
 
 FAILOVER = "failover"
 """The mode that runs a pool of one."""
@@ -76,7 +82,7 @@ def resolve(
         findings.warnings.extend(doubt_address(member))
         findings.problems.extend(judge_capabilities(member, catalogue))
     if board:
-        _judge_state(settings, catalogue, findings)
+        _judge_state(settings, catalogue, variables, findings)
     found = _keys(members, keys.places(environment, document.directory), findings)
 
     silence = api_timeout_ms(document.data)
@@ -107,18 +113,61 @@ def resolve(
 
 
 def _judge_state(
-    settings: MultiplexerConfig, catalogue: Catalogue, findings: Findings
+    settings: MultiplexerConfig,
+    catalogue: Catalogue,
+    variables: Mapping[str, str],
+    findings: Findings,
 ) -> None:
     name, options = settings.state, settings.state_options
     known = [MEMORY, *catalogue.boards]
-    if name not in known:
-        known = list(dict.fromkeys([MEMORY, "file", *catalogue.boards]))
+    path: KeyPath = (*SECTION, "state_options")
+    if name == REDIS and REDIS not in catalogue.boards:
+        text = f"{shown(name)} needs an extra: pip install 'vibe-mux[redis]'"
+        findings.problems.append(Problem((*SECTION, "state"), text))
+    elif name not in known:
+        known = list(dict.fromkeys([MEMORY, FILE, REDIS, *catalogue.boards]))
         text = f"{shown(name)}, expected {listed(known)}{nearest(str(name), known)}"
         findings.problems.append(Problem((*SECTION, "state"), text))
-    elif name == MEMORY or catalogue.boards[name].is_built_in:
-        path: KeyPath = (*SECTION, "state_options")
+    elif name == REDIS and catalogue.boards[name].is_built_in:
+        _judge_redis(options, path, variables, findings)
+    elif name == MEMORY:
+        # What is there for another state may stay.
+        found = [
+            structure(kind, options, path, closed=True).problems
+            for kind in (StateOptions, RedisOptions)
+        ]
+        fewest = min(found, key=len)
+        findings.problems.extend(fewest)
+    elif catalogue.boards[name].is_built_in:
         structured = structure(StateOptions, options, path, closed=True)
         findings.problems.extend(structured.problems)
+
+
+def _judge_redis(
+    options: Mapping[str, Any],
+    path: KeyPath,
+    variables: Mapping[str, str],
+    findings: Findings,
+) -> None:
+    structured = structure(RedisOptions, options, path, closed=True)
+    findings.problems.extend(structured.problems)
+    if structured.record is None or structured.problems:
+        return
+    variable = structured.record.url_env_var
+    if not keys.is_variable(variable):
+        fault = (
+            "is not the name of a variable, expected the one that holds the URL of the"
+            " Redis, such as VIBE_MUX_REDIS_URL; the URL itself belongs there"
+        )
+    elif not variables.get(variable):
+        fault = (
+            f"{variable} is not set; it holds the URL of the Redis, as redis://HOST:6379/0"
+        )
+    elif wrong := addresses.redis_fault(variables[variable]):
+        fault = f"the URL in {variable} {wrong}"
+    else:
+        return
+    findings.problems.append(Problem((*path, "url_env_var"), fault))
 
 
 def _strategy(

@@ -6,8 +6,8 @@ models never wait for it longer than a bounded moment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -56,6 +56,20 @@ class SlotLease:
     place: str
     ticket: int
     granted: bool
+
+
+@runtime_checkable
+class ListeningBoard(Protocol):
+    """What a board has, too, if it need not be asked again and again."""
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it rings: the process has heard everything, but for the last moment."""
+        ...
+
+    def listen(self, ring: Callable[[], None]) -> None:
+        """Call `ring` from now on, from any thread, when there is something to hear or take."""
+        ...
 
 
 class Board(Protocol):

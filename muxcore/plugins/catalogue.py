@@ -34,11 +34,15 @@ BUILT_IN = (
     "muxcore_backends.openai_responses",
     "muxcore.board.file",
 )
+WITH_EXTRAS = ("muxcore.board.engine.redis",)
+"""They need what only an extra installs, so they are imported only where a config names them."""
 
 MEMORY = "memory"
 """The value of `state` for which there is no board."""
 FILE = "file"
 """The value that `run`, `serve` and `chat` use if the config does not say."""
+REDIS = "redis"
+"""The value for which many machines share a Redis."""
 
 T = TypeVar("T")
 
@@ -208,7 +212,9 @@ def _modules_of(names: Collection[str]) -> tuple[str, ...]:
     A built-in has the name of its module, which has "_" for a "-".
     """
     own = {name.replace("-", "_") for name in names}
-    return tuple(module for module in BUILT_IN if module.rpartition(".")[2] in own)
+    return tuple(
+        module for module in (*BUILT_IN, *WITH_EXTRAS) if module.rpartition(".")[2] in own
+    )
 
 
 def holding(*, mode: str, backends: Iterable[str], board: str = MEMORY) -> Catalogue:

@@ -40,6 +40,6 @@ def vibe_mux_register_boards(register: Callable[[str, BoardFactory], None]) -> N
     """Call `register(name, factory)` for each board, the value of `state` in the config.
 
     The factory gets keyword arguments: `now`, which reads the wall clock, `environment`, and
-    the options of `state_options` without `timeout_ms`. It may block and raise the errors of
-    `muxcore.plugins.board`.
+    the options of `state_options`; `timeout_ms`, which is how long a call waits for the board,
+    only if it names that. It may block and raise the errors of `muxcore.plugins.board`.
     """

@@ -11,7 +11,13 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
-from muxcore.config.records import Bounds, MultiplexerConfig, PoolEntry
+from muxcore.config.records import (
+    Bounds,
+    MultiplexerConfig,
+    PoolEntry,
+    RedisOptions,
+    StateOptions,
+)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -22,6 +28,9 @@ def section_schema() -> dict[str, Any]:
     """Return the schema of a file with the section; other tables are allowed."""
     section = _record(MultiplexerConfig)
     section["properties"]["pool"]["items"] = _record(PoolEntry)
+    # Others are those of a board that is a plugin.
+    known = [_record(kind)["properties"] for kind in (StateOptions, RedisOptions)]
+    section["properties"]["state_options"]["properties"] = known[0] | known[1]
     return {
         "$schema": DIALECT,
         "title": "vibe-mux",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -18,7 +19,7 @@ from muxcore.core.strategy import Strategy
 from muxcore.errors import ConfigError
 from muxcore.plugins import catalogue
 from muxcore.plugins.board import Board
-from muxcore.plugins.catalogue import MEMORY
+from muxcore.plugins.catalogue import MEMORY, REDIS
 from muxcore.shell import clock
 from muxcore.shell.call.member import KeyFinder, Limits, Member, Wrapping
 
@@ -83,18 +84,27 @@ def parts_of(
         enabled=config.enabled,
         call_timeout=config.call_timeout,
         origin=f"mode {config.strategy_name} of {mode.origin}",
-        board=None if wrappings else _board(config, config.state or state, environment),
+        board=None
+        if wrappings
+        else _board(config, config.state or state, environment, directory),
     )
 
 
 def _board(
-    config: configuration.Config, name: str, environment: Mapping[str, str]
+    config: configuration.Config,
+    name: str,
+    environment: Mapping[str, str],
+    directory: Path | None,
 ) -> BoardSource | None:
     if name == MEMORY or not config.enabled:
         return None
     options = dict(config.state_options)
     timeout = options.pop("timeout_ms", DEFAULT_TIMEOUT_MS)
     factory = catalogue.board(name).factory
+    if "timeout_ms" in inspect.signature(factory).parameters:
+        options["timeout_ms"] = timeout
+    if name == REDIS:
+        environment = keys.variables(environment, directory)
     opened = partial(factory, now=clock.now, environment=environment, **options)
     return BoardSource(opened, timedelta(milliseconds=timeout))
 

@@ -70,8 +70,7 @@ def _sampling(wire: Wire, chat: Chat) -> Json:
 
 
 def _reasoning(wire: Wire, extra: Mapping[str, Any]) -> Json:
-    said = extra.get("reasoning_effort")
-    effort = said if isinstance(said, str) and said else wire.thinking
+    effort = extra.get("reasoning_effort") or wire.thinking
     if effort == "off":
         return {}
     # Nothing is stored there, so the reasoning itself is needed for the next call.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from attrs import frozen
 
@@ -24,6 +25,9 @@ from muxcore.core.sharing.facts import (
     RefusalRefuted,
     WindowLearnt,
 )
+
+NEARLY = timedelta(seconds=1)
+"""By less, two processes which count the same cooldown may differ."""
 
 
 @frozen
@@ -68,6 +72,35 @@ def publications(
     if window is not None and window != was.learnt_window:
         facts.append(Publication(entry.alias, WindowLearnt(window), entry.attempt))
     return tuple(facts)
+
+
+def forgotten(
+    state: PoolState, standing: Mapping[str, Sequence[Fact]], now: datetime
+) -> tuple[Publication, ...]:
+    """Return what this process knows and a board which lost its facts does not.
+
+    `standing` has the facts that the board still has of each endpoint's place, by alias.
+    """
+    found: list[Publication] = []
+    for candidate in state.candidates:
+        alias, window = candidate.endpoint.alias, candidate.learnt_window
+        stated = standing.get(alias, ())
+        for cooldown in candidate.health.cooldowns:
+            remaining = cooldown.until - now
+            is_stated = any(
+                isinstance(fact, PlaceDisabled)
+                and fact.cause == cooldown.cause
+                and fact.remaining > remaining - NEARLY
+                for fact in stated
+            )
+            if cooldown.active(now) and not is_stated:
+                fact = PlaceDisabled(
+                    cooldown.cause, remaining, cooldown.failures, cooldown.hint
+                )
+                found.append(Publication(alias, fact, cooldown.unnumbered))
+        if window is not None and WindowLearnt(window) not in stated:
+            found.append(Publication(alias, WindowLearnt(window), 0))
+    return tuple(found)
 
 
 def _disabled(
