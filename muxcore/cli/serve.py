@@ -188,7 +188,9 @@ def _announce(
         return
     print(f"Serving {base}")
     print(f"Token: {gateway.token if shows_token else f'as in {TOKEN_VARIABLE}'}")
-    print('Model: "mux" for the pool, or an alias for that model alone', flush=True)
+    print('Model: "mux" for the pool, or an alias for that model alone')
+    key = gateway.token if shows_token else f'"${TOKEN_VARIABLE}"'
+    print(f"export OPENAI_BASE_URL={base} OPENAI_API_KEY={key}", flush=True)
     if hindrance:
         print(f"warning: not to be found by others: {hindrance}", file=sys.stderr)
     for warning in gateway.pool.config.warnings:

@@ -8,6 +8,13 @@
 It needs hypothesis, which comes with `pip install "vibe-mux[testing]"`.
 """
 
+try:
+    import hypothesis  # noqa: F401 - what an extra brings
+except ImportError:
+    raise ImportError(
+        'muxcore.testing needs hypothesis: pip install "vibe-mux[testing]"'
+    ) from None
+
 from muxcore.testing.check_backends import check_backend
 from muxcore.testing.check_boards import check_board
 from muxcore.testing.check_strategies import check_strategy

@@ -188,6 +188,9 @@ def test_the_output_for_people(
     assert "\nToken: " in out
     assert '"mux" for the pool' in out
     assert "stopping" in errors
+    url, token = (line.partition(" ")[2] for line in out.splitlines()[:2])
+    url, token = url.strip(), token.strip()
+    assert out.endswith(f"\nexport OPENAI_BASE_URL={url} OPENAI_API_KEY={token}\n")
 
 
 def test_warnings_and_an_earlier_server_are_reported(
