@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from attrs import frozen
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -61,8 +62,9 @@ class RedisAddress:
             [_host_and_port(host) for host in hosts.split(",")],
             sentinel_kwargs={**options, **about},
         )
-        known = Redis.from_url(for_redis).connection_pool.connection_kwargs
-        kept = {name: known[name] for name in known if name not in {"host", "port"}}
+        known = parse_url(for_redis)  # type: ignore[no-untyped-call]  # as above
+        left_out = {"host", "port", "connection_class"}
+        kept = {name: known[name] for name in known if name not in left_out}
         return sentinels.master_for(  # type: ignore[no-untyped-call]  # as above
             service, **{**kept, **options}
         )

@@ -41,6 +41,8 @@ LISTEN_SECONDS = 2.0
 """How long one blocking read lasts; an engine that does not end it is gone."""
 SEQUENCE_BITS = 20
 """A number is the stream's time in ms, and after these bits its sequence number."""
+_ABANDONED: dict[tuple[str, str], list[str]] = {}
+"""The holders which could not give their leases back, by URL and name; the next one does."""
 _LEFT_ALONE: list[object] = []
 """The parent's clients in a forked child: never used or closed, so never collected."""
 FAILURES = (RedisError, RedisClusterException, OSError, ValueError)
@@ -72,6 +74,7 @@ class RedisBoard:
         """In seconds."""
         self._lease_ms = lease_ms
         self._tag = f"vibe-mux:{{{name}}}:"
+        self._abandoned = _ABANDONED.setdefault((url, name), [])
         self._writer = secrets.token_hex(8)
         self._held: dict[int, str] = {}
         """The places of own leases and requests, by ticket."""
@@ -92,6 +95,7 @@ class RedisBoard:
             self._reason = f"the board {name!r} is of a newer version: update vibe-mux"
             self._client.close()
             raise BoardGoneError(self._reason)
+        self._leave()
 
     @property
     def is_listening(self) -> bool:
@@ -158,19 +162,28 @@ class RedisBoard:
         self._call(scripts.RENEW, ["board", "holders"], self._writer, self._lease_ms)
 
     def give_back(self, lease: SlotLease) -> None:
-        self._end([lease.ticket])
+        if lease.ticket in self._held:
+            member = f"{self._writer}:{lease.ticket}"
+            self._call(scripts.GIVE_BACK, ["board", "wakes", f"lane:{lease.place}"], member)
+            del self._held[lease.ticket]
 
     def close(self) -> None:
-        was, self._reason = self._reason, self._reason or "the board is closed"
         if self._listener is not None:
             self._listener.stop()
+        if self._held:
+            self._abandoned.append(self._writer)
         try:
-            if not was and self._held:
-                self._reason = ""
-                self._end(list(self._held))
+            if not self._reason:
+                self._leave()
         finally:
             self._reason = self._reason or "the board is closed"
             self._client.close()
+
+    def _leave(self) -> None:
+        """End the leases of boards of this process that could not say so, and its own."""
+        if self._abandoned:
+            self._call(scripts.LEAVE, ["board", "wakes", "holders"], *self._abandoned)
+            self._abandoned.clear()
 
     def information(self) -> Mapping[str, Any]:
         """Return what the server says of itself. Raise one of `FAILURES`."""
@@ -182,18 +195,8 @@ class RedisBoard:
 
     def after_fork(self) -> None:
         self._reason = "the board is the parent's"
+        _ABANDONED.clear()
         _LEFT_ALONE.extend((self._client, self._listener))
-
-    def _end(self, tickets: Sequence[int]) -> None:
-        lanes = [(self._held.get(ticket), ticket) for ticket in tickets]
-        ended = [(place, ticket) for place, ticket in lanes if place is not None]
-        if ended:
-            keys = ["board", "wakes", *(f"lane:{place}" for place, _ in ended)]
-            self._call(
-                scripts.GIVE_BACK, keys, *(f"{self._writer}:{one}" for _, one in ended)
-            )
-        for ticket in tickets:
-            self._held.pop(ticket, None)
 
     def _call(
         self, script: str, names: Sequence[str], *values: object, salted: bool = True

@@ -135,13 +135,22 @@ return redis.call('ZADD', KEYS[2], now + tonumber(ARGV[3]), ARGV[2])
 GIVE_BACK = (
     _HEAD
     + """
--- KEYS: board, wakes, lanes... ARGV: salt, a member of each lane... Who waits there is woken.
-local waits = false
-for n = 3, #KEYS do
-  redis.call('ZREM', KEYS[n], ARGV[n - 1])
-  waits = waits or redis.call('EXISTS', KEYS[n]) == 1
+-- KEYS: board, wakes, lane. ARGV: salt, member. Who waits there is woken.
+redis.call('ZREM', KEYS[3], ARGV[2])
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100, '*', 'w', '')
 end
-if waits then redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100, '*', 'w', '') end
+return 1
+"""
+)
+
+LEAVE = (
+    _HEAD
+    + """
+-- KEYS: board, wakes, holders. ARGV: salt, holders... All their leases end.
+if redis.call('ZREM', KEYS[3], unpack(ARGV, 2)) > 0 then
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100, '*', 'w', '')
+end
 return 1
 """
 )

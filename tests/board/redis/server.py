@@ -31,9 +31,13 @@ def free_port() -> int:
 class RedisServer:
     """A server that can be stopped, killed and started again."""
 
-    def __init__(self, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self, *options: str, port: int | None = None, config: Path | None = None
+    ) -> None:
+        """Start it; with a `config`, as a sentinel."""
         self.port = port or free_port()
         self._options = options
+        self._config = config
         self.directory = Path(tempfile.mkdtemp(prefix="vibe-mux-redis-"))
         self.start()
 
@@ -46,11 +50,15 @@ class RedisServer:
 
     def start(self) -> None:
         assert SERVER is not None
-        common = ("--port", str(self.port), "--save", "", "--appendonly", "no")
-        place = ("--bind", "127.0.0.1", "--dir", str(self.directory))
+        common = ["--port", str(self.port), "--save", "", "--appendonly", "no"]
+        place = ["--bind", "127.0.0.1", "--dir", str(self.directory)]
+        arguments = [*common, *place, *self._options]
+        if self._config is not None:
+            arguments = [str(self._config), "--sentinel"]
         self._process = subprocess.Popen(
-            [SERVER, *common, *place, *self._options],
+            [SERVER, *arguments],
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         wait_until(self._answers)
 
@@ -76,3 +84,44 @@ class RedisServer:
                 return bool(client.ping())
         except RedisError:
             return False
+
+
+class Failover:
+    """Two servers, and a sentinel which puts the second in the first one's place."""
+
+    def __init__(self) -> None:
+        self.first = RedisServer()
+        port = str(self.first.port)
+        self.second = RedisServer("--replicaof", "127.0.0.1", port)
+        watched = f"sentinel monitor main 127.0.0.1 {port} 1"
+        file = self.first.directory / "sentinel.conf"
+        number = free_port()
+        file.write_text(
+            f"port {number}\n{watched}\nsentinel down-after-milliseconds main 300\n"
+            "sentinel failover-timeout main 1000\n"
+        )
+        wait_until(self._is_replicated)
+        self._sentinel = RedisServer(config=file, port=number)
+        self.url = f"redis+sentinel://127.0.0.1:{number}/0?service=main"
+        wait_until(self._knows)
+
+    def over(self) -> None:
+        self.first.kill()
+        with self._sentinel.client() as client:
+            wait_until(
+                lambda: (
+                    client.sentinel_get_master_addr_by_name("main")[1] == self.second.port
+                )
+            )
+
+    def close(self) -> None:
+        for server in (self._sentinel, self.second, self.first):
+            server.close()
+
+    def _is_replicated(self) -> bool:
+        with self.second.client() as client:
+            return bool(client.info("replication")["master_link_status"] == "up")
+
+    def _knows(self) -> bool:
+        with self._sentinel.client() as client:
+            return bool(client.info("sentinel")["master0"]["slaves"] == 1)

@@ -19,7 +19,7 @@ from muxcore.core.sharing.facts import (
 from muxcore.plugins.board import BoardGoneError
 from muxcore.testing import check_board
 from tests.board.redis.conftest import Open
-from tests.board.redis.server import RedisServer, free_port
+from tests.board.redis.server import Failover, RedisServer, free_port
 from tests.waiting import wait_until
 
 MINUTE = timedelta(minutes=1)
@@ -42,6 +42,14 @@ def test_a_cluster_passes_the_kit(opened: Open) -> None:
         check_board(lambda: opened(url))
     finally:
         server.close()
+
+
+def test_servers_behind_sentinels_pass_the_kit(opened: Open) -> None:
+    servers = Failover()
+    try:
+        check_board(lambda: opened(servers.url))
+    finally:
+        servers.close()
 
 
 def test_boards_of_different_names_share_nothing(opened: Open) -> None:
@@ -150,6 +158,19 @@ def test_a_board_that_was_emptied_is_gone_for_who_had_it_open(
     with pytest.raises(BoardGoneError, match="the board was emptied"):
         one.publish("a", LIMITED)
     assert opened().salt != one.salt
+
+
+def test_a_board_that_was_lost_leaves_no_lease_once_its_process_is_back(
+    opened: Open, redis: RedisServer
+) -> None:
+    lost = opened(timeout_ms=100)
+    assert lost.take("slots", 1).granted
+    redis.stop()
+    with pytest.raises(BoardGoneError):
+        lost.renew()
+    lost.close()
+    redis.go_on()
+    assert opened().take("slots", 1).granted
 
 
 def test_a_server_without_memory_is_gone_and_says_so(
