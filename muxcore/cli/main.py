@@ -257,7 +257,9 @@ def _run(options: argparse.Namespace) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except MultiplexerError as error:
-        _report(error, as_json=getattr(options, "json", False))
+        # `run` reads the last line that its server prints on stderr.
+        is_own = getattr(options, "leased", False)
+        _report(error, as_json=getattr(options, "json", False) and not is_own)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

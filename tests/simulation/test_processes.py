@@ -38,17 +38,26 @@ def test_a_lease_that_is_not_used_up_is_found(monkeypatch: pytest.MonkeyPatch) -
         run_worlds(30)
 
 
-def test_a_slot_too_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "rule"), [("model-", "2:"), ("probe:", "3:")])
+def test_a_lease_too_many_is_found(
+    monkeypatch: pytest.MonkeyPatch, kind: str, rule: str
+) -> None:
     take = MadeUpBoard.take
 
     def generous(
         self: MadeUpBoard, place: str, cap: int, ticket: int | None = None
     ) -> SlotLease:
-        return take(self, place, cap + 1, ticket)
+        return take(self, place, cap + place.startswith(kind), ticket)
 
     monkeypatch.setattr(MadeUpBoard, "take", generous)
-    with pytest.raises(BrokenRuleError, match=r"^[23]:"):
+    with pytest.raises(BrokenRuleError, match=f"^{rule}"):
         run_worlds(30)
+
+
+@pytest.mark.parametrize("seed", [105, 5565, 11190])
+def test_who_hears_that_another_probe_succeeded_probes_no_more(seed: int) -> None:
+    """It gives its lease back, and one who has not heard yet may probe at the same time."""
+    assert ProcessWorld(seed).run().endings["CallServed"]
 
 
 def test_the_command_reports_what_it_ran(capsys: pytest.CaptureFixture[str]) -> None:

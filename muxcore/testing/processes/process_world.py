@@ -65,7 +65,6 @@ class _Upstream:
     latency: float
     limited: tuple[tuple[float, float], ...]
     in_flight: int = 0
-    probes: int = 0
 
     def answer(self, attempt: int, moment: float) -> End:
         alias = self.endpoint.alias
@@ -309,13 +308,22 @@ class ProcessWorld:
             and slot.reason is not PickReason.LAST_RESORT
         )
         upstream.in_flight += 1
-        upstream.probes += thread.is_probe
         if not self._is_troubled:
-            flight, probes = upstream.in_flight, upstream.probes
+            flight, probes = upstream.in_flight, self._probes(upstream)
             demand(cap is None or flight <= cap, f"2: {flight} in flight of {cap} in all")
             demand(probes <= 1, f"3: {probes} probes at once in all processes")
         outcome = upstream.answer(slot.attempt, self.moment)
         self._at(self.moment + upstream.latency, partial(self._end, thread, outcome))
+
+    def _probes(self, upstream: _Upstream) -> int:
+        """Count the probes under way. Whoever hears that another succeeded probes no more."""
+        alias = upstream.endpoint.alias
+        return sum(
+            thread.is_probe and thread.under_way is upstream
+            for process in self._processes
+            if process.pool.state[alias].health.unproven
+            for thread in process.threads
+        )
 
     def _end(self, thread: _Thread, outcome: End) -> None:
         if thread.process.alive:
@@ -326,7 +334,6 @@ class ProcessWorld:
     def _leave(self, thread: _Thread) -> None:
         if thread.under_way is not None:
             thread.under_way.in_flight -= 1
-            thread.under_way.probes -= thread.is_probe
             thread.under_way = None
 
     def _kill(self) -> None:
