@@ -43,7 +43,7 @@ from muxcore.core.sharing.facts import (
     RefusalRefuted,
     WindowLearnt,
 )
-from muxcore.core.sharing.publishing import Publication, publications
+from muxcore.core.sharing.publishing import Publication, forgotten, publications
 from muxcore.core.updating import update
 
 if TYPE_CHECKING:
@@ -416,6 +416,40 @@ def test_a_success_names_all_that_it_ended(noon: datetime) -> None:
     assert publications(state, entry, after, later) == (
         Publication("a", PlaceRecovered(5), 9, after=(2,)),
     )
+
+
+@pytest.mark.parametrize(
+    ("stated", "sent"),
+    [
+        ((), True),
+        ((disabled(60, Fault.TRANSIENT),), True),
+        ((WindowLearnt(60),), True),
+        ((disabled(59),), True),
+        ((disabled(59.5),), False),
+        ((disabled(90),), False),
+    ],
+)
+def test_a_board_that_lost_a_limit_is_given_it_back(
+    noon: datetime, stated: tuple[Fact, ...], sent: bool
+) -> None:
+    """It may have heard the same one from another process, a little later."""
+    state = update(PoolState.of(Endpoint("a"), Endpoint("b")), heard(disabled(90), 7), noon)
+    later = noon + timedelta(seconds=30)
+    expected = (Publication("a", disabled(60), 0),) if sent else ()
+    assert forgotten(state, {"a": stated}, later) == expected
+    assert forgotten(state, {}, noon + timedelta(seconds=90)) == (), "it has ended"
+
+
+@pytest.mark.parametrize(
+    ("stated", "sent"),
+    [((), True), ((WindowLearnt(1),), True), ((WindowLearnt(8),), False)],
+)
+def test_a_board_that_lost_a_window_is_given_it_back(
+    noon: datetime, stated: tuple[Fact, ...], sent: bool
+) -> None:
+    state = update(PoolState.of(Endpoint("a")), heard(WindowLearnt(8)), noon)
+    expected = (Publication("a", WindowLearnt(8), 0),) if sent else ()
+    assert forgotten(state, {"a": stated}, noon) == expected
 
 
 # -- Rules 4 and 13, over any history ----------------------------------------------------------
