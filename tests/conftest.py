@@ -30,7 +30,8 @@ settings.load_profile("any machine")
 # For the processes that tests start, too.
 os.environ[OFF] = "1"
 # No test writes to the state file of whoever runs it.
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="vibe-mux-tests-")
+_STATE = tempfile.TemporaryDirectory(prefix="vibe-mux-tests-", ignore_cleanup_errors=True)
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 # In the background, a shell has its programs ignore some of these, and so their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

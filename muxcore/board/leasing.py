@@ -14,7 +14,7 @@ from attrs import define, field
 
 from muxcore.core.entries import Heard
 from muxcore.core.folding.leases import LeaseWanted
-from muxcore.core.records import Candidate, PoolState
+from muxcore.core.records import Candidate, Health, PoolState
 from muxcore.core.sharing.facts import LeasesChanged
 from muxcore.plugins.board import Board, SlotLease
 
@@ -32,6 +32,19 @@ class _Lane:
     held: list[SlotLease] = field(factory=list)
     asked: list[SlotLease] = field(factory=list)
     free_since: float = 0.0
+    attempts: int = 0
+    """How many attempts had begun when the last lease was granted."""
+
+
+def _is_probing(health: Health, lane: _Lane, now: datetime) -> bool:
+    """Whether the lease of a probe is in use.
+
+    A probe that hears of a failure meanwhile is none any more, to the state. Who has not heard
+    of it must still not probe beside it.
+    """
+    is_under_way = any(attempt > lane.attempts for attempt in health.under_way)
+    is_disabled = health.active_cooldown(now) is not None
+    return health.probed(now) or (bool(lane.held) and is_disabled and is_under_way)
 
 
 class Leasing:
@@ -84,9 +97,11 @@ class Leasing:
                 unused = self._unused(lane, free.slots, slots[alias], elapsed)
                 self._change(alias, slots=granted - unused)
             lane = self._probes.setdefault(alias, _Lane())
-            held = free.probes + candidate.health.probed(now)
+            held = free.probes + _is_probing(candidate.health, lane, now)
             want = min(probes[alias], 1 - held)
             granted = self._serve(lane, PROBE + place, 1, held, want)
+            if granted:
+                lane.attempts = state.attempts
             unused = self._unused(lane, free.probes, probes[alias], elapsed)
             self._change(alias, probes=granted - unused)
         self.aliases = frozenset(

@@ -54,6 +54,11 @@ def test_a_lease_too_many_is_found(
         run_worlds(30)
 
 
+def test_a_probe_keeps_its_lease_when_it_hears_of_another_failure() -> None:
+    """Who has not heard of it must not probe beside it."""
+    assert ProcessWorld(923).run().endings["CallServed"]
+
+
 @pytest.mark.parametrize("seed", [105, 5565, 11190])
 def test_who_hears_that_another_probe_succeeded_probes_no_more(seed: int) -> None:
     """It gives its lease back, and one who has not heard yet may probe at the same time."""
