@@ -229,6 +229,22 @@ def test_the_answers_limit_is_lowered_to_the_window() -> None:
 # --- reasoning ------------------------------------------------------------------------------
 
 
+def test_reasoning_of_a_turn_that_was_interrupted_is_left_out() -> None:
+    """A server refuses reasoning which no words or calls follow."""
+    one, other = (
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}]}
+        for text in ("one", "other")
+    )
+    said = {"type": "message", "role": "assistant", "content": "hi"}
+    answer = {"role": "assistant", "content": "hi", "reasoning_content": "other"}
+    assert messages_of([USER, one, other, said]) == [USER, answer]
+    assert messages_of([USER, said, one, other]) == [
+        USER,
+        {"role": "assistant", "content": "hi"},
+        {"role": "assistant", "content": None, "reasoning_content": "other"},
+    ]
+
+
 def test_encrypted_reasoning_goes_back_to_its_endpoint_only() -> None:
     message = THINKER.answer(Said("Yes.", "hm"), 1)
     assert message[REASONING] == "hm"

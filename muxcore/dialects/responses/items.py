@@ -97,13 +97,14 @@ def _add_words(messages: list[Json], content: Any) -> None:
 
 def _add_reasoning(messages: list[Json], item: Json) -> None:
     answer = _last_answer(messages)
-    if answer["content"] is not None or "tool_calls" in answer:
-        answer = {"role": "assistant", "content": None}
-        messages.append(answer)
+    is_whole = answer["content"] is not None or "tool_calls" in answer
+    answer = {"role": "assistant", "content": None}
+    # Reasoning alone is of a turn that was interrupted: an answer has one item of it here.
+    messages[len(messages) if is_whole else -1 :] = [answer]
     for name, value in unsealed(item.get("encrypted_content")).items():
-        answer[name] = [*answer.get(name, ()), *value]
+        answer[name] = value
     if text := reasoning_text(item):
-        answer[REASONING] = SEAM.join(filter(None, (answer.get(REASONING), text)))
+        answer[REASONING] = text
 
 
 def _message(item: Json) -> Json:
