@@ -55,9 +55,13 @@ def test_status_of_a_dead_server(
     running: tuple[Served, Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     running[0].gateway.stop()
-    for arguments in ([], ["--json"], ["--watch"]):
+    for arguments in ([], ["--watch"]):
         assert main(["status", *arguments]) == 1
         assert "it may have ended" in capsys.readouterr().err
+    assert main(["status", "--json"]) == 1
+    failure = json.loads(capsys.readouterr().out)
+    assert failure["ok"] is False
+    assert "it may have ended" in failure["problems"][0]
 
 
 def test_watch_runs_until_the_server_ends(
