@@ -122,6 +122,8 @@ def test_the_active_model_is_the_pool(place: Place) -> None:
     assert kept == f"vibe-mux: what the pool learns is kept in {default_path(place.env)}"
     assert last.startswith("vibe-mux: 1 interruption avoided, ")
     assert last.endswith("of waiting saved; 1 call (small 1), 0% cached")
+    # The file is named once, when it is made.
+    assert len(place.run("print(ask())").stderr.splitlines()) == WELCOME_AND_RECEIPT - 1
 
 
 def test_another_alias_is_that_model_alone(place: Place) -> None:
