@@ -282,7 +282,7 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
     top = parser(command)
     if command is not None and command not in COMMANDS:
         meant = _nearest(command, COMMANDS)
-        top.error(f"there is no command {command!r}{meant}; `vibe-mux help` lists them")
+        top.error(f"there is no command {command!r}{meant} (`vibe-mux help` lists them)")
     options, unknown = top.parse_known_args(given)
     own: argparse.ArgumentParser = getattr(options, "parser", top)
     if unknown:

@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
     environment = dict(os.environ)
     program = _found(name, environment)
     if program is None:
-        return _failed(f"{printable(name)}: not found", NOT_FOUND)
+        remedy = "; `pip install mistral-vibe` brings it" if is_vibe(Path(name)) else ""
+        return _failed(f"{printable(name)}: not found{remedy}", NOT_FOUND)
     command = [program, *arguments]
     if not ABOUT_ITSELF.isdisjoint(arguments[:1]):
         return _started(command, environment)

@@ -407,12 +407,20 @@ def test_an_invalid_config_is_reported_even_when_quiet(place: Place) -> None:
     assert "runs as it is, without the pool" in done.stderr
 
 
-def test_a_missing_program_is_one_line(place: Place) -> None:
-    command = [sys.executable, "-m", "muxcore", "run", "--", "no-such-vibe"]
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("no-such-vibe", "no-such-vibe: not found"),
+        ("vibe-acp", "vibe-acp: not found; `pip install mistral-vibe` brings it"),
+    ],
+)
+def test_a_missing_program_is_one_line(place: Place, program: str, line: str) -> None:
+    command = [sys.executable, "-m", "muxcore", "run", "--", program]
+    env = {**place.env, "PATH": ""}
     done = subprocess.run(
-        command, env=place.env, cwd=ROOT, capture_output=True, text=True, check=False
+        command, env=env, cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (127, "vibe-mux: no-such-vibe: not found\n")
+    assert (done.returncode, done.stderr) == (127, f"vibe-mux: {line}\n")
 
 
 def test_modules_in_the_working_directory_are_not_imported(
