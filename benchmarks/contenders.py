@@ -141,6 +141,31 @@ def mux_of(size: int) -> Callable[[str], Ask]:
     return make
 
 
+def mux_with_a_file(*, locked: bool) -> Callable[[str], Ask]:
+    """Keep the state in a file, which another connection may hold locked all the time."""
+
+    def make(base: str) -> Ask:
+        import sqlite3
+        import tempfile
+
+        path = f"{tempfile.mkdtemp()}/state.db"
+        options = {"path": path}
+        multiplexer = multiplexer_over(base, base, state="file", state_options=options)
+        multiplexer.complete(MESSAGES)
+        other = sqlite3.connect(path, isolation_level=None)
+        if locked:
+            other.execute("BEGIN IMMEDIATE")
+
+        def ask() -> str:
+            # The lock lasts as long as this function.
+            assert other.in_transaction is locked
+            return multiplexer.complete(MESSAGES).text
+
+        return ask
+
+    return make
+
+
 def pool_config(*bases: str, **section: Any) -> dict[str, Any]:
     """Return a config with one model at each address, failing over in that order."""
     names = [f"model-{number}" for number in range(len(bases))]
@@ -180,4 +205,6 @@ CONTENDERS: dict[str, Callable[[str], Ask]] = {
     "litellm": litellm_router,
     "mux of 2": mux_of(2),
     "mux of 10": mux_of(10),
+    "mux with a file": mux_with_a_file(locked=False),
+    "mux with a locked file": mux_with_a_file(locked=True),
 }

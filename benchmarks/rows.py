@@ -148,6 +148,10 @@ def _calls(
     def ratio(of: str, to: str) -> Figure | None:
         return Figure.of(ratios(cpu[of], cpu[to])) if {of, to} <= cpu.keys() else None
 
+    def later(name: str) -> Figure:
+        pairs = zip(wall[name], wall["mux of 2"], strict=True)
+        return Figure.of([1000 * (one - other) for one, other in pairs])
+
     results.rows += [
         Row("`mux.complete` ÷ `requests.Session().post`, pool of 2",
             ratio("mux of 2", "requests"), most=0.65, then=0.5),
@@ -160,6 +164,10 @@ def _calls(
             Figure.of(ratios(rate["mux of 2"], rate["requests"])), least=1.2),
         Row("first call that fails over ÷ a normal one, wall",
             Figure.of(fail_over), most=2.1),
+        Row('a call with `state = "file"`, later than with memory, wall',
+            later("mux with a file"), unit="ms", most=1),
+        Row("the same, with a file that another process holds locked",
+            later("mux with a locked file"), unit="ms", most=1),
     ]  # fmt: skip
 
 

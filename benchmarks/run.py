@@ -24,7 +24,8 @@ from contenders import CONTENDERS
 
 DOCUMENT = environments.ROOT / "docs" / "benchmarks.md"
 MODULE_OF = {"multiplexer-llm": "multiplexer_llm"}
-IN_QUICK = ("http.client", "requests", "httpx", "openai", "mux of 2", "mux of 10")
+OWN = ("mux of 2", "mux of 10", "mux with a file", "mux with a locked file")
+IN_QUICK = ("http.client", "requests", "httpx", "openai", *OWN)
 PARTS = ("calls", "streams", "choosing", "starting", "serving", "memory")
 
 
@@ -77,7 +78,7 @@ def _options() -> argparse.Namespace:
 
 
 def _is_here(contender: str) -> bool:
-    if contender.startswith("mux of") or contender == "http.client":
+    if contender in OWN or contender == "http.client":
         return True
     return find_spec(MODULE_OF.get(contender, contender)) is not None
 

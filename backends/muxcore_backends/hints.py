@@ -141,8 +141,6 @@ def _lengths(
 
 
 def _length_of(said: object, parts: set[str], now: datetime | None) -> timedelta | None:
-    if type(said) not in {int, float, str}:
-        return None
     text = str(said)
     number = plain_number(text)
     if number is None or number >= UNIX_SECONDS_FROM:

@@ -168,6 +168,7 @@ DELAYS: list[tuple[bytes, float | None]] = [
     (b'{"retry_attempt": 3, "retry_attempts": 3, "retries_until_reset": 3}', None),
     (b'{"retry_after": true, "reset": null, "resets_at": [5]}', None),
     (b'{"retry_after": -5, "resets_at": 5e30, "reset_in": 1e9}', None),
+    (b'{"retry_after": "soon", "retry_in": 5, "retry_at": null}', 5),
     (b'{"preset": 5, "asset": 6}', None),
     (b'{"retry_after": 5', None),
     # Nested up to eight levels.
@@ -219,6 +220,7 @@ WORDS: list[tuple[str, float | None]] = [
     # A limit has two numbers; some numbers are no time.
     ("Limit: 20 Anfragen pro 300 Sekunden", None),
     ("Höchstens 300 Anfragen", None),
+    ("In 300 Sekunden nur 20 Anfragen", None),
     ("Modell 7b ist überlastet", None),
     ("Limited to 50 requests per 60 seconds", None),
     ("retry 3 times", None),

@@ -21,6 +21,8 @@ ASKED = (
     "openai SDK ÷ `mux.complete`",
     "calls per second with 16 threads ÷ `requests`, wall",
     "first call that fails over ÷ a normal one, wall",
+    'a call with `state = "file"`, later than with memory, wall',
+    "the same, with a file that another process holds locked",
     "stream, per chunk ÷ `json.loads` of the same chunk",
     "time to first content of an unchunked stream, wall",
     "select + both updates, 10 endpoints",

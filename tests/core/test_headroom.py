@@ -44,7 +44,7 @@ from muxcore.core.records import (
     Wait,
     WaitReason,
 )
-from muxcore.core.selection import SHORT_WAIT, Standing, Verdict, explain
+from muxcore.core.selection import Standing, Verdict, explain
 from tests.core.conftest import History
 
 SECOND = timedelta(seconds=1)
@@ -231,6 +231,26 @@ def test_when_none_has_room_in_time_the_first_is_tried_after_the_longest_wait() 
     assert picked(pool.after(30).select(waited)) == ("b", PickReason.SPENT)
 
 
+def test_meanwhile_a_last_resort_may_be_due_sooner() -> None:
+    pool = History("a", "b")
+    announce(pool, "a", left(pool, 0, 400))
+    pool.fail(Fault.TRANSIENT, "b")
+    assert pool.select(LARGE) == Wait(pool.now + SECOND, WaitReason.SPENT)
+
+
+def test_room_of_a_primary_is_waited_for_while_another_is_busy() -> None:
+    pool = History("a", Endpoint("b", max_concurrent=1))
+    announce(pool, "a", left(pool, 0, 4))
+    pool.start("b")
+    assert pool.select(LARGE) == Wait(pool.now + 4 * SECOND, WaitReason.SPENT)
+
+
+def test_room_of_a_fallback_is_waited_for() -> None:
+    pool = History(Endpoint("f", is_fallback=True))
+    announce(pool, "f", left(pool, 0, 4))
+    assert pool.select(LARGE) == Wait(pool.now + 4 * SECOND, WaitReason.SPENT)
+
+
 @pytest.mark.parametrize("limit", [10_000, None])
 def test_a_pool_of_one_is_never_refused(limit: int | None) -> None:
     pool = History("a", policy=Policy(max_wait=timedelta()))
@@ -293,15 +313,16 @@ def pinned(resets_in: float) -> History:
 
 def test_a_turn_waits_a_short_time_for_its_own_model() -> None:
     """Rule 2 of the selection."""
-    pool = pinned(SHORT_WAIT / SECOND)
+    pool = pinned(resets_in=2)
     call = Call(conversation="c", new_turn=False, prompt_tokens=6_400)
-    assert pool.select(call) == Wait(pool.now + SHORT_WAIT, WaitReason.SPENT)
-    pool.after(SHORT_WAIT / SECOND)
-    assert picked(pool.select(call)) == ("b", PickReason.STICKY)
+    assert pool.select(call) == Wait(pool.now + 2 * SECOND, WaitReason.SPENT)
+    hasty = evolve(call, deadline=pool.now + 3 * SECOND)
+    assert picked(pool.select(hasty)) == ("a", PickReason.MODE), "half of the time is left"
+    assert picked(pool.after(2).select(call)) == ("b", PickReason.STICKY)
 
 
 def test_a_turn_does_not_wait_long_while_another_has_room() -> None:
-    pool = pinned(SHORT_WAIT / SECOND + 1)
+    pool = pinned(resets_in=2.1)
     call = Call(conversation="c", new_turn=False, prompt_tokens=6_400)
     assert picked(pool.select(call)) == ("a", PickReason.MODE)
 

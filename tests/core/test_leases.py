@@ -102,6 +102,8 @@ UNPROVEN = evolve(CAPPED, health=Health(broken=OVER))
 def test_a_probe_uses_up_its_lease_too(candidate: Candidate, left: FreeLeases) -> None:
     assert after_start(evolve(candidate, leases=FreeLeases(2, 2))) == left
     assert after_start(evolve(candidate, leases=FreeLeases())) == FreeLeases(0, 0)
+    last = after_start(evolve(candidate, leases=FreeLeases(1, 1)))
+    assert last == FreeLeases(left.slots - 1, left.probes - 1)
 
 
 def test_the_beginning_of_an_attempt_uses_up_leases() -> None:

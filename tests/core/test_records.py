@@ -6,12 +6,24 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from attrs import asdict
+from attrs import asdict, evolve
 
-from muxcore.core.allowance import Demand
+from muxcore.core.allowance import Demand, Headroom
 from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.protocol import Slot
-from muxcore.core.records import Cooldown, Endpoint, Health, Picked, PickReason, Wire
+from muxcore.core.records import (
+    LARGE_GROWTH,
+    Call,
+    Candidate,
+    Cooldown,
+    Endpoint,
+    Health,
+    Picked,
+    PickReason,
+    Pin,
+    Tally,
+    Wire,
+)
 
 if TYPE_CHECKING:
     from tests.core.conftest import History
@@ -36,6 +48,23 @@ def test_the_default_wire_is_plain_openai() -> None:
     }
 
 
+def test_the_default_endpoint_is_a_primary_without_limits_or_prices() -> None:
+    assert asdict(Endpoint("a"), recurse=False) == {
+        "alias": "a",
+        "model": "",
+        "provider": "",
+        "weight": 1,
+        "max_concurrent": None,
+        "is_fallback": False,
+        "context_window": None,
+        "input_price": 0.0,
+        "output_price": 0.0,
+        "cached_input_price": None,
+        "dialect": "generic",
+        "wire": Wire(),
+    }
+
+
 def test_headers_of_the_config_are_not_shown() -> None:
     """They may hold a secret (rule 9), and records end up in messages and logs."""
     wire = Wire("https://models.example/v1", extra_headers=(("X-Token", "secret"),))
@@ -45,8 +74,10 @@ def test_headers_of_the_config_are_not_shown() -> None:
 
 def test_the_modes_memory_is_not_shown() -> None:
     """It belongs to the mode and may be long."""
-    picked = Picked(Endpoint("a"), PickReason.MODE, {"turns": list(range(1000))})
+    turns = {"turns": list(range(1000))}
+    picked = Picked(Endpoint("a"), PickReason.MODE, turns, Demand(5))
     assert "turns" not in repr(picked)
+    assert "Demand" not in repr(picked)
 
 
 def test_a_slot_is_its_attempt_whatever_the_mode_remembers() -> None:
@@ -54,6 +85,52 @@ def test_a_slot_is_its_attempt_whatever_the_mode_remembers() -> None:
     assert slot == Slot(Endpoint("a"), 7, PickReason.MODE)
     assert "turns" not in repr(slot)
     assert "Demand" not in repr(slot)
+
+
+def test_every_end_of_an_attempt_counts() -> None:
+    tally = Tally(succeeded=1, rate_limited=2, failed=4, rejected=8, cancelled=16)
+    assert tally.ended == 31
+
+
+def test_an_answer_without_a_time_leaves_the_average(noon: datetime) -> None:
+    assert Tally().first_contents(None, noon) == (None, None, None)
+    times = Tally().first_contents(DAY, noon)
+    assert times == (DAY, noon, DAY)
+
+
+ROOM = Headroom(())
+GROWN = 1_000 + LARGE_GROWTH
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pin", "tally", "demand"),
+    [
+        (None, None, Tally(), Demand()),
+        (1_000, None, Tally(), Demand(1_250, 1_250)),
+        # An answer is expected to be as long as the average one.
+        (None, None, Tally(succeeded=3, tokens_out=90), Demand(answer=30)),
+        (None, None, Tally(failed=3), Demand()),
+        # What the last call of the conversation had is cached where it was served.
+        (None, ("a", 1_000), Tally(), Demand(GROWN, LARGE_GROWTH)),
+        (None, ("b", 1_000), Tally(), Demand(GROWN, GROWN)),
+        (10 * GROWN, ("a", 1_000), Tally(), Demand(10 * GROWN, 10 * GROWN - 1_000)),
+        (1_000, ("a", 0), Tally(), Demand(1_250, 1_250)),
+    ],
+)
+def test_what_a_call_is_expected_to_take(
+    noon: datetime,
+    prompt: int | None,
+    pin: tuple[str, int] | None,
+    tally: Tally,
+    demand: Demand,
+) -> None:
+    call = Call(prompt_tokens=prompt)
+    if pin is not None:
+        call = evolve(call, pin=Pin("c", pin[0], noon, pin[1]))
+    candidate = Candidate(Endpoint("a"), tally=tally, headroom=ROOM)
+    assert candidate.demand(call) == demand
+    without = evolve(candidate, headroom=None)
+    assert (without.demand(call), without.has_room_at(call, noon)) == (None, noon)
 
 
 # -- Cooldowns ------------------------------------------------------------------------------
@@ -83,6 +160,11 @@ def test_the_pause_before_a_last_resort_stops_growing(
 ) -> None:
     opens_at = cooldown(cause, failures, noon).opens_at
     assert opens_at == noon + timedelta(seconds=seconds)
+
+
+def test_a_new_cooldown_is_unproven_and_unknown_to_others(noon: datetime) -> None:
+    fresh = cooldown(Limit.RATE, 1, noon)
+    assert (fresh.hint, fresh.proven, fresh.fact, fresh.unnumbered) == (None, False, 0, 0)
 
 
 def test_a_probe_is_an_attempt_that_began_after_the_failure(

@@ -167,6 +167,28 @@ def test_a_busy_fallback_is_waited_for_unless_another_is_open(
     assert choice.endpoint.alias == "d"
 
 
+def test_a_busy_model_is_waited_for_although_another_is_disabled(
+    history: type[History],
+) -> None:
+    fallbacks = (
+        evolve(C, alias=alias, max_concurrent=1, is_fallback=True) for alias in "cd"
+    )
+    pool = history(A, *fallbacks).fail(Limit.QUOTA, "d")
+    pool.start("c")
+    assert pool.select(A_REFUSED) == Wait(pool.now + timedelta(seconds=30), WaitReason.BUSY)
+
+
+def test_a_larger_fallback_is_a_last_resort_for_too_long_a_prompt(
+    history: type[History],
+) -> None:
+    pool = history(sized("a", 2_000), sized("f", 4_000, is_fallback=True))
+    pool.fail(Fault.TRANSIENT, "f").after(1)
+    call = Call(tried=("a",), excluded=("a",), outgrown=("a",), larger_than=2_000)
+    choice = pool.select(call)
+    assert isinstance(choice, Picked)
+    assert (choice.endpoint.alias, choice.reason) == ("f", PickReason.LAST_RESORT)
+
+
 def test_the_first_that_may_give_an_opinion_counts(history: type[History]) -> None:
     pool = history(A, C, evolve(C, alias="d"))
     pool.fail(Limit.RATE, "c").fail(Fault.TRANSIENT, "d")

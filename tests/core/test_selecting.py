@@ -508,6 +508,26 @@ def test_a_slot_of_a_fallback_is_waited_for(history: type[History]) -> None:
     assert later == Exhausted(pool.now + seconds(900), WaitReason.BUSY)
 
 
+def test_a_slot_of_a_fallback_is_waited_for_whatever_the_calls_own_max_wait_is(
+    history: type[History],
+) -> None:
+    pool = history(Endpoint("f", is_fallback=True, max_concurrent=1))
+    pool.start("f")
+    call = Call(max_wait=seconds(5))
+    assert pool.select(call) == Wait(pool.now + seconds(30), WaitReason.BUSY)
+
+
+def test_a_primary_that_this_call_has_tried_does_not_end_the_wait_for_another(
+    history: type[History],
+) -> None:
+    pool = history(CAPPED, "b", FALLBACK).fail(TRANSIENT, "b")
+    pool.start("a")
+    wait = Wait(pool.now + seconds(15), WaitReason.BUSY)
+    assert pool.select() == wait
+    tried = Call(tried=("b",))
+    assert pool.select(tried) == Wait(pool.now + seconds(30), WaitReason.BUSY)
+
+
 def test_a_slot_of_a_model_that_stays_disabled_is_not_waited_for(
     history: type[History],
 ) -> None:

@@ -6,14 +6,14 @@ from muxcore.core.allowance import AllowanceKind
 from muxcore.core.entries import CallResult
 from muxcore.core.outcomes import CancelReason, Fault, Limit, Refusal
 from muxcore.core.phases import Phase, Section, Use, advice
-from muxcore.core.records import PickReason, Sticky, WaitReason
+from muxcore.core.records import AnnouncedLimits, PickReason, Sticky, WaitReason
 from muxcore.core.selection import Standing
 
 
 def test_the_texts_that_users_see() -> None:
     words = (
         *(Limit, Fault, Refusal, Standing, PickReason, WaitReason, Sticky, Phase, Use),
-        *(CallResult, CancelReason, AllowanceKind),
+        *(CallResult, CancelReason, AllowanceKind, AnnouncedLimits),
     )
     assert {one.__name__: [str(member) for member in one] for one in words} == {
         "Limit": ["rate limited", "quota spent", "budget in use"],
@@ -78,6 +78,7 @@ def test_the_texts_that_users_see() -> None:
             "this machine has no more files, memory or threads to give",
             "it belongs to the process that this one was forked from",
         ],
+        "AnnouncedLimits": ["heed", "ignore"],
         "AllowanceKind": [
             "requests",
             "tokens",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import pytest
 import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from muxcore.chat import REASONING, Chunk, Json, Reply
 from muxcore.gateway.front_doors.door import ClientRequest, Stamp
@@ -490,3 +493,64 @@ def test_mux_is_answered_here_too(serve: Serve) -> None:
         )
         assert "Multiplexer Status" in answer.text
     assert not served.large.requests
+
+
+# --- odd requests ---------------------------------------------------------------------------
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(("", "a", "mux.e30="))
+)
+ANYTHING = SCALARS | st.lists(SCALARS, max_size=1) | st.dictionaries(st.just("a"), SCALARS)
+
+
+def odd(kinds: Sequence[str], **usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Make objects of these types whose members are as usual, or anything, or not there."""
+    members = {name: each | ANYTHING for name, each in usual.items()}
+    kind = st.sampled_from(kinds) | ANYTHING
+    return st.fixed_dictionaries({}, optional={"type": kind, **members}) | ANYTHING
+
+
+TEXT = st.just("a")
+PARTS = st.lists(
+    odd(
+        ("input_text", "output_text", "input_image", "refusal", "summary_text"),
+        text=TEXT,
+        refusal=TEXT,
+        image_url=TEXT,
+        detail=st.just("low"),
+    ),
+    max_size=2,
+)
+ITEMS = odd(
+    ("message", "reasoning", "function_call", "function_call_output"),
+    role=st.sampled_from(("user", "assistant", "system")),
+    content=PARTS,
+    summary=PARTS,
+    encrypted_content=TEXT,
+    call_id=TEXT,
+    name=TEXT,
+    namespace=TEXT,
+    arguments=TEXT,
+    output=PARTS,
+)
+TOOL = odd(("function",), name=TEXT, parameters=ANYTHING)
+TOOLS = odd(("function", "namespace"), name=TEXT, tools=st.lists(TOOL, max_size=2))
+CHOICE = odd(
+    ("function", "allowed_tools"), name=TEXT, mode=TEXT, tools=st.lists(TOOLS, max_size=2)
+)
+MEMBERS: dict[str, Any] = {
+    "input": st.lists(ITEMS, max_size=3) | ANYTHING,
+    "tools": st.lists(TOOLS, max_size=2) | ANYTHING,
+    "tool_choice": CHOICE,
+    "reasoning": st.fixed_dictionaries({}, optional={"effort": ANYTHING}) | ANYTHING,
+    "text": st.fixed_dictionaries({}, optional={"format": odd(("json_schema",))})
+    | ANYTHING,
+    **dict.fromkeys(("instructions", "metadata", "max_output_tokens", "top_p"), ANYTHING),
+}
+
+
+@settings(max_examples=300)
+@given(st.fixed_dictionaries({}, optional=MEMBERS))
+def test_an_odd_request_is_read_or_refused(members: Json) -> None:
+    with suppress(RefusedError):
+        response(read(**members), STAMP, Reply(MESSAGE, "tool_calls"))

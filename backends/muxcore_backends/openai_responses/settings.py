@@ -70,7 +70,8 @@ def _sampling(wire: Wire, chat: Chat) -> Json:
 
 
 def _reasoning(wire: Wire, extra: Mapping[str, Any]) -> Json:
-    effort = extra.get("reasoning_effort") or wire.thinking
+    said = extra.get("reasoning_effort")
+    effort = said if isinstance(said, str) and said else wire.thinking
     if effort == "off":
         return {}
     # Nothing is stored there, so the reasoning itself is needed for the next call.

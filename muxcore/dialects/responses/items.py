@@ -27,7 +27,9 @@ SEAM = "\n\n"
 SEAL = "mux."
 """The beginning of `encrypted_content` that holds signed reasoning of any API."""
 
-DETAILS = frozenset({"low", "high"})
+# Tuples, as whatever a client sends can be looked for in them.
+ROLES = ("user", "system", "developer")
+DETAILS = ("low", "high")
 """How closely to look at an image, in the words that chat completions have as well."""
 
 
@@ -109,7 +111,7 @@ def _add_reasoning(messages: list[Json], item: Json) -> None:
 
 def _message(item: Json) -> Json:
     role = item.get("role")
-    if role not in {"user", "system", "developer"}:
+    if role not in ROLES:
         raise MalformedItemError(".role", "user, assistant, system or developer")
     return {"role": role, "content": _content(item.get("content"), ".content")}
 
@@ -170,8 +172,10 @@ def _part(part: Json, place: str) -> Json:
 
 def reasoning_text(item: Json) -> str:
     """Return the words of an item of reasoning: its summary, else the reasoning itself."""
-    for parts in (item.get("summary"), item.get("content")):
-        words = [part.get("text") for part in parts or () if isinstance(part, dict)]
+    for name in ("summary", "content"):
+        parts = item.get(name)
+        listed = parts if isinstance(parts, list) else []
+        words = [part.get("text") for part in listed if isinstance(part, dict)]
         if text := SEAM.join(word for word in words if isinstance(word, str) and word):
             return text
     return ""

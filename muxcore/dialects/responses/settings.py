@@ -9,6 +9,7 @@ from muxcore.assembling import count_of, usage_of
 from muxcore.chat import Json
 from muxcore.dialects.responses.items import MalformedItemError, joined_name
 
+KINDS_OF_TOOL = ("function", "namespace")
 FUNCTION = ("name", "description", "parameters", "strict")
 SCHEMA = ("name", "description", "schema", "strict")
 
@@ -38,14 +39,20 @@ def functions_of(tools: Sequence[Json]) -> list[Json]:
 
 
 def _namespaced(namespace: str, tools: Sequence[Any], place: str) -> list[Json]:
+    named: list[Json] = []
     for position, tool in enumerate(tools):
-        if not (isinstance(tool, dict) and tool.get("type") == "function"):
-            raise _unknown_tool(f"{place}.tools[{position}]", tool)
-    return [{**tool, "namespace": namespace} for tool in tools]
+        match tool:
+            case {"type": "function", "name": str()}:
+                named.append({**tool, "namespace": namespace})
+            case _:
+                raise _unknown_tool(f"{place}.tools[{position}]", tool)
+    return named
 
 
 def _unknown_tool(place: str, tool: Any) -> MalformedItemError:
     kind = tool.get("type") if isinstance(tool, dict) else tool
+    if kind in KINDS_OF_TOOL:
+        return MalformedItemError(place, f"a {kind} with a name")
     text = f"function or namespace: no model of a pool can run {kind}, so leave it out"
     return MalformedItemError(f"{place}.type", text)
 

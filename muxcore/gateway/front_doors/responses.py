@@ -37,7 +37,7 @@ def read_request(body: bytes) -> ClientRequest:
     text = optional(members, "text", dict) or {}
     functions, choice = _tools(members)
     others = {
-        "reasoning_effort": reasoning.get("effort"),
+        "reasoning_effort": _effort(reasoning.get("effort")),
         "response_format": settings.chat_format(text.get("format")),
         "verbosity": text.get("verbosity"),
         # True is what every server takes for granted, and some do not know the member.
@@ -56,6 +56,12 @@ def read_request(body: bytes) -> ClientRequest:
         extra={name: value for name, value in others.items() if value is not None},
     )
     return ClientRequest(required_text(members, "model"), chat, members)
+
+
+def _effort(value: object) -> str | None:
+    if not isinstance(value, str | None):
+        refuse("reasoning.effort", "a text")
+    return value
 
 
 def _refuse_state(members: Json) -> None:
@@ -94,7 +100,7 @@ def _tools(members: Json) -> tuple[list[Json], Any]:
         refuse(f"tools{error.place}", error.expected)
     match choice:
         case {"type": "allowed_tools", "tools": list(allowed), "mode": mode}:
-            names = {tool.get("name") for tool in allowed if isinstance(tool, dict)}
+            names = [tool.get("name") for tool in allowed if isinstance(tool, dict)]
             functions, choice = [each for each in functions if each["name"] in names], mode
         case {"type": str() as kind} if kind != "function":
             refuse("tool_choice", f"that of a function, not of {kind}")
