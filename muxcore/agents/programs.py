@@ -66,3 +66,9 @@ def general_variables(access: Access) -> dict[str, str]:
 
 PROGRAMS: Mapping[str, Callable[[Access, Config], Launch]] = {"codex": _codex}
 """By the name of the program, without its extension."""
+
+INSTALLED_BY: Mapping[str, str] = {
+    **dict.fromkeys(("vibe", "vibe-acp"), "uv tool install mistral-vibe"),
+    "codex": "npm install -g @openai/codex",
+}
+"""By the same name: the command that installs it."""

@@ -129,7 +129,10 @@ def _set_up(
         )
     wanted = with_windows(wanted, now, found)
     if not wanted.pool:
-        print("vibe-mux: no model is ready to be in a pool", file=sys.stderr)
+        print(
+            "vibe-mux: no model is ready to be in a pool; mend one, and run this again",
+            file=sys.stderr,
+        )
         return FAILED
     after = edited(base, wanted)
     if problems := _problems(document, target.section, after, environment):
@@ -346,7 +349,8 @@ def _offer_shims(
     if options.shim is None and not _agrees(question, otherwise=False):
         return
     _put(planned, file)
-    print(f"Plain {names} now go through the pool, by scripts in {folder}.")
+    verb = "go" if len(planned) > 1 else "goes"
+    print(f"Plain {names} now {verb} through the pool, by scripts in {folder}.")
     if not shims.is_before_vibe(folder, environment):
         print(f"Put {folder} first on PATH: they are found only then.", file=sys.stderr)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from typing import NoReturn
 
 from muxcore.core.phases import Phase
 from muxcore.errors import MultiplexerError
@@ -23,24 +24,42 @@ INTERRUPTED = 130
 NARROWEST, WIDE = 20, 80
 
 
-def parser(asked: str | None = None) -> argparse.ArgumentParser:
+class UsageError(MultiplexerError):
+    """The command line asks for what cannot be, as only the subcommand can tell."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as JSON, if the command line asks for JSON."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if self.as_json:
+            _report(UsageError(message), as_json=True)
+            self.exit(WRONG_USAGE)
+        super().error(message)
+
+
+def parser(asked: str | None = None, *, as_json: bool = False) -> argparse.ArgumentParser:
     """Return the parser of the whole command.
 
     If `asked` names a subcommand, only that one gets its options: adding an option takes
     `argparse` longer than parsing it.
     """
     page = partial(argparse.HelpFormatter, width=_columns() - 2)
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="vibe-mux",
         formatter_class=page,
         description="A pool of models behind every call of a coding agent.",
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
     top.add_argument("--config", dest="leading_config", help=argparse.SUPPRESS)
+    top.as_json = as_json
     # Given no name, `argparse` would work it out by formatting a page of help.
     commands = top.add_subparsers(dest="command", metavar="COMMAND", prog=top.prog)
     for name, (text, add_options) in COMMANDS.items():
         command = commands.add_parser(name, help=text, formatter_class=page)
+        command.as_json = as_json
         if asked in {None, name}:
             add_options(command)
             command.set_defaults(parser=command)
@@ -233,9 +252,43 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code.
+
+    Nobody gets a traceback for a mistake of their own, or of their file system.
+    """
+    _open_closed_streams()
     _use_utf_8()
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    # `run` reads the last line that its server prints on stderr.
+    as_json = getattr(options, "json", False) and not getattr(options, "leased", False)
+    try:
+        code = _run(options)
+        # While the interpreter exits, a reader that has left would cause a traceback.
+        sys.stdout.flush()
+    except MultiplexerError as error:
+        _report(error, as_json=as_json)
+        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has left.
+        _print_nowhere()
+        return FAILED
+    except OSError as error:
+        if error.filename is not None:
+            _report(
+                MultiplexerError(f"{error.filename}: {error.strerror}"), as_json=as_json
+            )
+        elif error.errno in {errno.ENOSPC, errno.EIO}:
+            _print_nowhere()
+            print(f"vibe-mux: {error.strerror}: the output is not whole", file=sys.stderr)
+        else:
+            raise
+        return FAILED
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.version:
         from muxcore.plugins.catalogue import version  # noqa: PLC0415 - rarely wanted
 
@@ -246,43 +299,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WELL
     if options.command == "help":
         _parsed([*([options.topic] if options.topic else []), "--help"])
-    return _run(options)
-
-
-def _run(options: argparse.Namespace) -> int:
-    """Run a subcommand. Nobody gets a traceback for a mistake of their own."""
-    try:
-        code: int = import_module(f"muxcore.cli.{options.command}").run(options)
-        # While the interpreter exits, a reader that has left would cause a traceback.
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except MultiplexerError as error:
-        # `run` reads the last line that its server prints on stderr.
-        is_own = getattr(options, "leased", False)
-        _report(error, as_json=getattr(options, "json", False) and not is_own)
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has left.
-        _print_nowhere()
-        return FAILED
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _print_nowhere()
-        print(f"vibe-mux: {error.strerror}: the output is not whole", file=sys.stderr)
-        return FAILED
+    code: int = import_module(f"muxcore.cli.{options.command}").run(options)
     return code
 
 
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; on wrong usage, say what may be meant, and exit with 2."""
     command = _command_in(given)
-    top = parser(command)
+    own_words = given[: given.index("--")] if "--" in given else given
+    top = parser(command, as_json="--json" in own_words)
     if command is not None and command not in COMMANDS:
-        meant = _nearest(command, COMMANDS)
-        top.error(f"there is no command {command!r}{meant} (`vibe-mux help` lists them)")
+        meant = _nearest(command, COMMANDS) or "; `vibe-mux help` lists them"
+        top.error(f"there is no command {command!r}{meant}")
     options, unknown = top.parse_known_args(given)
     own: argparse.ArgumentParser = getattr(options, "parser", top)
     if unknown:
@@ -337,6 +365,13 @@ def _report(error: MultiplexerError, *, as_json: bool) -> None:
 def _print_nowhere() -> None:
     """Send what is still to be printed nowhere: Python would report it again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Give a stream that the shell has closed, which Python makes None, an end."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _use_utf_8() -> None:

@@ -18,7 +18,7 @@ from attrs import frozen
 from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
-from muxcore.agents.programs import general_variables, launch_of
+from muxcore.agents.programs import INSTALLED_BY, general_variables, launch_of
 from muxcore.board.state_dir import default_path
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses
@@ -60,8 +60,9 @@ def run(options: argparse.Namespace) -> int:
     environment = dict(os.environ)
     program = _found(name, environment)
     if program is None:
-        remedy = "; `pip install mistral-vibe` brings it" if is_vibe(Path(name)) else ""
-        return _failed(f"{printable(name)}: not found{remedy}", NOT_FOUND)
+        how = INSTALLED_BY.get(Path(name).stem.lower())
+        hint = f"; `{how}` installs it" if how else ""
+        return _failed(f"{printable(name)}: not found{hint}", NOT_FOUND)
     command = [program, *arguments]
     if not ABOUT_ITSELF.isdisjoint(arguments[:1]):
         return _started(command, environment)

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
+from muxcore.cli.main import WELL, UsageError
 from muxcore.errors import MultiplexerError
 from muxcore.gateway import socket_sharing
 from muxcore.gateway.api.authorization import is_loopback
@@ -39,13 +39,11 @@ def run(options: argparse.Namespace) -> int:
             f"{options.host} can be reached from other machines: set {TOKEN_VARIABLE} to a"
             f" token of at least {SHORTEST_EXPOSED_TOKEN} characters"
         )
-        print(f"vibe-mux: {text}", file=sys.stderr)
-        return WRONG_USAGE
+        raise UsageError(text)
     try:
         drills = [parse_drill(text) for text in options.drills]
     except ValueError as error:
-        print(f"vibe-mux: --break: {error}", file=sys.stderr)
-        return WRONG_USAGE
+        raise UsageError(f"--break: {error}") from None
     stopping = _Stopping()
     pool = ReloadingPool(options.config, drills=drills, state=FILE)
     try:
@@ -60,8 +58,7 @@ def run(options: argparse.Namespace) -> int:
         )
     except (OSError, ValueError) as error:
         pool.close()
-        print(f"vibe-mux: cannot serve at {options.host}: {error}", file=sys.stderr)
-        return FAILED
+        raise MultiplexerError(f"cannot serve at {options.host}: {error}") from None
     try:
         _serve(gateway, stopping, options, shows_token=not given)
     finally:

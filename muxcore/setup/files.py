@@ -73,11 +73,13 @@ def read_note(file: Path) -> Note | None:
         return Note(bool(raw["existed"]), str(raw["after"]), dict(raw["scripts"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SetupError(
-            f"{note_of(file)}: cannot be read ({type(error).__name__}); the config as it was"
-            f" before is {backup_of(file)}"
-        ) from None
+    except OSError as error:
+        raise SetupError(f"{note_of(file)}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        text = f"{note_of(file)}: not a note of `vibe-mux init`"
+        if backup_of(file).exists():
+            text += f"; the config as it was before is {backup_of(file)}"
+        raise SetupError(text) from None
 
 
 def write_note(file: Path, note: Note) -> None:

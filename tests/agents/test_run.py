@@ -408,19 +408,23 @@ def test_an_invalid_config_is_reported_even_when_quiet(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "line"),
+    ("program", "hint"),
     [
-        ("no-such-vibe", "no-such-vibe: not found"),
-        ("vibe-acp", "vibe-acp: not found; `pip install mistral-vibe` brings it"),
+        ("no-such-vibe", ""),
+        ("vibe", "; `uv tool install mistral-vibe` installs it"),
+        ("codex", "; `npm install -g @openai/codex` installs it"),
     ],
 )
-def test_a_missing_program_is_one_line(place: Place, program: str, line: str) -> None:
+def test_a_missing_program_is_one_line_and_says_how_to_get_one_that_is_known(
+    place: Place, tmp_path: Path, program: str, hint: str
+) -> None:
     command = [sys.executable, "-m", "muxcore", "run", "--", program]
-    env = {**place.env, "PATH": ""}
+    env = {**place.env, "PATH": str(tmp_path)}
     done = subprocess.run(
         command, env=env, cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (127, f"vibe-mux: {line}\n")
+    expected = f"vibe-mux: {program}: not found{hint}\n"
+    assert (done.returncode, done.stderr) == (127, expected)
 
 
 def test_modules_in_the_working_directory_are_not_imported(

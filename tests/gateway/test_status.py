@@ -153,4 +153,4 @@ def test_watch_and_json_exclude_each_other(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main(["status", "--watch", "--json"])
     assert ended.value.code == 2
-    assert "not allowed with" in capsys.readouterr().err
+    assert "not allowed with" in capsys.readouterr().out

@@ -631,6 +631,26 @@ def test_an_interrupt_between_any_two_writes_can_be_undone(
     assert not user.section.exists()
 
 
+def test_a_file_that_cannot_be_removed_is_one_line(user: User, capsys: Captured) -> None:
+    assert user.init("--yes") == 0
+    user.section.unlink()
+    user.section.mkdir()
+    capsys.readouterr()
+    assert user.init("--uninstall") == 1
+    assert capsys.readouterr().err == f"vibe-mux: {user.section}: Is a directory\n"
+    # Once that is mended, it can be undone.
+    user.section.rmdir()
+    assert user.init("--uninstall") == 0
+
+
+def test_a_broken_note_without_a_copy_names_none(user: User, capsys: Captured) -> None:
+    files.note_of(user.section).write_text("{")
+    assert user.init("--uninstall") == 1
+    assert capsys.readouterr().err == (
+        f"vibe-mux: {files.note_of(user.section)}: not a note of `vibe-mux init`\n"
+    )
+
+
 def test_the_error_about_a_broken_note_names_the_copy(user: User, capsys: Captured) -> None:
     older_init(user)
     files.note_of(user.config).write_text("{")
