@@ -100,11 +100,10 @@ def _ask(
     verbose: bool,
 ) -> Reply:
     """Print an answer as it arrives, and then which model it is from."""
-    is_terminal = sys.stderr.isatty()
-    if is_terminal:
+    waits = sys.stderr.isatty()
+    if waits:
         print(WAITING, end="", file=sys.stderr, flush=True)
-    waits = is_terminal
-    column = 0
+    last = "\n"
     try:
         with multiplexer.stream(messages, model=model) as stream:
             for chunk in stream:
@@ -113,12 +112,12 @@ def _ask(
                     print(ERASED, end="", file=sys.stderr, flush=True)
                     waits = False
                 print(text, end="", flush=True)
-                column = (0 if "\n" in text else column) + len(text.rpartition("\n")[2])
+                last = text[-1:] or last
             reply = stream.reply
     finally:
         if waits:
             print(ERASED, end="", file=sys.stderr, flush=True)
-        if column:
+        if last != "\n":
             print(flush=True)
     for line in answered_by(reply, verbose=verbose):
         print(line, file=sys.stderr)

@@ -8,6 +8,7 @@ import pytest
 
 from muxcore import Multiplexer
 from muxcore.standin import StandInServer
+from tests.board.configs import two_models
 
 Make = Callable[..., Multiplexer]
 
@@ -22,22 +23,9 @@ def config(server: StandInServer, state_file: Path) -> Callable[..., dict[str, A
     """Make a config of two models whose state is in the file."""
 
     def config(*pool: dict[str, Any], **section: Any) -> dict[str, Any]:
-        return {
-            "active_model": "alpha",
-            "providers": [{"name": "p", "api_base": server.url, "backend": "generic"}],
-            "models": [
-                {"name": "model-a", "provider": "p", "alias": "alpha"},
-                {"name": "model-b", "provider": "p", "alias": "beta"},
-            ],
-            "multiplexer": {
-                "enabled": True,
-                "mode": "failover",
-                "pool": list(pool) or [{"model": "alpha"}, {"model": "beta"}],
-                "state": "file",
-                "state_options": {"path": str(state_file), "timeout_ms": 2000},
-                **section,
-            },
-        }
+        options = {"path": str(state_file), "timeout_ms": 2000}
+        section = {"state": "file", "state_options": options, **section}
+        return two_models(server.url, *pool, **section)
 
     return config
 

@@ -32,6 +32,7 @@ from muxcore import Multiplexer
 from muxcore.board.engine.redis import RedisBoard
 from muxcore.shell import clock
 from muxcore.standin import Model, StandInServer, rate_limited
+from tests.board.configs import two_models
 from tests.board.redis.server import Failover, RedisServer
 from tests.processes import PYTHONPATH
 from tests.waiting import wait_until
@@ -92,21 +93,9 @@ os._exit(0)
 
 
 def config(server: StandInServer, *pool: dict[str, Any], timeout_ms: int) -> dict[str, Any]:
-    return {
-        "active_model": "alpha",
-        "providers": [{"name": "p", "api_base": server.url, "backend": "generic"}],
-        "models": [
-            {"name": "model-a", "provider": "p", "alias": "alpha"},
-            {"name": "model-b", "provider": "p", "alias": "beta"},
-        ],
-        "multiplexer": {
-            "enabled": True,
-            "mode": "failover",
-            "pool": [*pool, {"model": "beta"}],
-            "state": "redis",
-            "state_options": {"timeout_ms": timeout_ms},
-        },
-    }
+    options = {"timeout_ms": timeout_ms}
+    members = (*pool, {"model": "beta"})
+    return two_models(server.url, *members, state="redis", state_options=options)
 
 
 def start(url: str, code: str, *arguments: str) -> subprocess.Popen[str]:

@@ -31,8 +31,12 @@ def events_of(body: bytes) -> bytes | None:
     """Return a body as an event stream if it is one, or JSON objects, one a line; else None."""
     if looks_streamed(body):
         return body
-    lines = [line.strip(_BLANK) for line in body.splitlines() if line.strip(_BLANK)]
-    if len(lines) > 1 and all(_LINE.fullmatch(line) for line in lines):
+    text = body.strip(_BLANK)
+    if b"\n" not in text:
+        # Most answers are one line.
+        return None
+    lines = [line for each in text.splitlines() if (line := each.strip(_BLANK))]
+    if all(_LINE.fullmatch(line) for line in lines):
         return b"".join(b"data: " + line + b"\n\n" for line in lines)
     return None
 

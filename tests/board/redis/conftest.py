@@ -9,6 +9,7 @@ from muxcore import Multiplexer
 from muxcore.board.engine.redis import RedisBoard
 from muxcore.shell import clock
 from muxcore.standin import StandInServer
+from tests.board.configs import two_models
 from tests.board.redis.server import NO_SERVER, SERVER, RedisServer
 
 VARIABLE = "VIBE_MUX_REDIS_URL"
@@ -58,22 +59,9 @@ def redis_config(server: StandInServer) -> Callable[..., dict[str, Any]]:
     def config(
         *pool: dict[str, Any], timeout_ms: int = 5000, **section: Any
     ) -> dict[str, Any]:
-        return {
-            "active_model": "alpha",
-            "providers": [{"name": "p", "api_base": server.url, "backend": "generic"}],
-            "models": [
-                {"name": "model-a", "provider": "p", "alias": "alpha"},
-                {"name": "model-b", "provider": "p", "alias": "beta"},
-            ],
-            "multiplexer": {
-                "enabled": True,
-                "mode": "failover",
-                "pool": list(pool) or [{"model": "alpha"}, {"model": "beta"}],
-                "state": "redis",
-                "state_options": {"timeout_ms": timeout_ms},
-                **section,
-            },
-        }
+        options = {"timeout_ms": timeout_ms}
+        section = {"state": "redis", "state_options": options, **section}
+        return two_models(server.url, *pool, **section)
 
     return config
 
