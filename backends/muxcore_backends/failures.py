@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+from muxcore import jsontext
+from muxcore.chat import Json
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse
 from muxcore_backends import hints
@@ -41,6 +43,7 @@ HOST = re.compile(
     r"https?://(?:[^/?#\s]{0,200}@)?(?P<host>[^/?#@\s]{1,200})", re.IGNORECASE
 )
 
+OK = 200
 REQUEST_STATUSES = frozenset({400, 413, 422})
 KINDS: dict[int, Fault] = {
     401: Fault.AUTH,
@@ -206,6 +209,22 @@ def _redirected(answer: HttpResponse) -> str:
     match = HOST.match(answer.headers.get("location", ""))
     where = f" to {match['host']}" if match else ""
     return clean(f"HTTP {answer.status}: a redirect{where}, which is never followed")
+
+
+def object_of(answer: HttpResponse) -> Json:
+    """Return the JSON object of a 200. Raise `BadReplyError` for any other body, or an error."""
+    try:
+        raw = jsontext.decode(answer.body)
+    except (ValueError, RecursionError):
+        raise bad_reply(answer, "the answer is cut off, or no JSON") from None
+    if not isinstance(raw, dict) or raw.get("error") or raw.get("type") == "error":
+        raise bad_reply(answer, "the answer is an error without words")
+    return raw
+
+
+def bad_event(data: str, otherwise: str) -> BadReplyError:
+    """Make the error for an event that is no part of a reply, with its message or `otherwise`."""
+    return bad_reply(HttpResponse(OK, {}, data.encode("utf-8", "replace")), otherwise)
 
 
 def bad_reply(answer: HttpResponse, otherwise: str) -> BadReplyError:

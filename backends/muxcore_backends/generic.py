@@ -35,7 +35,7 @@ from muxcore_backends.capabilities import (
     USER_LAST,
     USER_NOT_AFTER_TOOL,
 )
-from muxcore_backends.failures import bad_reply, classify, failed_answer
+from muxcore_backends.failures import bad_reply, classify, failed_answer, object_of
 from muxcore_backends.history import contents, members, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.ids import LENIENT, NINE, UP_TO_40, ids
@@ -160,12 +160,7 @@ class Generic:
 
     def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
         """Decode a whole answer; raise `BadReplyError` for anything but one."""
-        try:
-            raw = jsontext.decode(answer.body)
-        except (ValueError, RecursionError):
-            raise bad_reply(answer, "the answer is cut off, or no JSON") from None
-        if not isinstance(raw, dict) or raw.get("error"):
-            raise bad_reply(answer, "the answer is an error without words")
+        raw = object_of(answer)
         try:
             choice = _first_choice(raw)
             if choice.get("error"):

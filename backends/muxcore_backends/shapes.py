@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from muxcore.chat import REASONING, Json
+from muxcore.assembling import usage_of
+from muxcore.chat import REASONING, Json, Reply
+from muxcore.core.records import Endpoint
 
 
 class MalformedError(ValueError):
@@ -30,6 +32,22 @@ def normalise(message: Json, reasoning_field: str) -> None:
     reasoning = message.get(REASONING)
     if reasoning is not None and reasoning.__class__ is not str:
         raise MalformedError("the reasoning is no text")
+
+
+def completion(
+    raw: Json, endpoint: Endpoint, message: Json, reason: str | None, usage: Json | None
+) -> Reply:
+    """Make the reply of another API's answer: its id and model are taken from `raw`."""
+    whole: Json = {
+        "id": str(raw.get("id") or ""),
+        "object": "chat.completion",
+        # Such an answer may have no time, and a codec reads no clock.
+        "created": 0,
+        "model": str(raw.get("model") or endpoint.model),
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        "usage": usage,
+    }
+    return Reply(message, reason, usage_of(whole), whole)
 
 
 def _modernise(message: Json) -> None:

@@ -1,16 +1,17 @@
-"""The decoder of an OpenAI-compatible stream."""
+"""The decoder of an OpenAI-compatible stream, and what the decoders of other APIs share."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from muxcore import jsontext
 from muxcore.assembling import clean_usage, move_usage
 from muxcore.chat import REASONING, Chunk, Json
 from muxcore.core.records import Wire
-from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
-from muxcore_backends.failures import bad_reply, failed_answer
+from muxcore.plugins.backend import ServerEvent
+from muxcore_backends.failures import bad_event, failed_answer
 from muxcore_backends.shapes import (
     FailedAnswerError,
     MalformedError,
@@ -21,9 +22,10 @@ from muxcore_backends.toolcalls import FragmentJoint
 
 DONE = "[DONE]"
 CHUNK = "chat.completion.chunk"
-OK = 200
 FIRST_HALF = re.compile("[\ud800-\udbff]")
 HEARTBEAT = re.compile(r"ping|heart|alive|progress|process|queue|wait")
+FAILED = frozenset({"error", "response.failed"})
+"""The types of events that end an answer of another API with an error."""
 FLAT_ERROR_MEMBERS = frozenset({"message", "detail", "msg", "errors"})
 
 
@@ -78,14 +80,14 @@ class GenericDecoder:
         if raw.__class__ is not dict:
             return self._feed_heartbeat(event, raw)
         if event.event == "error" or raw.get("error"):
-            raise _bad(data, "the stream sent an error without words")
+            raise bad_event(data, "the stream sent an error without words")
         choices = raw.get("choices")
         if not choices:
             return self._feed_without_choices(event, raw)
         try:
             self._normalise(raw, choices)
         except MalformedError as error:
-            raise _bad(data, f"a chunk is malformed: {error}") from None
+            raise bad_event(data, f"a chunk is malformed: {error}") from None
         if self._halves or "\\u" in data:
             self._join_halves(choices[0])
         if raw["choices"][0]["finish_reason"] or "usage" in choices[0]:
@@ -101,7 +103,7 @@ class GenericDecoder:
             raise MalformedError("the choices are no list of objects")
         choice = choices[0]
         if choice.get("error"):
-            raise _bad(jsontext.encode(choice), "the stream ended with an error")
+            raise bad_event(jsontext.encode(choice), "the stream ended with an error")
         if "index" not in choice:
             choice["index"] = 0
         delta = choice.get("delta")
@@ -152,20 +154,20 @@ class GenericDecoder:
         """Handle an event that is no plain JSON."""
         text = event.data.strip()
         if event.event == "error":
-            raise _bad(text, "the stream sent an error without words")
+            raise bad_event(text, "the stream sent an error without words")
         if text.upper() == DONE:
             self._ended = True
         elif text != event.data and text:
             return self.feed(ServerEvent(text, event.event))
         elif text.startswith(("{", "[")):
-            raise _bad(text, "a chunk is cut off, or no JSON")
+            raise bad_event(text, "a chunk is cut off, or no JSON")
         # Other text is a heartbeat. If it reports a failure, no finish reason follows.
         return ()
 
     def _feed_heartbeat(self, event: ServerEvent, value: object) -> tuple[Chunk, ...]:
         """Ignore a value that is no object, such as `"ping"`."""
         if event.event == "error" or isinstance(value, list):
-            raise _bad(event.data, "the stream sent an error without words")
+            raise bad_event(event.data, "the stream sent an error without words")
         return ()
 
     def _feed_without_choices(self, event: ServerEvent, raw: Json) -> tuple[Chunk, ...]:
@@ -180,7 +182,7 @@ class GenericDecoder:
             return ()
         named = "error" in names
         if named or (event.event == "message" and not FLAT_ERROR_MEMBERS.isdisjoint(raw)):
-            raise _bad(event.data, "the stream sent an error without words")
+            raise bad_event(event.data, "the stream sent an error without words")
         return ()
 
 
@@ -198,5 +200,45 @@ def complete_head(raw: Json) -> None:
         clean_usage(raw)
 
 
-def _bad(data: str, otherwise: str) -> BadReplyError:
-    return bad_reply(HttpResponse(OK, {}, data.encode("utf-8", "replace")), otherwise)
+def feed_object(
+    event: ServerEvent, take: Callable[[Json], tuple[Chunk, ...]]
+) -> tuple[Chunk, ...]:
+    """Return what `take` makes of the object in an event of another API than this one.
+
+    A heartbeat gives nothing. Raise `BadReplyError` for an error, for what is no JSON, and for
+    an object whose parts `take` does not find as it expects them.
+    """
+    try:
+        data = jsontext.decode(event.data)
+    except (ValueError, RecursionError):
+        text = event.data.strip()
+        if text != DONE and (event.event == "error" or text.startswith(("{", "["))):
+            raise bad_event(text, "an event is cut off, or no JSON") from None
+        return ()
+    if not isinstance(data, dict | list) and event.event != "error":
+        return ()
+    if not isinstance(data, dict) or data.get("type") in FAILED or data.get("error"):
+        raise bad_event(_error_in(data), "the stream sent an error without words")
+    try:
+        return take(data)
+    except FailedAnswerError as error:
+        raise failed_answer(error) from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise bad_event(event.data, "an event is malformed") from None
+
+
+def text_of(value: Any) -> str:
+    """Return a member that must be text; raise `TypeError` if it is not."""
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _error_in(data: Any) -> str:
+    """Return the error of an event as other APIs have it, with `error` at the top."""
+    response = data.get("response") if isinstance(data, dict) else None
+    if isinstance(response, dict) and response.get("error"):
+        return jsontext.encode({"error": response["error"]})
+    if isinstance(data, dict) and not data.get("error"):
+        return jsontext.encode({"error": data})
+    return jsontext.encode(data)

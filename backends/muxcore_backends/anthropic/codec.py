@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import ClassVar
 
 from attrs import frozen
 
 from muxcore import jsontext
-from muxcore.assembling import usage_of
 from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS, Chat, Json, Reply
-from muxcore.core.allowance import Allowance
 from muxcore.core.records import Endpoint
-from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
+from muxcore.plugins.backend import Decoder, HttpRequest, HttpResponse, KeyHeader
 from muxcore_backends import capabilities
 from muxcore_backends.allowances import allowances
 from muxcore_backends.anthropic.settings import settings_of
 from muxcore_backends.anthropic.stream import AnthropicDecoder
-from muxcore_backends.anthropic.turns import (
-    conversation,
-    origin_of,
-    steps,
-)
+from muxcore_backends.anthropic.turns import conversation, steps
 from muxcore_backends.anthropic.usage import openai_usage
-from muxcore_backends.failures import bad_reply, classify, failed_answer
+from muxcore_backends.failures import bad_reply, classify, failed_answer, object_of
+from muxcore_backends.history.reasoning import origin_of
 from muxcore_backends.history.steps import rewritten
 from muxcore_backends.shapes import (
     FailedAnswerError,
     MalformedError,
+    completion,
     finish_reason_of,
 )
 from muxcore_backends.sizes import clamped, estimated
@@ -73,12 +68,7 @@ class Anthropic:
         )
 
     def reply(self, endpoint: Endpoint, answer: HttpResponse) -> Reply:
-        try:
-            raw = jsontext.decode(answer.body)
-        except (ValueError, RecursionError):
-            raise bad_reply(answer, "the answer is cut off, or no JSON") from None
-        if not isinstance(raw, dict) or raw.get("type") == "error":
-            raise bad_reply(answer, "the answer is an error without words")
+        raw = object_of(answer)
         blocks = raw.get("content")
         if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
             raise bad_reply(answer, "the answer is malformed: it has no content")
@@ -94,27 +84,13 @@ class Anthropic:
             raise failed_answer(error) from None
         except MalformedError as error:
             raise bad_reply(answer, f"the answer is malformed: {error}") from None
-        whole: Json = {
-            "id": str(raw.get("id") or ""),
-            "object": "chat.completion",
-            # The answer has no time, and a codec reads no clock.
-            "created": 0,
-            "model": str(raw.get("model") or endpoint.model),
-            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-            "usage": openai_usage(raw.get("usage")),
-        }
-        return Reply(message, reason, usage_of(whole), whole)
+        return completion(raw, endpoint, message, reason, openai_usage(raw.get("usage")))
 
     def stream(self, endpoint: Endpoint) -> Decoder:
         return AnthropicDecoder(endpoint.model, origin_of(endpoint))
 
-    def failure(self, answer: HttpResponse, now: datetime) -> Failure:
-        return classify(answer, now)
-
-    def allowances(
-        self, headers: Mapping[str, str], now: datetime
-    ) -> tuple[Allowance, ...]:
-        return allowances(headers, now)
+    failure = staticmethod(classify)
+    allowances = staticmethod(allowances)
 
 
 def _address(api_base: str) -> str:

@@ -6,13 +6,10 @@ from typing import Any
 
 from muxcore import jsontext
 from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS, Chunk, Json
-from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
+from muxcore.plugins.backend import ServerEvent
 from muxcore_backends.anthropic.usage import openai_usage
-from muxcore_backends.failures import bad_reply, failed_answer
-from muxcore_backends.shapes import FailedAnswerError, finish_reason_of
-from muxcore_backends.streaming import CHUNK
-
-OK = 200
+from muxcore_backends.shapes import finish_reason_of
+from muxcore_backends.streaming import CHUNK, feed_object, text_of
 
 
 class AnthropicDecoder:
@@ -43,22 +40,7 @@ class AnthropicDecoder:
         return self._ended
 
     def feed(self, event: ServerEvent) -> tuple[Chunk, ...]:
-        try:
-            data = jsontext.decode(event.data)
-        except (ValueError, RecursionError):
-            if event.data.lstrip().startswith(("{", "[")) or event.event == "error":
-                raise _bad(event.data, "an event is cut off, or no JSON") from None
-            return ()  # A heartbeat.
-        if not isinstance(data, dict | list) and event.event != "error":
-            return ()
-        if not isinstance(data, dict) or data.get("type") == "error":
-            raise _bad(event.data, "the stream sent an error without words")
-        try:
-            return self._feed(data)
-        except FailedAnswerError as error:
-            raise failed_answer(error) from None
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise _bad(event.data, "an event is malformed") from None
+        return feed_object(event, self._feed)
 
     def _feed(self, data: Json) -> tuple[Chunk, ...]:  # noqa: PLR0911 - one for each event
         match data.get("type"):
@@ -96,8 +78,12 @@ class AnthropicDecoder:
                 return self._text(block.get("text"))
             case "tool_use":
                 opened["pieces"], opened["call"] = 0, self._calls
-                function = {"name": _text(block["name"]), "arguments": ""}
-                call = {"id": _text(block["id"]), "type": "function", "function": function}
+                function = {"name": text_of(block["name"]), "arguments": ""}
+                call = {
+                    "id": text_of(block["id"]),
+                    "type": "function",
+                    "function": function,
+                }
                 self._calls += 1
                 return (self._call(opened, call),)
             case _:
@@ -108,14 +94,16 @@ class AnthropicDecoder:
             case "text_delta":
                 return self._text(delta["text"])
             case "thinking_delta":
-                words = _text(delta["thinking"])
+                words = text_of(delta["thinking"])
                 block["thinking"] = block.get("thinking", "") + words
                 return (self._chunk({REASONING: words}),) if words else ()
             case "signature_delta":
-                block["signature"] = block.get("signature", "") + _text(delta["signature"])
+                block["signature"] = block.get("signature", "") + text_of(
+                    delta["signature"]
+                )
                 return ()
             case "input_json_delta" if "pieces" in block:
-                return self._arguments(block, _text(delta["partial_json"]))
+                return self._arguments(block, text_of(delta["partial_json"]))
             case _:
                 return ()
 
@@ -137,7 +125,7 @@ class AnthropicDecoder:
         reason = data["delta"].get("stop_reason")
         if not reason:
             return ()
-        end = self._chunk({}, finish_reason_of(_text(reason), calls=self._calls > 0))
+        end = self._chunk({}, finish_reason_of(text_of(reason), calls=self._calls > 0))
         self._said = True
         usage = openai_usage(self._usage)
         if usage is None:
@@ -145,7 +133,7 @@ class AnthropicDecoder:
         return (end, Chunk({**self._head, "choices": [], "usage": usage}))
 
     def _text(self, text: Any) -> tuple[Chunk, ...]:
-        return (self._chunk({"content": _text(text)}),) if text else ()
+        return (self._chunk({"content": text_of(text)}),) if text else ()
 
     def _arguments(self, block: Json, piece: str) -> tuple[Chunk, ...]:
         if not piece:
@@ -159,13 +147,3 @@ class AnthropicDecoder:
     def _chunk(self, delta: Json, reason: str | None = None) -> Chunk:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
         return Chunk({**self._head, "choices": [choice]})
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    return value
-
-
-def _bad(data: str, otherwise: str) -> BadReplyError:
-    return bad_reply(HttpResponse(OK, {}, data.encode("utf-8", "replace")), otherwise)

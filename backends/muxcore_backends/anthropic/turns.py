@@ -11,14 +11,14 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS
+from muxcore.chat import ORIGIN, THINKING_BLOCKS
 from muxcore.core.records import Endpoint
 from muxcore_backends.history import contents, phrases, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.contents import parts_of
 from muxcore_backends.history.ids import UP_TO_64, ids
 from muxcore_backends.history.pairs import PAIRS, calls_of
-from muxcore_backends.history.steps import Message, Messages, Rewrite, each, without
+from muxcore_backends.history.steps import Message, Messages, Rewrite, without
 
 Block: TypeAlias = dict[str, Any]
 
@@ -26,14 +26,11 @@ EPHEMERAL = {"type": "ephemeral"}
 IMAGE = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.*)", re.DOTALL)
 
 
-def origin_of(endpoint: Endpoint) -> str:
-    """Return the name of the signer of thoughts: the API refuses signatures of others."""
-    return f"{endpoint.provider}/{endpoint.model}"
-
-
 @lru_cache(maxsize=256)
 def steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     """Return the steps that a history needs before it can be put into turns."""
+    thinks = endpoint.wire.thinking != "off"
+    signer = reasoning.origin_of(endpoint) if thinks else None
     always = (
         PAIRS,
         CALLS,
@@ -41,26 +38,9 @@ def steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
         roles.SYSTEM,
         roles.EARLY_SYSTEM,
         reasoning.GATHERED,
-        _foreign_reasoning_dropped(endpoint),
+        reasoning.foreign_dropped(THINKING_BLOCKS, signer),
     )
     return always if endpoint.wire.supports_images else (*always, contents.BLIND)
-
-
-def _foreign_reasoning_dropped(endpoint: Endpoint) -> Rewrite:
-    """Make the step that leaves out thoughts which this endpoint has not signed."""
-    origin, thinks = origin_of(endpoint), endpoint.wire.thinking != "off"
-
-    def change(message: Message) -> Message:
-        blocks = message.get(THINKING_BLOCKS) or ()
-        own = [block for block in blocks if thinks and block.get(ORIGIN) == origin]
-        if own and len(own) == len(blocks):
-            return message
-        if not message.get(REASONING) and not blocks:
-            return message
-        rest = without(message, REASONING, THINKING_BLOCKS)
-        return {**rest, THINKING_BLOCKS: own} if own else rest
-
-    return Rewrite(reasoning.DROPPED.words, each(change))
 
 
 @frozen

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from muxcore.chat import REASONING
+from muxcore.chat import ORIGIN, REASONING
+from muxcore.core.records import Endpoint
 from muxcore_backends.history import phrases
 from muxcore_backends.history.contents import PARTS, parts_of, text_part
 from muxcore_backends.history.steps import Message, Rewrite, each, without
@@ -53,6 +54,30 @@ def _dropped(message: Message) -> Message:
 
 
 DROPPED = Rewrite("reasoning left out", each(_dropped))
+
+
+def origin_of(endpoint: Endpoint) -> str:
+    """Return the name of an endpoint that signs its reasoning: no other can take it."""
+    return f"{endpoint.provider}/{endpoint.model}"
+
+
+def foreign_dropped(member: str, origin: str | None) -> Rewrite:
+    """Make the step that leaves out reasoning but for what this origin has signed, in `member`.
+
+    Without an origin all is left out.
+    """
+
+    def change(message: Message) -> Message:
+        signed = message.get(member) or ()
+        own = [one for one in signed if origin and one.get(ORIGIN) == origin]
+        if own and len(own) == len(signed):
+            return message
+        if not message.get(REASONING) and not signed:
+            return message
+        rest = without(message, REASONING, member)
+        return {**rest, member: own} if own else rest
+
+    return Rewrite(DROPPED.words, each(change))
 
 
 def named(field: str) -> Rewrite:

@@ -6,16 +6,12 @@ from typing import Any
 
 from attrs import define
 
-from muxcore import jsontext
 from muxcore.chat import ORIGIN, REASONING, REASONING_ITEMS, Chunk, Json
 from muxcore.dialects.responses.items import SEAM, answer_of, is_returnable
 from muxcore.dialects.responses.settings import chat_usage
-from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
-from muxcore_backends.failures import bad_reply, failed_answer
-from muxcore_backends.shapes import FailedAnswerError, finish_reason_of
-from muxcore_backends.streaming import CHUNK, DONE
-
-OK = 200
+from muxcore.plugins.backend import ServerEvent
+from muxcore_backends.shapes import finish_reason_of
+from muxcore_backends.streaming import CHUNK, feed_object, text_of
 
 WORDS = {
     "response.output_text.delta": "content",
@@ -26,7 +22,6 @@ WORDS = {
 """The member of a delta, by the event that holds a piece of it."""
 
 LAST = frozenset({"response.completed", "response.incomplete"})
-FAILED = frozenset({"error", "response.failed"})
 
 
 def finish_reason_of_response(response: Json, *, calls: bool) -> str | None:
@@ -78,26 +73,7 @@ class ResponsesDecoder:
         return self._ended
 
     def feed(self, event: ServerEvent) -> tuple[Chunk, ...]:
-        try:
-            data = jsontext.decode(event.data)
-        except (ValueError, RecursionError):
-            return self._feed_unusual(event)
-        if not isinstance(data, dict | list) and event.event != "error":
-            return ()  # A heartbeat.
-        if not isinstance(data, dict) or data.get("type") in FAILED or data.get("error"):
-            raise _bad(_error_in(data), "the stream sent an error without words")
-        try:
-            return self._feed(data)
-        except FailedAnswerError as error:
-            raise failed_answer(error) from None
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise _bad(event.data, "an event is malformed") from None
-
-    def _feed_unusual(self, event: ServerEvent) -> tuple[Chunk, ...]:
-        text = event.data.strip()
-        if text != DONE and (event.event == "error" or text.startswith(("{", "["))):
-            raise _bad(text, "an event is cut off, or no JSON")
-        return ()
+        return feed_object(event, self._feed)
 
     def _feed(self, data: Json) -> tuple[Chunk, ...]:  # noqa: PLR0911 - one for each event
         kind = data.get("type")
@@ -126,14 +102,14 @@ class ResponsesDecoder:
 
     def _words(self, member: str, words: Any) -> tuple[Chunk, ...]:
         self._has_words.add(member)
-        return (self._chunk({member: _text(words)}),) if words else ()
+        return (self._chunk({member: text_of(words)}),) if words else ()
 
     def _open(self, place: Any, item: Json) -> tuple[Chunk, ...]:
         if item.get("type") != "function_call":
             return ()
         self._calls[place] = call = _OpenCall(len(self._calls))
-        function = {"name": _text(item["name"]), "arguments": ""}
-        opening = {"id": _text(item["call_id"]), "type": "function", "function": function}
+        function = {"name": text_of(item["name"]), "arguments": ""}
+        opening = {"id": text_of(item["call_id"]), "type": "function", "function": function}
         return (self._call(call, opening),)
 
     def _arguments(self, place: Any, piece: Any) -> tuple[Chunk, ...]:
@@ -141,7 +117,7 @@ class ResponsesDecoder:
         if call is None or not piece:
             return ()
         call.pieces += 1
-        return (self._call(call, {"function": {"name": "", "arguments": _text(piece)}}),)
+        return (self._call(call, {"function": {"name": "", "arguments": text_of(piece)}}),)
 
     def _close(self, place: Any, item: Json) -> tuple[Chunk, ...]:
         match item.get("type"):
@@ -185,23 +161,3 @@ class ResponsesDecoder:
         chunk = Chunk({**self._head, "choices": [choice]})
         self._said = self._said or chunk.commits
         return chunk
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    return value
-
-
-def _error_in(data: Any) -> str:
-    """Return the error of an event as other APIs have it, with `error` at the top."""
-    response = data.get("response") if isinstance(data, dict) else None
-    if isinstance(response, dict) and response.get("error"):
-        return jsontext.encode({"error": response["error"]})
-    if isinstance(data, dict) and not data.get("error"):
-        return jsontext.encode({"error": data})
-    return jsontext.encode(data)
-
-
-def _bad(data: str, otherwise: str) -> BadReplyError:
-    return bad_reply(HttpResponse(OK, {}, data.encode("utf-8", "replace")), otherwise)
