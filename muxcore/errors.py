@@ -33,11 +33,15 @@ class InvalidArgumentError(MultiplexerError, ValueError):
 class ConfigError(MultiplexerError):
     """The config cannot be used. `problems` holds each mistake as one text; str() has all.
 
-    `excerpt` shows the place of a syntax error, with a caret below it.
+    `warnings` holds what would be no obstacle, as `Config.warnings` does. `excerpt` shows the
+    place of a syntax error, with a caret below it.
     """
 
-    def __init__(self, problems: Sequence[str], excerpt: str = "") -> None:
+    def __init__(
+        self, problems: Sequence[str], warnings: Sequence[str] = (), excerpt: str = ""
+    ) -> None:
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
         self.excerpt = excerpt
         super().__init__("\n".join([*self.problems, *([excerpt] if excerpt else [])]))
 

@@ -65,7 +65,8 @@ def _past_the_pool(config: Config, options: argparse.Namespace) -> list[str]:
 def _refuse(error: ConfigError, options: argparse.Namespace, title: str = "") -> int:
     if options.json:
         raise error
-    for line in (title, *error.problems, error.excerpt):
+    warnings = [f"warning: {warning}" for warning in error.warnings]
+    for line in (title, *error.problems, error.excerpt, *warnings):
         if line:
             print(line, file=sys.stderr)
     return FAILED

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from muxcore.core.phases import Phase
-from muxcore.errors import MultiplexerError
+from muxcore.errors import ConfigError, MultiplexerError
 
 WELL, FAILED, WRONG_USAGE = 0, 1, 2
 INTERRUPTED = 130
@@ -358,8 +358,10 @@ def _report(error: MultiplexerError, *, as_json: bool) -> None:
         return
     import json  # noqa: PLC0415 - not every command needs it
 
-    problems = list(getattr(error, "problems", [str(error)]))
-    print(json.dumps({"ok": False, "problems": problems}, indent=2))
+    told: dict[str, object] = {"ok": False, "problems": [str(error)]}
+    if isinstance(error, ConfigError):
+        told |= {"problems": list(error.problems), "warnings": list(error.warnings)}
+    print(json.dumps(told, indent=2))
 
 
 def _print_nowhere() -> None:

@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from attrs import field, frozen
 
-from muxcore.config.lines import KeyPath
 from muxcore.config.problems import Problem, shown
+from muxcore.config.toml.lines import KeyPath
 
 ACTIVE_MODEL_VARIABLE = "VIBE_ACTIVE_MODEL"
 

@@ -13,7 +13,8 @@ from attrs import frozen
 
 from muxcore.config import keyring
 from muxcore.config.keyring import Keyring
-from muxcore.config.problems import TYPOGRAPHIC_QUOTES, listed
+from muxcore.config.problems import listed
+from muxcore.config.toml.syntax import TYPOGRAPHIC_QUOTES
 
 DOTENV = ".env"
 

@@ -12,11 +12,11 @@ from attrs import frozen
 
 from muxcore.config import addresses, keys
 from muxcore.config.definitions import VIBES_PROVIDERS, Definition, Definitions
-from muxcore.config.lines import KeyPath
 from muxcore.config.problems import Findings, Problem, listed, nearest, shown, spelled
 from muxcore.config.records import ModelConfig, ProviderConfig
 from muxcore.config.section import PoolRef
 from muxcore.config.structure import structure
+from muxcore.config.toml.lines import KeyPath
 from muxcore.plugins.catalogue import Catalogue
 
 NOT_SPOKEN = "an API style that no backend speaks"

@@ -8,15 +8,10 @@ from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
-from muxcore.config.lines import KeyPath, lines_of
+from muxcore.config.toml.lines import KeyPath
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST_VALUE = 60
-_WORD = re.compile(r"[A-Za-z_-]{1,24}(?![^\s,\]}#])")
-_QUOTED = re.compile(r"""\"[^"]*"?|'[^']*'?""")
-
-TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›"  # noqa: RUF001 - ambiguity is the point
-"""Quotes that a word processor makes; neither TOML nor a key has one."""
 
 
 @frozen
@@ -84,56 +79,3 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def explain_syntax(text: str, line: int, column: int, reason: str) -> str:
-    """Say in plain words what is wrong at a place where TOML cannot be parsed.
-
-    Only single words of the file are repeated: a config may hold secrets.
-    """
-    rest = text.split("\n")[line - 1][column - 1 :]
-    if rest and rest[0] in TYPOGRAPHIC_QUOTES:
-        return f'{rest[0]} is a typographic quote; write " instead'
-    if reason == "Invalid value":
-        return _explain_value(rest) or reason
-    if reason.startswith("Expected '=' after a key"):
-        return "expected key = value; a key with spaces needs quotes"
-    if reason.startswith(("Cannot declare", "Cannot overwrite")):
-        first = _first_line(text, line)
-        return "defined twice" + (f", first in line {first}" if first else "")
-    if reason.startswith(("Illegal character '\\n'", "Illegal character '\\r'")):
-        return "a text is not closed; add the quote at its end"
-    return reason
-
-
-def _explain_value(rest: str) -> str:
-    word = _WORD.match(rest)
-    if word is None:
-        return "" if rest.strip() else "a value is missing after ="
-    plain = word[0].lower()
-    if plain in {"true", "false"}:
-        return f"{word[0]} is not a value of TOML; write {plain}"
-    return f'text needs quotes; write "{word[0]}"'
-
-
-def excerpt(text: str, line: int, column: int) -> str:
-    """Show a line up to a place, with a caret below. Texts in quotes are left out."""
-    written = text.split("\n")[line - 1]
-    before = _QUOTED.sub('"…"', written[: column - 1])
-    word = _WORD.match(written[column - 1 :])
-    return f"    {before}{word[0] if word else '…'}\n    {' ' * len(before)}^"
-
-
-def _first_line(text: str, line: int) -> int | None:
-    """Return the line that first defines what the given line defines again."""
-    rows = text.split("\n")
-    again, before = rows[line - 1], rows[: line - 1]
-    headers = [row for row in before if row.lstrip().startswith("[")]
-    is_pair = not again.lstrip().startswith("[")
-    table = headers[-1] if headers and is_pair else ""
-    try:
-        path = max(lines_of(f"{table}\n{again}\n"), key=len, default=())
-        return lines_of("\n".join(before) + "\n").get(path)
-    except (ValueError, IndexError):
-        # One of them is a part of something longer.
-        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import tomli
 from attrs import evolve, field, frozen
 
-from muxcore.config.lines import line_of, lines_of
-from muxcore.config.problems import Problem, excerpt, explain_syntax
+from muxcore.config.problems import Problem
+from muxcore.config.toml.lines import line_of, lines_of
+from muxcore.config.toml.syntax import fault_of
 from muxcore.errors import ConfigError
 
 FILE_NAME = "config.toml"
@@ -114,9 +114,16 @@ def document_of(file: Path, content: bytes) -> Document:
         raise ConfigError([problem]) from None
     try:
         return Document(str(file), tomli.loads(text), file, file.parent, text)
-    except (ValueError, RecursionError) as error:
-        # Besides syntax errors: numbers that are too long, and tables that nest too deeply.
-        raise _syntax_error(file, text, str(error)) from None
+    except tomli.TOMLDecodeError as error:
+        fault = fault_of(error)
+        problem = (
+            f"{file}:{fault.line}: not valid TOML: {fault.reason} (column {fault.column})"
+        )
+        raise ConfigError([problem], excerpt=fault.excerpt) from None
+    except RecursionError:
+        raise ConfigError([f"{file}: lists or tables nest too deeply"]) from None
+    except ValueError:
+        raise ConfigError([f"{file}: a number has too many digits"]) from None
 
 
 def with_section(document: Document, section: Document | None) -> Document:
@@ -171,17 +178,6 @@ def vibe_home(environment: Mapping[str, str]) -> Path:
 def _expanded(path: str | os.PathLike[str]) -> Path:
     # Unlike `Path.expanduser`, this leaves the name of an unknown user as it is.
     return Path(os.path.expanduser(path))  # noqa: PTH111
-
-
-def _syntax_error(file: Path, text: str, message: str) -> ConfigError:
-    position = re.search(r" \(at line (\d+), column (\d+)\)$", message)
-    if position is None:
-        line = text.rstrip().count("\n") + 1
-        return ConfigError([f"{file}:{line}: not valid TOML: {message}"])
-    line, column = int(position[1]), int(position[2])
-    reason = explain_syntax(text, line, column, message[: position.start()])
-    problem = f"{file}:{line}: not valid TOML: {reason} (column {column})"
-    return ConfigError([problem], excerpt(text, line, column))
 
 
 def _unreadable(file: Path, error: OSError) -> str:

@@ -12,7 +12,6 @@ import attrs
 from muxcore.config import addresses, keys
 from muxcore.config.definitions import Definitions, api_timeout_ms
 from muxcore.config.keys import Key
-from muxcore.config.lines import KeyPath
 from muxcore.config.models import (
     ResolvedModel,
     capabilities_of,
@@ -33,6 +32,7 @@ from muxcore.config.records import (
 )
 from muxcore.config.section import SECTION, select_models, warn_of_weights
 from muxcore.config.structure import structure
+from muxcore.config.toml.lines import KeyPath
 from muxcore.core.phases import PRESENT, SINGLE, Phase
 from muxcore.core.records import Endpoint, Policy, Wire
 from muxcore.core.strategy import Strategy, uses_weight
@@ -87,8 +87,9 @@ def resolve(
 
     silence = api_timeout_ms(document.data)
 
+    warnings = (*document.warnings, *document.located(findings.warnings))
     if findings.problems:
-        raise ConfigError(document.located(findings.problems))
+        raise ConfigError(document.located(findings.problems), warnings)
     return Config(
         source=document.source,
         enabled=selection.is_on,
@@ -108,7 +109,7 @@ def resolve(
         section_file=document.section_file,
         state=settings.state if selection.is_on else MEMORY,
         state_options=MappingProxyType(settings.state_options),
-        warnings=(*document.warnings, *document.located(findings.warnings)),
+        warnings=warnings,
     )
 
 

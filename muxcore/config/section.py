@@ -8,11 +8,11 @@ from typing import Any
 from attrs import evolve, frozen
 
 from muxcore.config.definitions import VIBES_MODELS, Definitions, active_model
-from muxcore.config.lines import KeyPath
 from muxcore.config.problems import Findings, Problem, listed, nearest, shown, spelled
 from muxcore.config.read import SECTION as NAME
 from muxcore.config.records import MultiplexerConfig, PoolEntry
 from muxcore.config.structure import structure
+from muxcore.config.toml.lines import KeyPath
 from muxcore.core import phases
 from muxcore.core.phases import SINGLE, Phase, Section, Use
 

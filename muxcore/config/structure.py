@@ -22,9 +22,9 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from muxcore.config.lines import KeyPath
 from muxcore.config.problems import Problem, listed, nearest, shown
 from muxcore.config.records import Bounds
+from muxcore.config.toml.lines import KeyPath
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]

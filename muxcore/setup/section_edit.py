@@ -12,8 +12,8 @@ import tomli
 from attrs import field, frozen
 
 from muxcore.assembling import count_of
-from muxcore.config.lines import blocks_of
 from muxcore.config.read import SECTION
+from muxcore.config.toml.lines import blocks_of
 from muxcore.errors import MultiplexerError
 
 

@@ -10,8 +10,8 @@ import tomli
 import tomlkit
 from hypothesis import given, strategies
 
-from muxcore.config.lines import KeyPath, line_of, lines_of
 from muxcore.config.problems import listed, shown, spelled
+from muxcore.config.toml.lines import KeyPath, line_of, lines_of
 
 TEXT = '''# [multiplexer] weight
 models = [

@@ -99,37 +99,11 @@ def test_an_unreadable_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     ("content", "text"),
     [
         (b"a = 1\nb = \xff", ":2: not UTF-8, expected a text file; save it as UTF-8"),
-        (b"a = 1\nb = = 2", ":2: not valid TOML: Invalid value (column 5)"),
-        (
-            b"a = True",
-            ":1: not valid TOML: True is not a value of TOML; write true (column 5)",
-        ),
-        (
-            b"a = failover",
-            ':1: not valid TOML: text needs quotes; write "failover" (column 5)',
-        ),
-        (b"a =\n", ":1: not valid TOML: a value is missing after = (column 4)"),
-        (
-            "a = “x”".encode(),
-            ':1: not valid TOML: “ is a typographic quote; write " instead (column 5)',
-        ),
-        (
-            b"my key = 1",
-            (
-                ":1: not valid TOML: expected key = value; a key with spaces needs quotes"
-                " (column 4)"
-            ),
-        ),
-        (
-            b'a = "x\n',
-            ":1: not valid TOML: a text is not closed; add the quote at its end (column 7)",
-        ),
         (b"[a]\n[a]\n", ":2: not valid TOML: defined twice, first in line 1 (column 3)"),
         (
             b"[b]\n[a]\nx = 1\ny = 2\nx = 3\n",
             ":5: not valid TOML: defined twice, first in line 3 (column 6)",
         ),
-        (b"a = [\n1,\n", ":2: not valid TOML: Invalid value (at end of document)"),
     ],
 )
 def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes, text: str) -> None:
@@ -154,14 +128,19 @@ def test_a_syntax_error_shows_its_place_and_no_text_in_quotes(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["a = " + "[" * 100_000, "a = " + "9" * 5000], ids=["nested", "long"]
+    ("text", "reason"),
+    [
+        ("a = " + "[" * 100_000, "lists or tables nest too deeply"),
+        ("a = " + "9" * 5000, "a number has too many digits"),
+    ],
+    ids=["nested", "long"],
 )
 def test_text_that_the_parser_rejects_is_an_ordinary_error(
-    tmp_path: Path, text: str
+    tmp_path: Path, text: str, reason: str
 ) -> None:
     file = tmp_path / "config.toml"
     file.write_text(text)
-    assert problem_of(file).startswith(f"{file}:1: not valid TOML: ")
+    assert problem_of(file) == f"{file}: {reason}"
 
 
 def test_a_key_of_many_parts_is_read_or_an_ordinary_error(tmp_path: Path) -> None:
