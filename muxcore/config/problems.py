@@ -79,3 +79,14 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def other_brackets(path: KeyPath, value: object) -> str:
+    """Return a hint where a table stands in a list's place, or tables in a table's; else ""."""
+    if not all(isinstance(step, str) for step in path):
+        return ""
+    if isinstance(value, Mapping):
+        return f"; its header is [[{spelled(path)}]], with two brackets"
+    if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+        return f"; its header is [{spelled(path)}], with one bracket"
+    return ""

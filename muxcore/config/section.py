@@ -8,7 +8,15 @@ from typing import Any
 from attrs import evolve, frozen
 
 from muxcore.config.definitions import VIBES_MODELS, Definitions, active_model
-from muxcore.config.problems import Findings, Problem, listed, nearest, shown, spelled
+from muxcore.config.problems import (
+    Findings,
+    Problem,
+    listed,
+    nearest,
+    other_brackets,
+    shown,
+    spelled,
+)
 from muxcore.config.read import SECTION as NAME
 from muxcore.config.records import MultiplexerConfig, PoolEntry
 from muxcore.config.structure import structure
@@ -99,7 +107,8 @@ def _table(data: Mapping[str, Any], findings: Findings) -> Mapping[str, Any]:
     table = data.get(NAME, {})
     if isinstance(table, Mapping):
         return table
-    findings.problems.append(Problem(SECTION, f"{shown(table)}, expected a table"))
+    text = f"{shown(table)}, expected a table{other_brackets(SECTION, table)}"
+    findings.problems.append(Problem(SECTION, text))
     return {}
 
 

@@ -22,7 +22,7 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from muxcore.config.problems import Problem, listed, nearest, shown
+from muxcore.config.problems import Problem, listed, nearest, other_brackets, shown
 from muxcore.config.records import Bounds
 from muxcore.config.toml.lines import KeyPath
 
@@ -46,7 +46,18 @@ class UnfitError(ValueError):
     """A value that is not what is expected."""
 
     def __init__(self, value: object, expected: str, hint: str = "") -> None:
+        self.value = value
         super().__init__(f"{shown(value)}, expected {expected}{hint}")
+
+    def at(self, path: KeyPath) -> Problem:
+        return Problem(path, str(self))
+
+
+class UnfitShapeError(UnfitError):
+    """A list where a table is expected, or the other way round, or neither."""
+
+    def at(self, path: KeyPath) -> Problem:
+        return Problem(path, f"{self}{other_brackets(path, self.value)}")
 
 
 def structure(
@@ -97,7 +108,7 @@ def _problems(error: Exception, raw: Any, path: KeyPath) -> Iterator[Problem]:
         for name in sorted(error.extra_fields, key=str):
             yield Problem((*path, str(name)), _unknown(name, known))
     elif isinstance(error, UnfitError):
-        yield Problem(path, str(error))
+        yield error.at(path)
     else:
         yield _refused(error, raw, path)
 
@@ -227,7 +238,7 @@ def _field_hook(field: attrs.Attribute[Any]) -> Hook | None:
 
 def _table(value: Any, _: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise UnfitError(value, "a table")
+        raise UnfitShapeError(value, "a table")
     return dict(value)
 
 
@@ -248,7 +259,7 @@ def _record_hooks(converter: Converter, *, closed: bool) -> Callable[[Any], Hook
 def _list_hook(converter: Converter) -> Hook:
     def hook(value: Any, kind: Any) -> Any:
         if not isinstance(value, list | tuple):
-            raise UnfitError(value, "a list")
+            raise UnfitShapeError(value, "a list")
         of = (*get_args(kind), Any)[0]
         members, errors = [], []
         for index, member in enumerate(value):

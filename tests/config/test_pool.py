@@ -431,3 +431,38 @@ def test_all_mistakes_come_beside_an_invalid_enabled(problems: Problems) -> None
     text = MODELS + '[multiplexer]\nenabled = "yes"\npool = [{model = "x"}]\n'
     found = [p.split(": ")[1] for p in problems(text)]
     assert found == ["multiplexer.enabled", "multiplexer.pool[0].model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "[[multiplexer]]\nenabled = true\n",
+            "multiplexer: a list, expected a table; its header is [multiplexer], with one bracket",
+        ),
+        (
+            '[multiplexer]\nenabled = true\n[multiplexer.pool]\nmodel = "a"\n',
+            (
+                "multiplexer.pool: a table, expected a list; its header is"
+                " [[multiplexer.pool]], with two brackets"
+            ),
+        ),
+        (
+            "[multiplexer]\nenabled = true\n[[multiplexer.options]]\nseed = 1\n",
+            (
+                "multiplexer.options: a list, expected a table; its header is"
+                " [multiplexer.options], with one bracket"
+            ),
+        ),
+        (
+            "[multiplexer]\nenabled = true\nmode = { a = 1 }\n",
+            "multiplexer.mode: a table, expected text in quotes",
+        ),
+    ],
+)
+def test_a_header_with_a_bracket_too_many_or_too_few(
+    load: Load, text: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    assert caught.value.problems[0].partition(": ")[2] == problem
