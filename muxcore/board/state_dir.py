@@ -29,6 +29,14 @@ def default_path(environment: Mapping[str, str], platform: str = sys.platform) -
     return directory / "vibe-mux" / FILE_NAME
 
 
+def is_to_be_made(path: Path) -> bool:
+    """Whether there is no file, and one can be made."""
+    if os.path.lexists(path):
+        return False
+    there = next((place for place in path.parents if place.exists()), path)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def prepare(path: Path) -> None:
     """Make the directory and an empty file that only this user can read, if need be.
 

@@ -114,6 +114,7 @@ def _set_up(
         return WELL
     found = candidates(document, environment)
     if now is None and not requested:
+        talks = talks and any(candidate.is_ready for candidate in found)
         if not talks:
             _report_left_out(found)
         # Before the dialogue: the user may prefer to add one of these to the config first.
@@ -266,6 +267,8 @@ def _difference(file: Path, before: str, after: str) -> str:
 
 def _move(target: Target, options: argparse.Namespace, *, talks: bool) -> int:
     """Move the section from vibe's file to the one beside it, as it is written."""
+    # It says what is wrong with a file that is there, and cannot be read.
+    read_alone(options.config, os.environ)
     before = _read(target.config).text
     rest, section = split(before)
     if not section:

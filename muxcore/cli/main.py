@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from muxcore.core.phases import Phase
 from muxcore.errors import ConfigError, MultiplexerError
@@ -32,6 +32,10 @@ class _Parser(argparse.ArgumentParser):
     """Reports wrong usage as JSON, if the command line asks for JSON."""
 
     as_json = False
+
+    def print_help(self, file: Any = None) -> None:
+        # As argparse does it, a reader that has left goes unnoticed.
+        print(self.format_help(), end="", file=file, flush=True)
 
     def error(self, message: str) -> NoReturn:
         if self.as_json:
@@ -258,10 +262,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _open_closed_streams()
     _use_utf_8()
-    options = _parsed(sys.argv[1:] if arguments is None else arguments)
-    # `run` reads the last line that its server prints on stderr.
-    as_json = getattr(options, "json", False) and not getattr(options, "leased", False)
+    as_json = False
     try:
+        options = _parsed(sys.argv[1:] if arguments is None else arguments)
+        # `run` reads the last line that its server prints on stderr.
+        is_leased = getattr(options, "leased", False)
+        as_json = getattr(options, "json", False) and not is_leased
         code = _run(options)
         # While the interpreter exits, a reader that has left would cause a traceback.
         sys.stdout.flush()

@@ -19,7 +19,7 @@ from muxcore import config as configuration
 from muxcore.agents.leasing import Lease, leasing
 from muxcore.agents.process import run_through
 from muxcore.agents.programs import INSTALLED_BY, general_variables, launch_of
-from muxcore.board.state_dir import default_path
+from muxcore.board.state_dir import default_path, is_to_be_made
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses
 from muxcore.config.read import SECTION_FILE_NAME, config_path, read
@@ -263,8 +263,7 @@ def _welcome(config: Config, drills: Sequence[str], advice: Sequence[str]) -> li
         file = default_path(os.environ)
         named = config.state_options.get("path")
         file = file if named is None else Path(named).expanduser()
-        if not file.exists():
-            # Once, when it is about to be made.
+        if is_to_be_made(file):
             lines.append(f"what the pool learns is kept in {file}")
     return [
         printable(line) for line in (*lines, *(f"fire drill: {drill}" for drill in drills))

@@ -7,17 +7,19 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from muxcore.cli.main import FAILED, WELL
+from muxcore.cli.main import WELL
 from muxcore.config.read import config_path
 from muxcore.core.text import printable, printable_lines
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.client import NotReachableError, ask, ask_json
 from muxcore.gateway.discovery import Server, all_published, find
+from muxcore.shell import clock
 
 REFRESH_SECONDS = 1.0
 STATUS = "/status?format=json"
@@ -58,23 +60,42 @@ def watch(
     pause: Callable[[float], object] | None = None,
 ) -> int:
     """Show the status until the server ends, or Ctrl-C."""
-    try:
-        from rich.live import Live  # noqa: PLC0415 - an extra
-    except ImportError:
-        text = "--watch needs rich: pip install 'vibe-mux[watch]'"
-        print(f"vibe-mux: {text}", file=sys.stderr)
-        return FAILED
     pause = pause or threading.Event().wait
-    first = ask_json(server, STATUS)
-    with Live(table(first), auto_refresh=False) as live:
+    with _display() as show:
+        show(server)
         try:
             while True:
                 pause(REFRESH_SECONDS)
-                live.update(table(ask_json(server, STATUS)), refresh=True)
+                show(server)
         except NotReachableError:
             pass
     print("The server has ended.", file=sys.stderr)
     return WELL
+
+
+@contextmanager
+def _display() -> Generator[Callable[[Server], None]]:
+    """Show the status in a table of rich; without that extra, print it when it has changed."""
+    try:
+        from rich.live import Live  # noqa: PLC0415 - an extra
+    except ImportError:
+        yield _printer()
+        return
+    with Live(auto_refresh=False) as live:
+        yield lambda server: live.update(table(ask_json(server, STATUS)), refresh=True)
+
+
+def _printer() -> Callable[[Server], None]:
+    printed = ""
+
+    def show(server: Server) -> None:
+        nonlocal printed
+        text = _markdown(server)
+        if text != printed:
+            print(f"{clock.now().astimezone():%H:%M:%S}\n{text}", flush=True)
+            printed = text
+
+    return show
 
 
 def table(status: dict[str, Any]) -> Any:

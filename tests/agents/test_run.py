@@ -126,6 +126,13 @@ def test_the_active_model_is_the_pool(place: Place) -> None:
     assert len(place.run("print(ask())").stderr.splitlines()) == WELCOME_AND_RECEIPT - 1
 
 
+def test_no_file_is_named_where_none_can_be_made(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    done = place.run("print(ask())", XDG_STATE_HOME=str(tmp_path / "taken"))
+    assert done.stdout == "pong from large-model\n"
+    assert "is kept in" not in done.stderr
+
+
 def test_another_alias_is_that_model_alone(place: Place) -> None:
     assert place.run("print(ask('small'))").stdout == "pong from small-model\n"
     assert not place.large.requests

@@ -172,10 +172,12 @@ def test_help_is_a_command_too(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
-@pytest.mark.parametrize("command", ["modes", "--version"])
+@pytest.mark.parametrize("command", ["modes", "--version", "help", "run --help"])
 def test_a_full_output_is_one_line(run: Run, command: str) -> None:
     with Path("/dev/full").open("w") as full:
-        done = run(command, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+        done = run(
+            *command.split(), stdout=full, stderr=subprocess.PIPE, capture_output=False
+        )
     assert done.returncode == 1
     assert done.stderr == "vibe-mux: No space left on device: the output is not whole\n"
 

@@ -85,6 +85,7 @@ def in_state(state: State, config: Path) -> Iterator[None]:
         ["serve"],
         ["serve", "--json"],
         ["init", "--yes"],
+        ["init", "--move", "--yes"],
     ],
     ids=" ".join,
 )
@@ -109,7 +110,7 @@ def test_a_config_that_cannot_be_read_is_named_with_the_reason(
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize(
     "command",
-    [["status"], ["init", "--uninstall"], ["init", "--move", "--yes"], ["modes"]],
+    [["status"], ["init", "--uninstall"], ["modes"]],
     ids=" ".join,
 )
 def test_what_needs_no_config_answers_or_names_the_file(

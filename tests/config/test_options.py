@@ -190,7 +190,10 @@ def test_enabled_is_true_or_false(problems: Problems, value: object, text: str) 
         ),
         ({"options": 3}, "options: 3, expected a table"),
         ({"pool": "a"}, 'pool: "a", expected a list'),
-        ({"pool": {"model": "a"}}, "pool: a table, expected a list"),
+        (
+            {"pool": {"model": "a"}},
+            "pool: a table, expected a list; its header is [[multiplexer.pool]], with two brackets",
+        ),
         ({"pool": [3]}, "pool[0]: 3, expected a table"),
         ({"pol": []}, 'pol: an unknown option; did you mean "pool"?'),
         (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -83,21 +83,29 @@ def test_watch_runs_until_the_server_ends(
     assert "The server has ended." in errors
 
 
-def test_watch_needs_rich(
+def test_watch_prints_what_has_changed_without_rich(
     running: tuple[Served, Server],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    importing = builtins.__import__
+    for name in ("rich", "rich.live"):
+        monkeypatch.setitem(sys.modules, name, None)
+    served, server = running
+    pauses = []
 
-    def without(name: str, *rest: Any) -> Any:
-        if name.startswith("rich"):
-            raise ImportError(name)
-        return importing(name, *rest)
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            served.ask(model="large")
+        if len(pauses) == 4:
+            served.gateway.stop()
 
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert main(["status", "--watch"]) == 1
-    assert "pip install 'vibe-mux[watch]'" in capsys.readouterr().err
+    assert command.watch(server, pause) == 0
+    out, errors = capsys.readouterr()
+    first, second = re.split(r"^\d\d:\d\d:\d\d$", out, flags=re.MULTILINE)[1:]
+    assert "Multiplexer Status" in first
+    assert first != second
+    assert errors == "The server has ended.\n"
 
 
 def test_the_table_shows_every_model() -> None:

@@ -281,6 +281,17 @@ def test_no_model_is_ready(
     assert "no model is ready to be in a pool" in capsys.readouterr().err
 
 
+def test_where_no_model_is_ready_nothing_is_asked(
+    user: User, say: Say, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAB_KEY")
+    say()
+    assert user.init() == 1
+    out, errors = capsys.readouterr()
+    assert "LAB_KEY" in out + errors
+    assert "no model is ready to be in a pool" in errors
+
+
 def test_without_a_config_there_is_one_with_vibes_own_models(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
