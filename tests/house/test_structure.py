@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
@@ -105,6 +106,12 @@ def test_the_product_does_not_patch_its_own_code() -> None:
 @pytest.mark.parametrize("package", packages())
 def test_the_design_has_a_row_for_every_package(package: str) -> None:
     assert re.search(rf"^\| .*`{re.escape(package)}`.* \|", DESIGN, re.MULTILINE)
+
+
+def test_every_package_is_installed() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", "utf-8")
+    assert sorted(settings["options"]["packages"].split()) == sorted(packages())
 
 
 def public_classes() -> dict[str, str]:
