@@ -8,15 +8,17 @@ from typing import ClassVar
 from attrs import frozen
 
 from muxcore import jsontext
-from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS, Chat, Json, Reply
+from muxcore.chat import ORIGIN, THINKING_BLOCKS, Chat, Reply
 from muxcore.core.records import Endpoint
+from muxcore.dialects.messages.blocks import answer_of
+from muxcore.dialects.messages.options import chat_usage
+from muxcore.dialects.reading import MalformedItemError
 from muxcore.plugins.backend import Decoder, HttpRequest, HttpResponse, KeyHeader
 from muxcore_backends import capabilities
 from muxcore_backends.allowances import allowances
 from muxcore_backends.anthropic.settings import settings_of
 from muxcore_backends.anthropic.stream import AnthropicDecoder
 from muxcore_backends.anthropic.turns import conversation, steps
-from muxcore_backends.anthropic.usage import openai_usage
 from muxcore_backends.failures import bad_reply, classify, failed_answer, object_of
 from muxcore_backends.history.reasoning import origin_of
 from muxcore_backends.history.steps import rewritten
@@ -72,19 +74,20 @@ class Anthropic:
         blocks = raw.get("content")
         if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
             raise bad_reply(answer, "the answer is malformed: it has no content")
+        origin = origin_of(endpoint)
         try:
-            message = _message(blocks, origin_of(endpoint))
-        except (KeyError, TypeError):
-            raise bad_reply(
-                answer, "the answer is malformed: a block is not whole"
-            ) from None
+            message = answer_of(
+                blocks, lambda block: {THINKING_BLOCKS: [{**block, ORIGIN: origin}]}
+            )
+        except MalformedItemError as error:
+            raise bad_reply(answer, f"the answer is malformed: {error}") from None
         try:
             reason = finish_reason_of(raw.get("stop_reason"), calls="tool_calls" in message)
         except FailedAnswerError as error:
             raise failed_answer(error) from None
         except MalformedError as error:
             raise bad_reply(answer, f"the answer is malformed: {error}") from None
-        return completion(raw, endpoint, message, reason, openai_usage(raw.get("usage")))
+        return completion(raw, endpoint, message, reason, chat_usage(raw.get("usage")))
 
     def stream(self, endpoint: Endpoint) -> Decoder:
         return AnthropicDecoder(endpoint.model, origin_of(endpoint))
@@ -97,36 +100,3 @@ def _address(api_base: str) -> str:
     """Accept a base with the version, as other providers have it, or without, as vibe has it."""
     base = api_base.rstrip("/")
     return base + PATH if base.endswith(VERSIONED) else base + VERSIONED + PATH
-
-
-def _message(blocks: list[Json], origin: str) -> Json:
-    texts: list[str] = []
-    thoughts: list[str] = []
-    signed: list[Json] = []
-    calls: list[Json] = []
-    for block in blocks:
-        match block.get("type"):
-            case "text":
-                texts.append(block["text"])
-            case "thinking":
-                thoughts.append(block["thinking"])
-                signed.append({**block, ORIGIN: origin})
-            case "redacted_thinking":
-                signed.append({**block, ORIGIN: origin})
-            case "tool_use":
-                function = {
-                    "name": block["name"],
-                    "arguments": jsontext.encode_arguments(block.get("input") or {}),
-                }
-                calls.append({"id": block["id"], "type": "function", "function": function})
-            case _:
-                pass  # The work of Anthropic's server-side tools.
-    message: Json = {"role": "assistant", "content": "".join(texts)}
-    if thoughts:
-        message[REASONING] = "".join(thoughts)
-    if signed:
-        message[THINKING_BLOCKS] = signed
-    if calls:
-        message["tool_calls"] = calls
-        message["content"] = message["content"] or None
-    return message

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from muxcore.chat import Chat, Json
 from muxcore.core.records import Endpoint, Wire
+from muxcore.dialects.messages.options import (
+    OPEN_SCHEMA,
+    message_choice,
+    message_format,
+    message_tools,
+)
 from muxcore_backends.anthropic.turns import Conversation
 from muxcore_backends.capabilities import (
     ADAPTIVE_THINKING,
@@ -43,8 +49,6 @@ SAID_OTHERWISE = frozenset(
 
 SAMPLING = ("temperature", "top_p", "top_k")
 """Refused by newer models, and by any model that thinks."""
-
-OPEN_SCHEMA: Json = {"type": "object"}
 
 
 def settings_of(
@@ -107,12 +111,8 @@ def _translated(extra: Mapping[str, Any]) -> Json:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
     if user := extra.get("user"):
         body["metadata"] = {"user_id": user}
-    match extra.get("response_format"):
-        case {"type": "json_schema", "json_schema": {"schema": schema}}:
-            form = {"type": "json_schema", "schema": schema}
-            body["output_config"] = {"format": form}
-        case _:
-            pass
+    if form := message_format(extra.get("response_format")):
+        body["output_config"] = {"format": form}
     return body
 
 
@@ -142,41 +142,10 @@ def _tools(chat: Chat, conversation: Conversation) -> Json:
             return {}
         bare = [{"name": name, "input_schema": OPEN_SCHEMA} for name in names]
         return {"tools": bare, "tool_choice": {"type": "none"}}
-    tools: Json = {"tools": _defined(chat.tools)}
-    choice = _choice(chat.tool_choice)
+    tools: Json = {"tools": message_tools(chat.tools)}
+    choice = message_choice(chat.tool_choice)
     if chat.extra.get("parallel_tool_calls") is False:
         choice = choice or {"type": "auto"}
         if choice["type"] != "none":
             choice["disable_parallel_tool_use"] = True
     return {**tools, "tool_choice": choice} if choice else tools
-
-
-def _defined(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
-    defined: list[Json] = []
-    for tool in tools:
-        function = tool.get("function")
-        if not isinstance(function, Mapping):
-            # One of Anthropic's own.
-            defined.append(dict(tool))
-            continue
-        schema = function.get("parameters") or OPEN_SCHEMA
-        own: Json = {
-            "name": function.get("name"),
-            "input_schema": {**OPEN_SCHEMA, **schema},
-        }
-        if function.get("description"):
-            own["description"] = function["description"]
-        defined.append(own)
-    return defined
-
-
-def _choice(choice: Any) -> Json | None:
-    match choice:
-        case "auto" | "none":
-            return {"type": choice}
-        case "required" | "any":
-            return {"type": "any"}
-        case {"function": {"name": name}}:
-            return {"type": "tool", "name": name}
-        case _:
-            return None

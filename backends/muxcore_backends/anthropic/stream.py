@@ -6,8 +6,8 @@ from typing import Any
 
 from muxcore import jsontext
 from muxcore.chat import ORIGIN, REASONING, THINKING_BLOCKS, Chunk, Json
+from muxcore.dialects.messages.options import chat_usage
 from muxcore.plugins.backend import ServerEvent
-from muxcore_backends.anthropic.usage import openai_usage
 from muxcore_backends.shapes import finish_reason_of
 from muxcore_backends.streaming import CHUNK, feed_object, text_of
 
@@ -127,7 +127,7 @@ class AnthropicDecoder:
             return ()
         end = self._chunk({}, finish_reason_of(text_of(reason), calls=self._calls > 0))
         self._said = True
-        usage = openai_usage(self._usage)
+        usage = chat_usage(self._usage)
         if usage is None:
             return (end,)
         return (end, Chunk({**self._head, "choices": [], "usage": usage}))

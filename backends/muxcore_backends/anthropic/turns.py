@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -13,6 +11,7 @@ from attrs import frozen
 
 from muxcore.chat import ORIGIN, THINKING_BLOCKS
 from muxcore.core.records import Endpoint
+from muxcore.dialects.messages.blocks import FAILED, call_block, image_block
 from muxcore_backends.history import contents, phrases, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.contents import parts_of
@@ -23,7 +22,6 @@ from muxcore_backends.history.steps import Message, Messages, Rewrite, without
 Block: TypeAlias = dict[str, Any]
 
 EPHEMERAL = {"type": "ephemeral"}
-IMAGE = re.compile(r"data:(image/(?:jpeg|png|gif|webp));base64,(.*)", re.DOTALL)
 
 
 @lru_cache(maxsize=256)
@@ -129,15 +127,7 @@ def _mark(blocks: list[Block]) -> None:
 
 def _answer(message: Message) -> list[Block]:
     thoughts = [without(block, ORIGIN) for block in message.get(THINKING_BLOCKS) or ()]
-    calls = [
-        {
-            "type": "tool_use",
-            "id": call["id"],
-            "name": call["function"]["name"],
-            "input": json.loads(call["function"]["arguments"]),
-        }
-        for call in calls_of(message)
-    ]
+    calls = [call_block(c, c["function"]["arguments"]) for c in calls_of(message)]
     said = [*_texts(message.get("content")), *calls]
     # Thoughts alone are refused; they are of a turn that was interrupted.
     return [*thoughts, *said] if said else []
@@ -147,6 +137,8 @@ def _result(message: Message) -> Block:
     block: Block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
     if content := list(_blocks(message.get("content"))):
         block["content"] = content
+    if message.get(FAILED):
+        block[FAILED] = True
     return block
 
 
@@ -162,17 +154,7 @@ def _blocks(content: Any) -> Iterator[Block]:
             if (part.get("text") or "").strip():
                 yield part if isinstance(part, dict) else dict(part)
         elif kind == "image_url":
-            yield _image(part.get("image_url"))
+            image = image_block(part.get("image_url"))
+            yield image or contents.text_part(phrases.NO_IMAGE)
         else:
             yield contents.text_part(phrases.UNKNOWN_PART.format(kind=kind))
-
-
-def _image(image: Any) -> Block:
-    url = image.get("url") if isinstance(image, Mapping) else image
-    if match := IMAGE.fullmatch(str(url)):
-        source = {"type": "base64", "media_type": match[1], "data": match[2]}
-    elif str(url).startswith(("http://", "https://")):
-        source = {"type": "url", "url": url}
-    else:
-        return contents.text_part(phrases.NO_IMAGE)
-    return {"type": "image", "source": source}

@@ -10,6 +10,7 @@ import math
 import re
 
 from muxcore import jsontext
+from muxcore.dialects.reading import UNREADABLE
 from muxcore_backends.history import phrases
 from muxcore_backends.history.steps import Message, Rewrite, each
 
@@ -111,7 +112,7 @@ def _normalized_arguments(arguments: object) -> str:
     except (ValueError, RecursionError):
         read = None
     return jsontext.encode_arguments(
-        read if isinstance(read, dict) else {phrases.UNREADABLE: arguments}
+        read if isinstance(read, dict) else {UNREADABLE: arguments}
     )
 
 

@@ -19,6 +19,7 @@ SIGNED = "extra_content"
 MINTED = frozenset(
     {
         "annotations",
+        "is_error",
         "refusal",
         "reasoning",
         "reasoning_details",

@@ -21,9 +21,6 @@ NO_IMAGE = "(An image that this model cannot see.)"
 UNNAMED = "unnamed"
 """A tool whose name is lost."""
 
-UNREADABLE = "unreadable_arguments"
-"""Holds the arguments of a call that broke off in the middle of them."""
-
 BLANK = " "
 """Reasoning that is not there, for servers that demand some; Kimi refuses an empty text."""
 

@@ -11,7 +11,8 @@ from attrs import frozen
 from muxcore import jsontext
 from muxcore.chat import REASONING_ITEMS, Chat, Reply
 from muxcore.core.records import Endpoint
-from muxcore.dialects.responses.items import MalformedItemError, answer_of, items_of
+from muxcore.dialects.reading import MalformedItemError
+from muxcore.dialects.responses.items import answer_of, items_of
 from muxcore.dialects.responses.settings import chat_usage
 from muxcore.plugins.backend import Decoder, HttpRequest, HttpResponse, KeyHeader
 from muxcore_backends import capabilities

@@ -6,40 +6,27 @@ its words, and each of its calls.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muxcore import jsontext
 from muxcore.chat import (
     ORIGIN,
     REASONING,
     REASONING_ITEMS,
-    SIGNED_REASONING,
     Json,
     Message,
     Messages,
 )
+from muxcore.dialects.reading import MalformedItemError, at, content_of, text_in
+from muxcore.dialects.sealing import unsealed
 
 SEAM = "\n\n"
 """Between the parts of one reasoning."""
-
-SEAL = "mux."
-"""The beginning of `encrypted_content` that holds signed reasoning of any API."""
 
 # Tuples, as whatever a client sends can be looked for in them.
 ROLES = ("user", "system", "developer")
 DETAILS = ("low", "high")
 """How closely to look at an image, in the words that chat completions have as well."""
-
-
-class MalformedItemError(ValueError):
-    """An item is not as expected; `place` is where, after the name of the list."""
-
-    def __init__(self, place: str, expected: str) -> None:
-        self.place = place
-        self.expected = expected
-        super().__init__(f"{place} must be {expected}")
 
 
 # --- messages from items --------------------------------------------------------------------
@@ -53,11 +40,8 @@ def messages_of(items: Sequence[Json]) -> list[Json]:
     """
     messages: list[Json] = []
     for position, item in enumerate(items):
-        try:
+        with at(f"[{position}]"):
             _add(messages, item)
-        except MalformedItemError as error:
-            place = f"[{position}]{error.place}"
-            raise MalformedItemError(place, error.expected) from None
     return messages
 
 
@@ -73,7 +57,7 @@ def _add(messages: list[Json], item: Json) -> None:
             answer = _last_answer(messages)
             answer.setdefault("tool_calls", []).append(_call(item))
         case "function_call_output":
-            identity = _text(item, "call_id")
+            identity = text_in(item, "call_id")
             content = _content(item.get("output"), ".output")
             messages.append({"role": "tool", "tool_call_id": identity, "content": content})
         case kind:
@@ -117,24 +101,17 @@ def _message(item: Json) -> Json:
 
 
 def _call(item: Json) -> Json:
-    name, namespace = _text(item, "name"), item.get("namespace")
+    name, namespace = text_in(item, "name"), item.get("namespace")
     function = {
         "name": joined_name(namespace, name) if isinstance(namespace, str) else name,
-        "arguments": _text(item, "arguments"),
+        "arguments": text_in(item, "arguments"),
     }
-    return {"id": _text(item, "call_id"), "type": "function", "function": function}
+    return {"id": text_in(item, "call_id"), "type": "function", "function": function}
 
 
 def joined_name(namespace: str, name: str) -> str:
     """Return the one name that a function of a namespace has in chat completions."""
     return f"{namespace}__{name}"
-
-
-def _text(item: Json, name: str) -> str:
-    value = item.get(name)
-    if not isinstance(value, str):
-        raise MalformedItemError(f".{name}", "a text")
-    return value
 
 
 def _content(content: Any, place: str) -> Any:
@@ -143,11 +120,7 @@ def _content(content: Any, place: str) -> Any:
         return content
     if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
         raise MalformedItemError(place, "a text, or a list of parts")
-    parts = [_part(part, f"{place}[{n}]") for n, part in enumerate(content)]
-    if not parts:
-        return ""
-    is_one_text = len(parts) == 1 and parts[0]["type"] == "text"
-    return parts[0]["text"] if is_one_text else parts
+    return content_of([_part(part, f"{place}[{n}]") for n, part in enumerate(content)])
 
 
 def _part(part: Json, place: str) -> Json:
@@ -179,31 +152,6 @@ def reasoning_text(item: Json) -> str:
         if text := SEAM.join(word for word in words if isinstance(word, str) and word):
             return text
     return ""
-
-
-def sealed(message: Message) -> str | None:
-    """Write signed reasoning as one opaque text, which a client gives back."""
-    signed = {name: message[name] for name in SIGNED_REASONING if message.get(name)}
-    if not signed:
-        return None
-    return SEAL + base64.b64encode(jsontext.encode(signed).encode()).decode()
-
-
-def unsealed(text: object) -> Json:
-    """Read such a text; what another server has encrypted holds nothing for this one."""
-    if not isinstance(text, str) or not text.startswith(SEAL):
-        return {}
-    try:
-        signed = jsontext.decode(base64.b64decode(text.removeprefix(SEAL), validate=True))
-    except (ValueError, RecursionError):
-        return {}
-    return {
-        name: value
-        for name, value in (signed.items() if isinstance(signed, dict) else ())
-        if name in SIGNED_REASONING
-        and isinstance(value, list)
-        and all(isinstance(each, dict) for each in value)
-    }
 
 
 def answer_of(items: Sequence[Json], origin: str) -> Json:

@@ -7,7 +7,8 @@ from typing import Any
 
 from muxcore.assembling import count_of, usage_of
 from muxcore.chat import Json
-from muxcore.dialects.responses.items import MalformedItemError, joined_name
+from muxcore.dialects.reading import MalformedItemError
+from muxcore.dialects.responses.items import joined_name
 
 KINDS_OF_TOOL = ("function", "namespace")
 FUNCTION = ("name", "description", "parameters", "strict")

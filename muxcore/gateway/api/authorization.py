@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 
 from muxcore.gateway.http.listening import literal
@@ -53,10 +53,11 @@ def _refusal(head: Head, hosts: Collection[str], token: str) -> ErrorResponse | 
         )
     if head.path in OPEN_PATHS:
         return None
-    if not _is_authorized(fields.get("authorization", ""), token):
+    if not _is_authorized(fields, token):
         return ErrorResponse(
             HTTPStatus.UNAUTHORIZED,
-            "The token is missing or wrong: send it as `Authorization: Bearer TOKEN`.",
+            "The token is missing or wrong: send it as `Authorization: Bearer TOKEN`"
+            " or `x-api-key: TOKEN`.",
             "authentication_error",
             "invalid_api_key",
             fields={"WWW-Authenticate": "Bearer"},
@@ -64,9 +65,12 @@ def _refusal(head: Head, hosts: Collection[str], token: str) -> ErrorResponse | 
     return _body_refusal(head)
 
 
-def _is_authorized(offered: str, token: str) -> bool:
-    scheme, _, credentials = offered.partition(" ")
-    return same(credentials.strip(), token) and scheme.lower() == "bearer"
+def _is_authorized(fields: Mapping[str, str], token: str) -> bool:
+    scheme, _, credentials = fields.get("authorization", "").partition(" ")
+    if same(credentials.strip(), token) and scheme.lower() == "bearer":
+        return True
+    # Anthropic's clients may send a key of their own in the other field.
+    return same(fields.get("x-api-key", ""), token)
 
 
 def _body_refusal(head: Head) -> ErrorResponse | None:

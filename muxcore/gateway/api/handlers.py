@@ -72,6 +72,7 @@ from muxcore.shell import clock
 from muxcore.shell.call import multiplexer as shell
 from muxcore.shell.call.arguments import CallOptions
 from muxcore.shell.call.cancellation import Cancellation
+from muxcore.shell.call.facts import estimated_tokens
 
 if TYPE_CHECKING:
     from muxcore.gateway.reload import ReloadingPool
@@ -226,8 +227,11 @@ def _handle(
     response: _Response, request: Head, route: Route, body: bytes, context: Context
 ) -> None:
     match route.resource:
-        case Resource.CHAT | Resource.RESPONSES:
+        case Resource.CHAT | Resource.RESPONSES | Resource.MESSAGES:
             _handle_call(response, request, route, body, context)
+        case Resource.COUNT_TOKENS:
+            tokens = estimated_tokens(response.door.read(body).chat)
+            response.send(as_json({"input_tokens": tokens}))
         case Resource.MODELS:
             response.send(as_json(_models(route.model, context)))
         case Resource.STATUS:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from attrs import frozen
 
-from muxcore.gateway.front_doors import completions, responses
+from muxcore.gateway.front_doors import completions, messages, responses
 from muxcore.gateway.front_doors.door import FrontDoor
 
 
@@ -25,6 +25,8 @@ class Resource(StrEnum):
 
     CHAT = "chat/completions"
     RESPONSES = "responses"
+    MESSAGES = "messages"
+    COUNT_TOKENS = "messages/count_tokens"
     MODELS = "models"
     STATUS = "status"
     HEALTH = "healthz"
@@ -57,6 +59,8 @@ LONGEST_SESSION = 256
 FRONT_DOORS: Mapping[Resource, FrontDoor] = {
     Resource.CHAT: completions.FRONT_DOOR,
     Resource.RESPONSES: responses.FRONT_DOOR,
+    Resource.MESSAGES: messages.FRONT_DOOR,
+    Resource.COUNT_TOKENS: messages.FRONT_DOOR,
 }
 """The APIs in which clients call models, by their path below `/v1`."""
 

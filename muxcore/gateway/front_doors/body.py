@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ WORDS = {
     dict: "an object",
     float: "a number",
     int: "an integer",
+    list: "a list",
     str: "a text",
 }
 """What an error calls each type of value."""
@@ -82,6 +84,16 @@ def optional_objects(members: Json, name: str) -> list[Json] | None:
 
 def is_objects(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
+def refuse_any(members: Json, names: Collection[str], reason: str) -> None:
+    """Refuse a request that has one of these members."""
+    for name in names:
+        if members.get(name):
+            text, code = f"{name} is not served: {reason}", "unsupported_parameter"
+            raise RefusedError(
+                ErrorResponse(HTTPStatus.BAD_REQUEST, text, code=code, param=name)
+            )
 
 
 def refuse(name: str, expected: str) -> NoReturn:

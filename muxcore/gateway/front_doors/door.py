@@ -60,6 +60,38 @@ class FrontDoor:
     error: Callable[[ErrorResponse], Json]
 
 
+def as_chunk(reply: Reply) -> Chunk:
+    """Return a whole answer as one piece of a stream: encoders write both alike."""
+    calls = [{"index": n, **call} for n, call in enumerate(reply.tool_calls)]
+    delta = {**reply.message, "tool_calls": calls}
+    choice = {"delta": delta, "finish_reason": reply.finish_reason}
+    return Chunk({**reply.raw, "choices": [choice]})
+
+
+class CallIds:
+    """Gives calls ids that no other call of the conversation has: clients tell them apart by it.
+
+    Some servers give the same ids in each answer.
+    """
+
+    def __init__(self, request: ClientRequest, stamp: Stamp, prefix: str) -> None:
+        self._beginning = f"{prefix}_{stamp.id}"
+        self._taken = {
+            call.get("id")
+            for message in request.chat.messages
+            for call in message.get("tool_calls") or ()
+        }
+        self._given = 0
+
+    def own(self, identity: str) -> str:
+        """Return the server's id for the next call, or one of our own."""
+        if not identity or identity in self._taken:
+            identity = f"{self._beginning}{self._given}"
+        self._given += 1
+        self._taken.add(identity)
+        return identity
+
+
 def event(value: object, name: str = "") -> bytes:
     """Write one server-sent event, without a name as chat completions have it."""
     named = b"event: " + name.encode() + b"\n" if name else b""

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
-from muxcore.chat import Chat, Chunk, Json, Reply
+from muxcore.chat import Chat, Json, Reply
+from muxcore.dialects.reading import MalformedItemError
 from muxcore.dialects.responses import settings
-from muxcore.dialects.responses.items import MalformedItemError, messages_of
+from muxcore.dialects.responses.items import messages_of
 from muxcore.gateway.front_doors.body import (
     is_objects,
     optional,
     optional_objects,
     parsed,
     refuse,
+    refuse_any,
     required_text,
 )
 from muxcore.gateway.front_doors.completions import error_body
-from muxcore.gateway.front_doors.door import ClientRequest, FrontDoor, Stamp
+from muxcore.gateway.front_doors.door import ClientRequest, FrontDoor, Stamp, as_chunk
 from muxcore.gateway.front_doors.responses_stream import ResponsesEncoder
-from muxcore.gateway.http.wire import ErrorResponse, RefusedError
 
 STATEFUL = ("background", "conversation", "previous_response_id", "prompt", "store")
 """Members that ask for what only a server with a memory can do."""
@@ -32,7 +32,7 @@ PASSED = ("prompt_cache_key", "safety_identifier", "service_tier", "top_p", "use
 
 def read_request(body: bytes) -> ClientRequest:
     members = parsed(body)
-    _refuse_state(members)
+    refuse_any(members, STATEFUL, "nothing is kept here. Send the whole conversation.")
     reasoning = optional(members, "reasoning", dict) or {}
     text = optional(members, "text", dict) or {}
     functions, choice = _tools(members)
@@ -62,18 +62,6 @@ def _effort(value: object) -> str | None:
     if not isinstance(value, str | None):
         refuse("reasoning.effort", "a text")
     return value
-
-
-def _refuse_state(members: Json) -> None:
-    for name in STATEFUL:
-        if members.get(name):
-            text = (
-                f"{name} is not served: nothing is kept here. Send the whole conversation."
-            )
-            code = "unsupported_parameter"
-            raise RefusedError(
-                ErrorResponse(HTTPStatus.BAD_REQUEST, text, code=code, param=name)
-            )
 
 
 def _messages(members: Json) -> list[Json]:
@@ -115,10 +103,7 @@ def _tools(members: Json) -> tuple[list[Json], Any]:
 def response(request: ClientRequest, stamp: Stamp, reply: Reply) -> Json:
     """Write a whole response: what the stream of the same answer ends with."""
     encoder = ResponsesEncoder(request, stamp)
-    calls = [{"index": n, **call} for n, call in enumerate(reply.tool_calls)]
-    delta = {**reply.message, "tool_calls": calls}
-    choice = {"delta": delta, "finish_reason": reply.finish_reason}
-    encoder.feed(Chunk({**reply.raw, "choices": [choice]}))
+    encoder.feed(as_chunk(reply))
     encoder.end()
     return encoder.response
 

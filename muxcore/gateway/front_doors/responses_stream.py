@@ -9,9 +9,9 @@ from attrs import define, field, frozen
 
 from muxcore.chat import REASONING, SIGNED_REASONING, Chunk, Json
 from muxcore.dialects.responses import settings
-from muxcore.dialects.responses.items import sealed
+from muxcore.dialects.sealing import sealed
 from muxcore.gateway.front_doors.completions import error_body
-from muxcore.gateway.front_doors.door import ClientRequest, Stamp, event
+from muxcore.gateway.front_doors.door import CallIds, ClientRequest, Stamp, event
 from muxcore.gateway.http.wire import ErrorResponse
 
 ECHOED: Mapping[str, Any] = {
@@ -136,11 +136,7 @@ class ResponsesEncoder:
             settings.chat_name(function): function
             for function in settings.functions_of(request.body.get("tools") or [])
         }
-        self._taken_ids = {
-            call.get("id")
-            for message in request.chat.messages
-            for call in message.get("tool_calls") or ()
-        }
+        self._ids = CallIds(request, stamp, "call")
         self._number = 0
         self._written: list[bytes] = []
         """The events of this chunk so far."""
@@ -275,20 +271,10 @@ class ResponsesEncoder:
         return {
             "type": "function_call",
             "status": "in_progress",
-            "call_id": self._own_id(fragment.get("id") or ""),
+            "call_id": self._ids.own(fragment.get("id") or ""),
             **named,
             "arguments": "",
         }
-
-    def _own_id(self, identity: str) -> str:
-        """Return an id that no call of the conversation has: clients tell calls apart by it.
-
-        Some servers give the same ids in each answer.
-        """
-        if not identity or identity in self._taken_ids:
-            identity = f"call_{self._stamp.id}{len(self._calls)}"
-        self._taken_ids.add(identity)
-        return identity
 
     def _close_call(self, opened: _OpenItem, status: str) -> None:
         whole = {"name": opened.item["name"], "arguments": "".join(opened.pieces)}

@@ -34,6 +34,7 @@ ONLY_ONCE = frozenset(
         "host",
         "origin",
         "transfer-encoding",
+        "x-api-key",
     }
 )
 """Fields that decide how a request is read: a repeated one would be ambiguous."""

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: blocks from messages and back, settings, usage. Pure."""

@@ -1,0 +1,45 @@
+"""Reads the parts of another API's objects, and says where one is malformed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from muxcore.chat import Json
+
+UNREADABLE = "unreadable_arguments"
+"""Holds the arguments of a call that broke off in the middle of them."""
+
+
+class MalformedItemError(ValueError):
+    """An item is not as expected; `place` is where, after the name of the list."""
+
+    def __init__(self, place: str, expected: str) -> None:
+        self.place = place
+        self.expected = expected
+        super().__init__(f"{place} must be {expected}")
+
+
+@contextmanager
+def at(place: str) -> Generator[None]:
+    """Put `place` in front of the place of a `MalformedItemError`."""
+    try:
+        yield
+    except MalformedItemError as error:
+        raise MalformedItemError(f"{place}{error.place}", error.expected) from None
+
+
+def text_in(item: Json, name: str) -> str:
+    value = item.get(name)
+    if not isinstance(value, str):
+        raise MalformedItemError(f".{name}", "a text")
+    return value
+
+
+def content_of(parts: list[Json]) -> Any:
+    """Return parts as the content of a message: a text where all of it is one."""
+    if not parts:
+        return ""
+    is_one_text = len(parts) == 1 and parts[0]["type"] == "text"
+    return parts[0]["text"] if is_one_text else parts
