@@ -89,7 +89,7 @@ class _Progress:
         if not (self._shows and self._running):
             return
         names = printable(", ".join(self._running))
-        text = f"probing {names}: {self._calls} calls made, each may take {LONGEST:.0f} s"
+        text = f"probing {names}; calls made: {self._calls}, each may take {LONGEST:.0f} s"
         # One line, which the next one overwrites.
         text = text[: shutil.get_terminal_size().columns - 1]
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

@@ -103,7 +103,9 @@ def _add_chat(chat: argparse.ArgumentParser) -> None:
     )
     chat.add_argument("--model", metavar="ALIAS", help="ask this model of the pool alone")
     chat.add_argument(
-        "--verbose", action="store_true", help="say what each model answered, and was asked"
+        "--verbose",
+        action="store_true",
+        help="also print tokens, finish reason and what was rewritten",
     )
     _add_config(chat)
     _add_json(chat)

@@ -116,13 +116,13 @@ def restore(file: Path, note: Note) -> str:
             report = f"{file} is byte for byte as it was"
         else:
             file.unlink()
-            report = f"{file} is gone, as before"
+            report = f"{file} is removed, as init had made it"
     elif backup.exists() and present == _read_backup(backup):
         report = f"{file} is as it was"
     elif not note.existed and not split(text_of(present))[0].strip():
         replace(backup, present)
         file.unlink()
-        return f"{file} was changed since: it is gone, as before; {backup} is a copy of it"
+        return f"{file} was changed since, and is removed; {backup} is a copy of it"
     else:
         former = _read_backup(backup) if note.existed else b""
         replace(file, _put_back(present, former))

@@ -365,7 +365,7 @@ def test_progress_is_shown_on_a_terminal(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main(["doctor", "--config", str(lab(a=capable))]) == 0
     err = capsys.readouterr().err
-    assert "\x1b[Kprobing a: 3 calls made, each may take 90 s" in err
+    assert "\x1b[Kprobing a; calls made: 3, each may take 90 s" in err
     assert err.endswith("\r\x1b[K")
 
 

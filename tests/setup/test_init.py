@@ -494,7 +494,7 @@ def test_a_new_file_that_was_changed_since_goes_and_a_copy_stays(
     changed = user.section.read_text() + "weight = 3\n"
     user.section.write_text(changed)
     assert user.init("--uninstall") == 0
-    assert "was changed since: it is gone, as before" in capsys.readouterr().out
+    assert "was changed since, and is removed" in capsys.readouterr().out
     assert user.files() == ["config.toml", "multiplexer.toml.before-vibe-mux"]
     assert files.backup_of(user.section).read_text() == changed
 
