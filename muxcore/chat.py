@@ -91,7 +91,10 @@ class AttemptReport:
 
 @frozen
 class Reply:
-    """A whole answer. `model` is the alias that served; `raw` the provider's own object."""
+    """A whole answer. `model` is the alias that served; `raw` the provider's own object.
+
+    `call_id` is the id of the call: `vibe-mux why --call` explains it.
+    """
 
     message: Json
     finish_reason: str | None = None
@@ -99,6 +102,7 @@ class Reply:
     raw: Json = field(factory=dict, repr=False)
     model: str = ""
     attempts: tuple[AttemptReport, ...] = ()
+    call_id: str = ""
 
     @property
     def text(self) -> str:

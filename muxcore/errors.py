@@ -11,6 +11,9 @@ from muxcore.chat import AttemptReport, Reply
 class MultiplexerError(Exception):
     """Any error of this package, also raised by calls on a closed multiplexer."""
 
+    call_id: str = ""
+    """The id of the call that it ended: `vibe-mux why --call` explains it. Empty for none."""
+
 
 class ClosedError(MultiplexerError):
     """The multiplexer is closed, or was closed during the call."""

@@ -34,6 +34,9 @@ CREATE TABLE IF NOT EXISTS journals (
     journal INTEGER PRIMARY KEY AUTOINCREMENT, writer TEXT, began REAL, latest REAL);
 CREATE TABLE IF NOT EXISTS lines (
     journal INTEGER, number INTEGER, line BLOB, PRIMARY KEY (journal, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints (
+    journal INTEGER, number INTEGER, checkpoint BLOB, PRIMARY KEY (journal, number)
+    ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS totals (
     place TEXT, alias TEXT, since REAL, succeeded INTEGER, limited INTEGER, failed INTEGER,
     PRIMARY KEY (place, alias)) WITHOUT ROWID;

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from muxcore.board.database import Database
 from muxcore.core.outcomes import Failed, RateLimited, Succeeded
 from muxcore.core.status import Totals
-from muxcore.journal.codec import encode
-from muxcore.journal.recent import JournalLine
-from muxcore.journal.redaction import anonymous, redacted
+from muxcore.journal.codec import encode, encode_checkpoint
+from muxcore.journal.recent import Checkpoint, JournalLine
+from muxcore.journal.redaction import redacted, redacted_state
 
 LONGEST_AGE = timedelta(days=30)
 LARGEST_BYTES = 64 * 1024 * 1024
@@ -50,18 +50,35 @@ class JournalFile:
             (writer, at, at),
         )
 
-    def write(self, lines: Sequence[JournalLine], places: Mapping[str, str]) -> None:
-        """Append the lines which are not there yet, in one transaction."""
+    def write(
+        self,
+        lines: Sequence[JournalLine],
+        places: Mapping[str, str],
+        checkpoints: Sequence[Checkpoint] = (),
+    ) -> None:
+        """Append the lines which are not there yet, in one transaction.
+
+        The first of the `checkpoints` is before the lines. It is written where they follow no
+        others.
+        """
         fresh = [line for line in lines if line.number > self._last]
         if not fresh:
             return
         rows = []
         for line in fresh:
-            kept = anonymous(redacted(line.entry), self._salt)
+            kept = redacted(line.entry, self._salt)
             rows.append((self.number, line.number, encode(line._replace(entry=kept))))
         at = fresh[-1].now.timestamp()
+        states = [
+            (self.number, one.number, self._encoded(one))
+            for one in checkpoints
+            if one.number != self._last
+        ]
         with self._database.transaction():
             self._database.write_many("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", rows)
+            self._database.write_many(
+                "INSERT OR IGNORE INTO checkpoints VALUES (?, ?, ?)", states
+            )
             self._database.write(
                 "UPDATE journals SET latest = ? WHERE journal = ?", (at, self.number)
             )
@@ -75,6 +92,10 @@ class JournalFile:
         self._batches += 1
         if self._batches % BATCHES_BETWEEN_PRUNING == 1:
             self.prune(fresh[-1].now)
+
+    def _encoded(self, checkpoint: Checkpoint) -> bytes:
+        state = redacted_state(checkpoint.state, self._salt)
+        return encode_checkpoint(evolve(checkpoint, state=state))
 
     def totals(self, places: Mapping[str, str]) -> dict[str, Totals]:
         """Return what all journals count for these endpoints."""
@@ -93,8 +114,8 @@ class JournalFile:
         database, oldest = self._database, (now - self._bounds.age).timestamp()
         old = database.read("SELECT journal FROM journals WHERE latest < ?", (oldest,))
         for (journal,) in old:
-            database.write("DELETE FROM lines WHERE journal = ?", (journal,))
-            database.write("DELETE FROM journals WHERE journal = ?", (journal,))
+            for table in ("lines", "checkpoints", "journals"):
+                database.write(f"DELETE FROM {table} WHERE journal = ?", (journal,))  # noqa: S608 - of the line above
         database.write("DELETE FROM facts WHERE at < ?", (oldest,))
         while database.used_bytes() > self._bounds.size:
             if not database.read("SELECT 1 FROM lines LIMIT 1"):
@@ -103,6 +124,11 @@ class JournalFile:
                 "DELETE FROM lines WHERE (journal, number) IN"
                 " (SELECT journal, number FROM lines ORDER BY journal, number LIMIT ?)",
                 (AT_A_TIME,),
+            )
+            # Only the state right before a line, or after one, is of use.
+            database.write(
+                "DELETE FROM checkpoints WHERE number < (SELECT min(lines.number) FROM lines"
+                " WHERE lines.journal = checkpoints.journal) - 1"
             )
 
 

@@ -30,7 +30,7 @@ from muxcore.core.sharing.publishing import Publication, forgotten, publications
 from muxcore.core.status import Totals
 from muxcore.core.text import printable
 from muxcore.core.updating import update
-from muxcore.journal.recent import JournalLine
+from muxcore.journal.recent import Checkpoint, JournalLine
 from muxcore.journal.redaction import fingerprint
 from muxcore.plugins.board import (
     Board,
@@ -44,6 +44,8 @@ from muxcore.plugins.board import (
 WRITE_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 MOST_UNSENT, MOST_UNWRITTEN, MOST_NUMBERED = 1_000, 20_000, 4_096
+BETWEEN_CHECKPOINTS = 1_000
+"""Entries. Whoever reads the journal folds so many at most for what the file does not hold."""
 
 
 @frozen
@@ -51,6 +53,8 @@ class PoolSide:
     """What a board needs of the pool. All of it may be called from any thread."""
 
     state: Callable[[], PoolState]
+    checkpoint: Callable[[], Checkpoint]
+    """The state, with the number of its last entry."""
     record: Callable[[Entry], None]
     follow: Callable[[Callable[[Sequence[JournalLine]], None] | None], None]
     places: Callable[[bytes], Mapping[str, str]]
@@ -85,7 +89,8 @@ class BoardLink:
         self.notice = ""
         """Why the board is not used, for the status; "" while it is."""
         self.totals: Mapping[str, Totals] = {}
-        self.folded = pool.state()
+        base = pool.checkpoint()
+        self.folded = base.state
         """The state by the entries that were folded so far."""
         self.leasing: Leasing | None = None
         self.heard_at = float("-inf")
@@ -96,14 +101,15 @@ class BoardLink:
         self._board: Board | None = None
         self._journal: JournalFile | None = None
         self._places: dict[str, str] = {}
-        self._last = 0
+        self._last = base.number
         """The number of the last entry that is folded."""
         self._pending: deque[JournalLine] = deque(maxlen=MOST_UNWRITTEN)
-        endpoints = tuple(candidate.endpoint for candidate in self.folded.candidates)
-        configured = Configured(endpoints, self.folded.policy)
-        self._unwritten: deque[JournalLine] = deque(
-            [JournalLine(0, pool.now(), configured)], maxlen=MOST_UNWRITTEN
-        )
+        self._base = base
+        """The state before what is unwritten."""
+        self._unwritten: list[JournalLine] = []
+        self._checkpoints: list[Checkpoint] = []
+        """States after some of that."""
+        self._mode, self._options = base.mode, base.options
         self._unsent: deque[_Unsent] = deque(maxlen=MOST_UNSENT)
         self._numbers: dict[int, int] = {}
         """The board's numbers of own failures, by attempt."""
@@ -224,18 +230,35 @@ class BoardLink:
             line = self._pending.popleft()
             if line.number <= self._last:
                 continue
-            self._unwritten.append(line)
             if line.number != self._last + 1:
                 # Entries were lost, as this thread was held up: begin again from the state.
-                self.folded = self._pool.state()
-                self._last = line.number
+                base = self._pool.checkpoint()
+                self.folded, self._last = base.state, base.number
+                self._mode, self._options = base.mode, base.options
+                self._begin_journal(base)
                 continue
+            if len(self._unwritten) == MOST_UNWRITTEN:
+                self._begin_journal(self._checkpoint())
             before, self._last = self.folded, line.number
             self.folded = update(before, line.entry, line.now)
-            if isinstance(line.entry, Configured) and self._board is not None:
-                self._places = dict(self._pool.places(self._board.salt))
+            self._unwritten.append(line)
+            if isinstance(line.entry, Configured):
+                self._mode, self._options = line.entry.mode, line.entry.options
+                if self._board is not None:
+                    self._places = dict(self._pool.places(self._board.salt))
+            if line.number % BETWEEN_CHECKPOINTS == 0:
+                self._checkpoints.append(self._checkpoint())
             for one in publications(before, line.entry, self.folded, line.now):
                 self._unsent.append(_Unsent(one, self._pool.elapsed()))
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self._last, self.folded, self._mode, self._options)
+
+    def _begin_journal(self, base: Checkpoint) -> None:
+        """Leave out what is unwritten."""
+        self._base = base
+        self._unwritten.clear()
+        self._checkpoints.clear()
 
     def _lease(self, wanted: Callable[[], Sequence[LeaseWanted]]) -> None:
         leasing = self.leasing
@@ -291,12 +314,10 @@ class BoardLink:
     def _write(self) -> None:
         journal = self._journal
         if journal is None:
-            self._unwritten.clear()
+            self._begin_journal(self._checkpoint())
             return
-        lines = tuple(self._unwritten)
-        journal.write(lines, self._places)
-        for _ in lines:
-            self._unwritten.popleft()
+        journal.write(self._unwritten, self._places, (self._base, *self._checkpoints))
+        self._begin_journal(self._checkpoint())
         self.totals = journal.totals(self._places)
         self._written_at = self._pool.elapsed()
 

@@ -15,10 +15,13 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
+from muxcore.cli.journals import options as journal_options
 from muxcore.core.phases import Phase
 from muxcore.errors import ConfigError, MultiplexerError
 
 WELL, FAILED, WRONG_USAGE = 0, 1, 2
+OF_JOURNALS = frozenset({"why"})
+"""The commands in the package `journals`."""
 INTERRUPTED = 130
 """The status that shells report after Ctrl-C."""
 NARROWEST, WIDE = 20, 80
@@ -209,6 +212,12 @@ def _add_reset(reset: argparse.ArgumentParser) -> None:
     _add_config(reset)
 
 
+def _add_why(why: argparse.ArgumentParser) -> None:
+    journal_options.add_why(why)
+    _add_config(why)
+    _add_json(why)
+
+
 def _add_break(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--break",
@@ -253,6 +262,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run vibe through the pool: run -- vibe …", _add_run),
     "reset": ("re-enable a disabled model, in every process that shares it", _add_reset),
     "status": ("show the pool of the server that runs", _add_status),
+    "why": ("tell the story of a call: who was asked, and why", _add_why),
     "help": ("show how to use a command", _add_help),
 }
 
@@ -307,7 +317,8 @@ def _run(options: argparse.Namespace) -> int:
         return WELL
     if options.command == "help":
         _parsed([*([options.topic] if options.topic else []), "--help"])
-    code: int = import_module(f"muxcore.cli.{options.command}").run(options)
+    home = "muxcore.cli.journals" if options.command in OF_JOURNALS else "muxcore.cli"
+    code: int = import_module(f"{home}.{options.command}").run(options)
     return code
 
 

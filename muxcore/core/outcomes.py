@@ -62,6 +62,18 @@ class CancelReason(StrEnum):
     FORKED = "it belongs to the process that this one was forked from"
 
 
+class PickReason(StrEnum):
+    """Why an endpoint was picked."""
+
+    MODE = "the mode's choice"
+    FALLBACK = "no primary can serve"
+    STICKY = "this turn is there"
+    LAST_RESORT = "nobody else can serve"
+    AFTER_REFUSAL = "another model refused it"
+    PASSED_OVER = "nobody else can serve, though it refused in this turn"
+    SPENT = "nobody else can serve, though its announced limit may be too small"
+
+
 Kind: TypeAlias = Limit | Fault | Refusal
 
 TRANSIENT_KINDS = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
@@ -72,15 +84,16 @@ TRANSIENT_KINDS = frozenset({Limit.RATE, Limit.BUDGET, Fault.TRANSIENT})
 class Started:
     """An attempt begins. `update` gives it the next number, `state.attempts` afterwards.
 
-    `memory` is what the strategy returned with its pick; `update` commits it. `call` is the
-    number of the call in the journal; the state does not depend on it. `demand` is what the
-    attempt is expected to take of the limits that the endpoint announces.
+    `memory` is what the strategy returned with its pick; `update` commits it. `demand` is what
+    the attempt is expected to take of the limits that the endpoint announces. `call`, the
+    number of the call in the journal, and `reason` explain it; the state depends on neither.
     """
 
     alias: str
     memory: object = None
     call: int | None = None
     demand: Demand | None = None
+    reason: PickReason | None = None
 
 
 @frozen

@@ -19,6 +19,7 @@ from muxcore.core.outcomes import (
     Cancelled,
     End,
     Failed,
+    PickReason,
     RateLimited,
     Refusal,
     Refuted,
@@ -27,15 +28,7 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
-from muxcore.core.records import (
-    Call,
-    Endpoint,
-    Exhausted,
-    Picked,
-    PickReason,
-    PoolState,
-    Wait,
-)
+from muxcore.core.records import Call, Endpoint, Exhausted, Picked, PoolState, Wait
 from muxcore.core.selection import select
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update

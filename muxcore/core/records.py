@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from attrs import Attribute, field, frozen
 
 from muxcore.core.allowance import Demand, Headroom
-from muxcore.core.outcomes import TRANSIENT_KINDS, Fault, Limit
+from muxcore.core.outcomes import TRANSIENT_KINDS, Fault, Limit, PickReason
 from muxcore.errors import InvalidArgumentError
 
 LAST_RESORT_AFTER_ERROR = tuple(
@@ -146,7 +146,17 @@ class Endpoint:
     def server(self) -> str:
         """The host and port which serve it, or its provider where no address is known."""
         address = self.wire.api_base.partition("://")[2]
-        return address.partition("/")[0].lower() or self.provider
+        host = address.partition("/")[0].rpartition("@")[2]
+        return host.lower() or self.provider
+
+    def cost_of(self, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
+        """Return the dollars that so many tokens cost; `tokens_in` includes the cached."""
+        cached_price = self.cached_input_price
+        if cached_price is None:
+            cached_price = self.input_price
+        fresh = tokens_in - tokens_cached
+        spent = fresh * self.input_price + tokens_cached * cached_price
+        return (spent + tokens_out * self.output_price) / 1_000_000
 
 
 @frozen
@@ -416,13 +426,8 @@ class Candidate:
     @property
     def cost(self) -> float:
         """Dollars spent, by the prices of the config."""
-        endpoint, tally = self.endpoint, self.tally
-        cached_price = endpoint.cached_input_price
-        if cached_price is None:
-            cached_price = endpoint.input_price
-        fresh = tally.tokens_in - tally.tokens_cached
-        spent = fresh * endpoint.input_price + tally.tokens_cached * cached_price
-        return (spent + tally.tokens_out * endpoint.output_price) / 1_000_000
+        tally = self.tally
+        return self.endpoint.cost_of(tally.tokens_in, tally.tokens_cached, tally.tokens_out)
 
 
 @frozen
@@ -547,18 +552,6 @@ class Call:
     def repeats(self) -> int:
         """How many attempts went to an endpoint which this call had tried before."""
         return len(self.tried) - len(set(self.tried))
-
-
-class PickReason(StrEnum):
-    """Why an endpoint was picked."""
-
-    MODE = "the mode's choice"
-    FALLBACK = "no primary can serve"
-    STICKY = "this turn is there"
-    LAST_RESORT = "nobody else can serve"
-    AFTER_REFUSAL = "another model refused it"
-    PASSED_OVER = "nobody else can serve, though it refused in this turn"
-    SPENT = "nobody else can serve, though its announced limit may be too small"
 
 
 class WaitReason(StrEnum):

@@ -29,13 +29,13 @@ from enum import StrEnum
 
 from attrs import evolve, frozen
 
+from muxcore.core.outcomes import PickReason
 from muxcore.core.records import (
     Call,
     Candidate,
     Choice,
     Exhausted,
     Picked,
-    PickReason,
     Pin,
     PoolState,
     Sticky,

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from muxcore.core.records import Candidate, PoolState
-from muxcore.core.text import printable
+from muxcore.core.text import printable, short_count
 
 TITLE = "## Multiplexer Status"
 NO_TOTALS: Mapping[str, Totals] = MappingProxyType({})
@@ -131,8 +131,8 @@ class Status:
         if model.tokens_in or model.tokens_out:
             cached = model.tokens_cached / model.tokens_in if model.tokens_in else 0.0
             line = (
-                f"  - Tokens: {_count(model.tokens_in)} in ({cached:.0%} cached),"
-                f" {_count(model.tokens_out)} out"
+                f"  - Tokens: {short_count(model.tokens_in)} in ({cached:.0%} cached),"
+                f" {short_count(model.tokens_out)} out"
             )
             if model.priced:
                 line += f" | Cost: ${model.cost:.2f}"
@@ -143,8 +143,8 @@ class Status:
         return lines
 
     def _limit_text(self, limit: LimitLeft) -> str:
-        of = "" if limit.limit is None else f" of {_count(limit.limit)}"
-        text = f"{_count(limit.left)}{of} {limit.kind}"
+        of = "" if limit.limit is None else f" of {short_count(limit.limit)}"
+        text = f"{short_count(limit.left)}{of} {limit.kind}"
         if limit.full_at is None:
             return text
         return f"{text} (full at {limit.full_at.astimezone(self.zone):%H:%M:%S})"
@@ -279,13 +279,3 @@ def _limit_json(limit: LimitLeft) -> dict[str, Any]:
         "limit": limit.limit,
         "full_at": full_at,
     }
-
-
-def _count(tokens: int) -> str:
-    """Shorten as people do: 950, 34k, 1.2M."""
-    for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        # From 999,500 on, thousands would round to "1000k".
-        if tokens >= size - size // 2_000:
-            digits = 1 if tokens < 10 * size else 0
-            return f"{tokens / size:.{digits}f}".removesuffix(".0") + letter
-    return str(tokens)

@@ -32,3 +32,13 @@ def one_line(text: str, longest: int) -> str:
         text = printable(" ".join(_ESCAPES.sub("", text).split()))
     text = " ".join(text.split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def short_count(tokens: int) -> str:
+    """Shorten as people do: 950, 34k, 1.2M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        # From 999,500 on, thousands would round to "1000k".
+        if tokens >= size - size // 2_000:
+            digits = 1 if tokens < 10 * size else 0
+            return f"{tokens / size:.{digits}f}".removesuffix(".0") + letter
+    return str(tokens)

@@ -21,7 +21,7 @@ from typing import assert_never
 from attrs import evolve
 
 from muxcore.core.allowance import NO_TIME, Headroom, announced
-from muxcore.core.entries import Asked, Configured, Ended, Entry, Heard
+from muxcore.core.entries import Asked, Chosen, Configured, Ended, Entry, Heard
 from muxcore.core.folding.cooldowns import cleared, lengthened, proven
 from muxcore.core.folding.leases import after_start, changed
 from muxcore.core.migration import forgiven, migrate
@@ -88,7 +88,7 @@ def update(  # noqa: C901, PLR0911 - one for each member of the union
             return _heard(state, outcome, now)
         case Configured(endpoints, policy, new_keys, same_mode):
             return migrate(state, endpoints, policy, new_keys=new_keys, same_mode=same_mode)
-        case Asked() | Ended():
+        case Asked() | Chosen() | Ended():
             return state
         case _ as never:
             assert_never(never)

@@ -11,20 +11,23 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import cache
+from hashlib import blake2b
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from attrs import NOTHING, Factory, fields, has
 
 from muxcore.core.entries import Entry
+from muxcore.core.records import Exhausted, PoolState, Wait
 from muxcore.core.sharing.facts import Fact, LeasesChanged
 from muxcore.errors import MultiplexerError
-from muxcore.journal.recent import JournalLine
+from muxcore.journal.recent import Checkpoint, JournalLine
 
-VERSION = 1
+VERSION = 2
 MICROSECOND = timedelta(microseconds=1)
 KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in get_args(Entry | Fact | LeasesChanged)
+    kind.__name__: kind
+    for kind in get_args(Entry | Fact | LeasesChanged | Wait | Exhausted)
 }
 """Records that stand in a union, by the name which says which one it is."""
 KIND = "type"
@@ -44,16 +47,47 @@ def encode(line: JournalLine) -> bytes:
 def decode(data: bytes) -> JournalLine:
     """Return what `encode` made. Raise `JournalFormatError`."""
     try:
-        plain = json.loads(data)
-        _expect_known(plain["v"])
-        now = datetime.fromisoformat(plain["at"])
-        return JournalLine(plain["n"], now, from_plain(plain["entry"]))
+        return line_of(json.loads(data))
     except JournalFormatError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         shown = data[:60].decode("utf-8", "replace")
         text = f"not a line of a journal ({type(error).__name__}: {error}): {shown!r}"
         raise JournalFormatError(text) from error
+
+
+def line_of(plain: dict[str, Any]) -> JournalLine:
+    """Return the line of these JSON values."""
+    _expect_known(plain["v"])
+    now = datetime.fromisoformat(plain["at"])
+    return JournalLine(plain["n"], now, from_plain(plain["entry"]))
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Return the canonical bytes of a checkpoint."""
+    return _canonical({"v": VERSION, **to_plain(checkpoint)})
+
+
+def decode_checkpoint(data: bytes) -> Checkpoint:
+    """Return what `encode_checkpoint` made. Raise `JournalFormatError`."""
+    try:
+        return checkpoint_of(json.loads(data))
+    except JournalFormatError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JournalFormatError(f"not a checkpoint: {error}") from error
+
+
+def checkpoint_of(plain: dict[str, Any]) -> Checkpoint:
+    """Return the checkpoint of these JSON values."""
+    _expect_known(plain["v"])
+    found: Checkpoint = _record(Checkpoint, plain)
+    return found
+
+
+def digest_of(state: PoolState) -> str:
+    """Return a digest of the canonical bytes of a state."""
+    return blake2b(_canonical(to_plain(state)), digest_size=16).hexdigest()
 
 
 def to_bytes(record: object) -> bytes:

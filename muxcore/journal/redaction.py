@@ -1,7 +1,9 @@
 """What must not stand in a journal is taken out of its entries here. Pure.
 
 A journal never holds a key (no record does), a prompt, an answer, the text of a refusal, an
-extra header or a URL's query. Texts of other errors are cut and cleaned.
+extra header or a URL's query. Texts of other errors are cut and cleaned. In place of the names
+of conversations, and of what belongs to an address, there are salted fingerprints: equal ones
+stay equal, and that is all that a decision depends on.
 """
 
 from __future__ import annotations
@@ -11,26 +13,48 @@ from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve
 
-from muxcore.core.entries import Asked, Configured, Entry, Heard
+from muxcore.core.entries import Asked, Chosen, Configured, Entry, Heard
 from muxcore.core.outcomes import Failed, RateLimited, Refuted, Rejected, Succeeded
-from muxcore.core.records import Endpoint
+from muxcore.core.records import Candidate, Endpoint, PoolState
 from muxcore.core.sharing.facts import RefusalRefuted
 from muxcore.core.text import one_line
 
 LONGEST_TEXT = 120
 
 
-def redacted(entry: Entry) -> Entry:
-    """Return the entry without what must not be kept. The state that follows is the same."""
+def redacted(entry: Entry, salt: bytes) -> Entry:  # noqa: PLR0911 - one for each kind of entry
+    """Return the entry without what must not be kept. The decisions that follow are the same."""
     match entry:
+        case Succeeded(conversation=str(name)):
+            return evolve(entry, conversation=fingerprint(salt, name))
+        case Refuted(conversation=str(name)):
+            return evolve(entry, conversation=fingerprint(salt, name))
+        case Asked(call=call) | Chosen(call=call) if call.conversation is not None:
+            name = fingerprint(salt, call.conversation)
+            return evolve(entry, call=evolve(call, conversation=name))
+        case Heard(fact=RefusalRefuted(conversation=str(name)) as fact):
+            return evolve(entry, fact=evolve(fact, conversation=fingerprint(salt, name)))
         case Rejected(message=message) if message:
             return evolve(entry, message="")
         case RateLimited(message=message) | Failed(message=message) if message:
             return evolve(entry, message=one_line(message, LONGEST_TEXT))
         case Configured(endpoints=endpoints):
-            return evolve(entry, endpoints=tuple(map(_without_secrets, endpoints)))
+            bare = tuple(_without_secrets(endpoint, salt) for endpoint in endpoints)
+            return evolve(entry, endpoints=bare)
         case _:
             return entry
+
+
+def redacted_state(state: PoolState, salt: bytes) -> PoolState:
+    """Return the state that the redacted entries lead to, where the entries lead to `state`."""
+    return evolve(
+        state,
+        candidates=tuple(_redacted_candidate(one, salt) for one in state.candidates),
+        pins=tuple(
+            evolve(pin, conversation=fingerprint(salt, pin.conversation))
+            for pin in state.pins
+        ),
+    )
 
 
 def fingerprint(salt: bytes, *texts: str) -> str:
@@ -43,23 +67,6 @@ def fingerprint(salt: bytes, *texts: str) -> str:
     return digest.hexdigest()
 
 
-def anonymous(entry: Entry, salt: bytes) -> Entry:
-    """Return the entry with fingerprints in place of the names of conversations.
-
-    Equal names stay equal, and that is all that a decision depends on.
-    """
-    match entry:
-        case Succeeded(conversation=str(name)) | Refuted(conversation=str(name)):
-            return evolve(entry, conversation=fingerprint(salt, name))
-        case Asked(call=call) if call.conversation is not None:
-            name = fingerprint(salt, call.conversation)
-            return evolve(entry, call=evolve(call, conversation=name))
-        case Heard(fact=RefusalRefuted(conversation=str(name)) as fact):
-            return evolve(entry, fact=evolve(fact, conversation=fingerprint(salt, name)))
-        case _:
-            return entry
-
-
 def bare_url(url: str) -> str:
     """Return a URL without user, password, query and fragment."""
     try:
@@ -69,9 +76,23 @@ def bare_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _without_secrets(endpoint: Endpoint) -> Endpoint:
-    wire = endpoint.wire
-    return evolve(
-        endpoint,
-        wire=evolve(wire, api_base=bare_url(wire.api_base), extra_headers=()),
+def _redacted_candidate(candidate: Candidate, salt: bytes) -> Candidate:
+    refutations = tuple(
+        one
+        if one.conversation is None
+        else evolve(one, conversation=fingerprint(salt, one.conversation))
+        for one in candidate.refutations
     )
+    endpoint = _without_secrets(candidate.endpoint, salt)
+    return evolve(candidate, endpoint=endpoint, refutations=refutations)
+
+
+def _without_secrets(endpoint: Endpoint, salt: bytes) -> Endpoint:
+    """Return it so that another address or header still makes it another place."""
+    wire = endpoint.wire
+    bare = bare_url(wire.api_base)
+    if bare == wire.api_base and not wire.extra_headers:
+        return endpoint
+    texts = (wire.api_base, *(text for pair in wire.extra_headers for text in pair))
+    headers = (("fingerprint", fingerprint(salt, *texts)),)
+    return evolve(endpoint, wire=evolve(wire, api_base=bare, extra_headers=headers))

@@ -41,6 +41,10 @@ class Parts:
     state: PoolState
     mode: str
     call_timeout: timedelta
+    strategy_name: str = ""
+    """The mode that runs, which differs for "single" and while it is off."""
+    options: object = None
+    """The table of the mode's own options."""
     enabled: bool = True
     origin: str = ""
     """The mode and its distribution, for errors."""
@@ -81,6 +85,8 @@ def parts_of(
         strategy=config.strategy,
         state=PoolState.of(*config.endpoints, policy=config.policy),
         mode=config.mode,
+        strategy_name=config.strategy_name,
+        options=dict(config.options) or None if config.enabled else None,
         enabled=config.enabled,
         call_timeout=config.call_timeout,
         origin=f"mode {config.strategy_name} of {mode.origin}",

@@ -39,6 +39,7 @@ def share(runtime: Runtime, source: BoardSource) -> BoardThread:
 
     side = PoolSide(
         state=lambda: pool.state,
+        checkpoint=pool.checkpoint,
         record=pool.record,
         follow=pool.journal.follow,
         places=places,

@@ -16,7 +16,7 @@ from muxcore.core.entries import Entry
 from muxcore.core.folding.leases import LeaseWanted
 from muxcore.core.records import Endpoint, PoolState
 from muxcore.core.updating import update
-from muxcore.journal.recent import JournalLine
+from muxcore.journal.recent import Checkpoint, JournalLine
 from muxcore.plugins.board import Board, BoardBusyError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -46,6 +46,7 @@ class OnePool:
     def side(self) -> PoolSide:
         return PoolSide(
             state=lambda: self.state,
+            checkpoint=lambda: Checkpoint(self.entries, self.state),
             record=self.record,
             follow=lambda _follower: None,
             places=self.places,
@@ -78,6 +79,7 @@ def test_a_board_that_is_busy_while_it_is_opened_is_opened_by_the_next_step(
         return opened[-1]
 
     link = BoardLink(open_board, pool.side())
+    pool.follower = link.follow
     with pytest.raises(BoardBusyError):
         link.step(tuple, nothing, write=True)
     other.execute("ROLLBACK")

@@ -16,9 +16,9 @@ from muxcore import (
     select,
     update,
 )
-from muxcore.core.outcomes import Cancelled, Failed, Rejected
+from muxcore.core.outcomes import Cancelled, Failed, PickReason, Rejected
 from muxcore.core.protocol import Attempt, Sleep, Slot, call_steps
-from muxcore.core.records import Call, PickReason, Pin, Wait, WaitReason
+from muxcore.core.records import Call, Pin, Wait, WaitReason
 from muxcore.errors import InvalidArgumentError
 from muxcore_strategies.failover import Failover
 

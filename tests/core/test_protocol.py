@@ -15,6 +15,7 @@ from muxcore.core.outcomes import (
     Failed,
     Fault,
     Limit,
+    PickReason,
     RateLimited,
     Refusal,
     Rejected,
@@ -39,15 +40,7 @@ from muxcore.core.protocol import (
     choose_all,
     credited,
 )
-from muxcore.core.records import (
-    Call,
-    Endpoint,
-    Exhausted,
-    PickReason,
-    Policy,
-    Wait,
-    WaitReason,
-)
+from muxcore.core.records import Call, Endpoint, Exhausted, Policy, Wait, WaitReason
 from muxcore.errors import StrategyError
 from tests.core.driver import Driver, broken, fine, limited
 

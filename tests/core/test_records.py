@@ -9,7 +9,7 @@ import pytest
 from attrs import asdict, evolve
 
 from muxcore.core.allowance import Demand, Headroom
-from muxcore.core.outcomes import Fault, Limit
+from muxcore.core.outcomes import Fault, Limit, PickReason
 from muxcore.core.protocol import Slot
 from muxcore.core.records import (
     LARGE_GROWTH,
@@ -19,7 +19,6 @@ from muxcore.core.records import (
     Endpoint,
     Health,
     Picked,
-    PickReason,
     Pin,
     Tally,
     Wire,

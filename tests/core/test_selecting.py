@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve, frozen
 
-from muxcore.core.outcomes import Fault, Limit
+from muxcore.core.outcomes import Fault, Limit, PickReason
 from muxcore.core.records import (
     Call,
     Candidate,
@@ -17,7 +17,6 @@ from muxcore.core.records import (
     Endpoint,
     Exhausted,
     Picked,
-    PickReason,
     Policy,
     Sticky,
     Wait,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from muxcore.core.allowance import AllowanceKind
 from muxcore.core.entries import CallResult
-from muxcore.core.outcomes import CancelReason, Fault, Limit, Refusal
+from muxcore.core.outcomes import CancelReason, Fault, Limit, PickReason, Refusal
 from muxcore.core.phases import Phase, Section, Use, advice
-from muxcore.core.records import AnnouncedLimits, PickReason, Sticky, WaitReason
+from muxcore.core.records import AnnouncedLimits, Sticky, WaitReason
 from muxcore.core.selection import Standing
 
 

@@ -14,6 +14,7 @@ from attrs import evolve
 
 from muxcore.chat import Usage
 from muxcore.config import Config
+from muxcore.core.entries import CallResult
 from muxcore.gateway.api.routing import SESSION_FIELDS
 from muxcore.gateway.faults.spec import parse_drill
 from muxcore.standin import (
@@ -74,6 +75,25 @@ def test_a_whole_answer(serve: Serve) -> None:
     assert body["object"] == "chat.completion"
     assert body["choices"][0]["message"]["content"] == "pong from large-model"
     assert body["usage"]["total_tokens"] > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_header_names_the_call(serve: Serve, stream: bool) -> None:
+    served = serve()
+    answer = served.ask(stream=stream)
+    assert answer.content
+    (story,) = served.pool.multiplexer.why(answer.headers["x-mux-call"])
+    assert story.served_by == "large"
+
+
+def test_the_header_names_the_call_of_an_error_too(serve: Serve) -> None:
+    served = serve(section={"max_wait_ms": 0})
+    served.large.default = served.small.default = rate_limited()
+    answer = served.ask()
+    assert answer.status_code == 429
+    (story,) = served.pool.multiplexer.why(answer.headers["x-mux-call"])
+    assert story.result is CallResult.EXHAUSTED
+    assert len(story.answers) == 2
 
 
 def test_a_stream(serve: Serve) -> None:

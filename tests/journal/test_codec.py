@@ -7,16 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxcore.core.entries import Asked, CallResult, Configured, Ended, Entry, Heard
+from muxcore.core.entries import Asked, CallResult, Chosen, Configured, Ended, Entry, Heard
 from muxcore.core.outcomes import (
     Cancelled,
     CancelReason,
     Failed,
     Fault,
     Limit,
+    PickReason,
     RateLimited,
     Refusal,
     Refuted,
@@ -26,7 +28,18 @@ from muxcore.core.outcomes import (
     Started,
     Succeeded,
 )
-from muxcore.core.records import Call, Endpoint, Pin, Policy, PoolState, Sticky, Wire
+from muxcore.core.records import (
+    Call,
+    Endpoint,
+    Exhausted,
+    Pin,
+    Policy,
+    PoolState,
+    Sticky,
+    Wait,
+    WaitReason,
+    Wire,
+)
 from muxcore.core.sharing.facts import (
     LeasesChanged,
     PlaceDisabled,
@@ -36,12 +49,19 @@ from muxcore.core.sharing.facts import (
     WindowLearnt,
 )
 from muxcore.core.updating import update
-from muxcore.journal.codec import JournalFormatError, decode, encode
-from muxcore.journal.recent import JournalLine, RecentEntries
-from muxcore.journal.redaction import anonymous, redacted
+from muxcore.journal.codec import (
+    JournalFormatError,
+    decode,
+    decode_checkpoint,
+    encode,
+    encode_checkpoint,
+)
+from muxcore.journal.recent import Checkpoint, JournalLine, RecentEntries
+from muxcore.journal.redaction import redacted, redacted_state
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+SALT = b"salt"
 WIRE = Wire("https://user:pw@host/v1?k=CANARY#x", "KEY", (("X-Canary", "CANARY"),))
 ENTRIES: tuple[Entry, ...] = (
     Started("a", {"lag": {"a": [1, 2]}}, 7),
@@ -78,6 +98,10 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         "failover",
     ),
+    Chosen(1, Call(tried=("a",), waited=SECOND)),
+    Chosen(1, Call(), Wait(NOON, WaitReason.BUSY)),
+    Chosen(1, Call(), Exhausted(None, WaitReason.TRIED)),
+    *(Started("a", None, 1, None, reason) for reason in PickReason),
     *(Ended(1, result) for result in CallResult),
 )
 
@@ -97,9 +121,9 @@ def test_every_kind_of_entry_has_an_example() -> None:
 
 def test_a_newer_version_is_refused_with_a_message() -> None:
     line = json.loads(encode(JournalLine(1, NOON, Reset())))
-    line["v"] = 2
+    line["v"] = 3
     with pytest.raises(
-        JournalFormatError, match="is of version 2, and this vibe-mux reads"
+        JournalFormatError, match="is of version 3, and this vibe-mux reads"
     ):
         decode(json.dumps(line).encode())
 
@@ -135,24 +159,72 @@ def test_no_entry_holds_a_secret() -> None:
         Heard("a", RefusalRefuted(Refusal.REQUEST, "CANARY/1")),
     )
     for entry in entries:
-        data = encode(JournalLine(1, NOON, anonymous(redacted(entry), b"salt")))
+        data = encode(JournalLine(1, NOON, redacted(entry, SALT)))
         assert b"CANARY" not in data
         assert b"pw" not in data
         assert len(data) < 400
 
 
-def test_redaction_does_not_change_the_state() -> None:
-    state = PoolState.of(Endpoint("a"))
+def test_redacted_entries_lead_to_the_redacted_state() -> None:
+    state = PoolState.of(Endpoint("a", wire=WIRE))
     state = update(state, Started("a"), NOON)
     for entry in ENTRIES:
-        if isinstance(entry, Configured):
-            continue
-        assert update(state, redacted(entry), NOON) == update(state, entry, NOON)
+        after = update(state, entry, NOON)
+        before = redacted_state(state, SALT)
+        assert update(before, redacted(entry, SALT), NOON) == redacted_state(after, SALT)
+
+
+def test_another_header_is_another_place_in_the_redacted_journal_too() -> None:
+    used = update(PoolState.of(Endpoint("a", wire=WIRE)), Failed("a", 1), NOON)
+    used = update(used, Started("a"), NOON)
+    for value in ("CANARY", "another"):
+        configured = Configured(
+            (Endpoint("a", wire=evolve(WIRE, extra_headers=(("X-Canary", value),))),)
+        )
+        after = update(redacted_state(used, SALT), redacted(configured, SALT), NOON)
+        assert after == redacted_state(update(used, configured, NOON), SALT)
+
+
+def test_the_journal_in_memory_begins_with_the_state_before_its_first_entry() -> None:
+    recent, state = RecentEntries(most=3), PoolState.of(Endpoint("a"))
+    assert recent.journal("failover", None) is None
+    for number in range(1, 6):
+        before, state = state, update(state, Started("a"), NOON)
+        recent.extend(number, NOON, (Started("a"),), before)
+    journal = recent.journal("failover", None)
+    assert journal is not None
+    assert (journal.base.number, journal.base.mode) == (2, "failover")
+    folded = journal.base.state
+    for line in journal.lines:
+        folded = update(folded, line.entry, line.now)
+    assert folded == state
+
+
+def test_the_journal_in_memory_begins_with_its_last_config() -> None:
+    recent, state = RecentEntries(), PoolState.of(Endpoint("a"))
+    entries: list[Entry] = [Reset(), Configured(()), Reset()]
+    for number, entry in enumerate(entries, 1):
+        recent.extend(number, NOON, (entry,), state)
+    journal = recent.journal("failover", None)
+    assert journal is not None
+    assert [line.number for line in journal.lines] == [2, 3]
+
+
+def test_a_checkpoint_comes_back_as_it_was() -> None:
+    state = PoolState.of(Endpoint("a", wire=Wire("https://a/v1")))
+    for entry in ENTRIES:
+        state = update(state, entry, NOON)
+    checkpoint = Checkpoint(9, state, "failover", {"deep": [1, 2]})
+    data = encode_checkpoint(checkpoint)
+    assert decode_checkpoint(data) == checkpoint
+    assert encode_checkpoint(decode_checkpoint(data)) == data
+    with pytest.raises(JournalFormatError, match="not a checkpoint"):
+        decode_checkpoint(b"{}")
 
 
 def test_recent_entries_are_bounded_and_appended_once() -> None:
     recent = RecentEntries(most=3)
     for number in range(1, 6):
         for _ in range(2):
-            recent.extend(number, NOON, (Reset(str(number)),))
+            recent.extend(number, NOON, (Reset(str(number)),), PoolState.of())
     assert [line.number for line in recent.lines()] == [3, 4, 5]

@@ -397,6 +397,9 @@ class _Call:
             if self.route.label and keys_are_refused(error, status, only):
                 # A vibe repeats a 503 for minutes, which mends no key.
                 response = refused_keys(self.multiplexer.state, only)
+            if error.call_id:
+                fields = {**response.fields, "X-Mux-Call": error.call_id}
+                response = evolve(response, fields=fields)
             _send_error(self.response, response)
 
     def _complete(self, options: CallOptions, cancellation: Cancellation) -> None:
@@ -405,7 +408,7 @@ class _Call:
             reply = self.multiplexer.answer(self.client_request.chat, options)
         self._record(reply, began)
         whole = self.response.door.whole(self.client_request, _stamp(), reply)
-        self.response.send(as_json(whole), fields=_model_field(reply))
+        self.response.send(as_json(whole), fields=_call_fields(reply))
 
     def _stream(
         self, encoder: StreamEncoder, options: CallOptions, cancellation: Cancellation
@@ -415,7 +418,7 @@ class _Call:
             self._cancelling_on_disconnect(cancellation),
             self.multiplexer.answer_in_chunks(self.client_request.chat, options) as stream,
         ):
-            fields = _model_field(stream.reply)
+            fields = _call_fields(stream.reply)
             pieces = filter(None, map(encoder.feed, stream))
             self.response.begin(STREAM_TYPE, next(pieces, b""), fields)
             for piece in pieces:
@@ -455,5 +458,5 @@ class _Call:
             traceback.print_exc(file=sys.stderr)
 
 
-def _model_field(reply: Reply) -> dict[str, str]:
-    return {"X-Mux-Model": quote(reply.model)}
+def _call_fields(reply: Reply) -> dict[str, str]:
+    return {"X-Mux-Model": quote(reply.model), "X-Mux-Call": reply.call_id}

@@ -26,6 +26,8 @@ from muxcore.shell.pool.pool import Pool
 
 if TYPE_CHECKING:
     from muxcore.config import Source
+    from muxcore.explaining.story import Story
+    from muxcore.journal.recent import Journal
     from muxcore.shell.call.stream import Stream
     from muxcore.shell.factory import Parts
 
@@ -41,7 +43,9 @@ class Multiplexer:
         self._mode = parts.mode
         self._enabled = parts.enabled
         self._runtime = Runtime(
-            pool=Pool(parts.state, parts.strategy, mode=parts.mode),
+            pool=Pool(
+                parts.state, parts.strategy, mode=parts.strategy_name, options=parts.options
+            ),
             deadlines=deadlines,
             members={member.endpoint.alias: member for member in parts.members},
             call_timeout=parts.call_timeout.total_seconds(),
@@ -158,8 +162,10 @@ class Multiplexer:
             parts.state.policy,
             tuple(sorted(new_keys)),
             same_mode,
+            parts.strategy_name,
+            parts.options,
         )
-        runtime.pool.adopt(parts.strategy, configured, parts.mode)
+        runtime.pool.adopt(parts.strategy, configured)
         self._share(parts)
         for alias, member in former.items():
             if alias not in kept:
@@ -179,6 +185,23 @@ class Multiplexer:
             notices=(board.notice,) if board.notice else (),
             totals=board.totals,
         )
+
+    @property
+    def journal(self) -> Journal | None:
+        """The last 1,000 entries of this process, without texts; None before the first."""
+        return self._runtime.pool.recorded()
+
+    def why(self, call_id: str | None = None, *, last: int = 1) -> tuple[Story, ...]:
+        """Return the stories of the last calls, or of one: who was asked, and why.
+
+        `str()` of a story is its text. Only calls among the last 1,000 entries are known.
+        """
+        from muxcore.explaining.stories import stories  # noqa: PLC0415 - rarely wanted
+
+        found = () if (journal := self.journal) is None else tuple(stories(journal))
+        if call_id is not None:
+            return tuple(story for story in found if story.call_id == call_id)
+        return tuple(sorted(found, key=lambda story: story.began)[-last:])
 
     @property
     def state(self) -> PoolState:

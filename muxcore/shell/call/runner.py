@@ -22,7 +22,7 @@ from muxcore.core.outcomes import (
 from muxcore.core.protocol import Attempt, CallEnding, Slot
 from muxcore.core.records import Call
 from muxcore.core.selection import FRESH
-from muxcore.errors import StrategyError
+from muxcore.errors import MultiplexerError, StrategyError
 from muxcore.shell import clock
 from muxcore.shell.call.arguments import (
     CallOptions,
@@ -62,11 +62,22 @@ class CallRun:
         self._scope: CancelScope | None = None
         """The scope of the last attempt."""
 
+    @property
+    def call_id(self) -> str:
+        """The id of the call, from its first choice on."""
+        return self._waiter.id
+
     def complete(self) -> Reply:
         """Make attempts until a model answers. Raise as `Multiplexer.complete` does."""
-        answered = self._run(complete)
+        try:
+            answered = self._run(complete)
+        except MultiplexerError as error:
+            error.call_id = self.call_id
+            raise
         alias = answered.slot.endpoint.alias
-        return evolve(answered.answer, model=alias, attempts=self.reports)
+        return evolve(
+            answered.answer, model=alias, attempts=self.reports, call_id=self.call_id
+        )
 
     def open(self) -> Answered[Opened]:
         """Make attempts until a stream has its first content.
@@ -76,7 +87,9 @@ class CallRun:
         try:
             answered = self._run(open_stream)
             self._runtime.pool.own(self, self._waiter)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, MultiplexerError):
+                error.call_id = self.call_id
             # An interrupt after the first content: no caller will take the stream.
             self._runtime.pool.settle(self._waiter)
             self._give_up()

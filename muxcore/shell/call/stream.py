@@ -75,6 +75,7 @@ class Stream:
             self._end(answered, self._succeeded(answered))
             raise StopIteration
         self._error = self._interrupt(answered)
+        self._error.call_id = self._call.call_id
         raise self._error
 
     @property
@@ -88,7 +89,8 @@ class Stream:
             ended = EndedAttempt(answered.slot, self._outcome)
             attempts = (*others, report(ended, rewrites))
         alias = answered.slot.endpoint.alias
-        return evolve(decoder.reply(), model=alias, attempts=attempts)
+        call_id = self._call.call_id
+        return evolve(decoder.reply(), model=alias, attempts=attempts, call_id=call_id)
 
     def close(self) -> None:
         """End the stream where it is. An answer that was complete counts as a success."""

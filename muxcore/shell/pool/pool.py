@@ -17,6 +17,7 @@ only in `with` statements (see `parker`).
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import deque
@@ -26,14 +27,14 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
-from muxcore.core.entries import Asked, CallResult, Configured, Ended, Entry
+from muxcore.core.entries import Asked, CallResult, Chosen, Configured, Ended, Entry
 from muxcore.core.outcomes import Cancelled, CancelReason, Started
 from muxcore.core.protocol import Sleep, Slept, Slot, choose, choose_all
 from muxcore.core.records import Call, Exhausted, PoolState, Wait
 from muxcore.core.strategy import Strategy
 from muxcore.core.updating import update
-from muxcore.errors import CallCancelledError, ClosedError
-from muxcore.journal.recent import RecentEntries
+from muxcore.errors import CallCancelledError, ClosedError, StrategyError
+from muxcore.journal.recent import Checkpoint, Journal, RecentEntries
 from muxcore.shell import clock as system_clock
 from muxcore.shell.clock import LONGEST_SLEEP, Clock
 from muxcore.shell.pool.parker import Parker
@@ -89,12 +90,15 @@ class Pool:
         strategy: Strategy,
         *,
         mode: str = "",
+        options: object = None,
         clock: Clock = system_clock,
         observer: Observer | None = None,
     ) -> None:
         self.strategy = strategy
         self.mode = mode
         """The name of the strategy in the config."""
+        self.options = options
+        """The table of its own options."""
         self.journal = RecentEntries()
         self.acquire: Callable[[Call], None] | None = None
         """Asks the board for what a call lacks before it chooses, where there is a board."""
@@ -106,6 +110,8 @@ class Pool:
         self._latest = NEVER
         """The moment of the last entry."""
         self._calls = 0
+        self._prefix = os.urandom(4).hex()
+        """Of the ids of its calls."""
         self._clock = clock
         self._observer = observer
         self._guard = threading.Lock()
@@ -141,21 +147,26 @@ class Pool:
                 waiter.limit = moment + (call.deadline - wall).total_seconds()
             timely = waiter.timely(call, now, wall, moment)
             served = self._serve(state, now)
-            entries = served.entries
+            asked = None
             if waiter.number is None:
                 self._calls += 1
                 waiter.number = self._calls
-                entries = (*entries, Asked(self._calls, call, self.mode))
-            state, choice = choose(served.state, self.strategy, now, timely)
+                waiter.id = f"{self._prefix}-{self._calls}"
+                asked = Asked(self._calls, timely, self.mode, waiter.id)
+            choice: Slot | Wait | Exhausted | StrategyError
+            try:
+                state, choice = choose(served.state, self.strategy, now, timely)
+            except StrategyError as error:
+                state, choice = served.state, error
+            entries = _entries_of(choice, waiter, timely, asked)
             line = served.line
             if isinstance(choice, Wait):
                 waiter.parker = waiter.parker or Parker()
                 waiter.waiting = Waiting(call, moment, choice.until)
                 waiter.wakes_at = moment + (choice.until - now).total_seconds()
                 line = (*line, waiter)
-            elif isinstance(choice, Slot):
-                entries = (*entries, _started(choice, waiter))
-            return Change(state, now, line, (*served.decisions, (waiter, choice)), entries)
+            decisions = (*served.decisions, (waiter, choice))
+            return Change(state, now, line, decisions, (*served.entries, *entries))
 
         self._apply(change)
         return waiter.decided()
@@ -181,11 +192,22 @@ class Pool:
             lambda state, now: self._serve(update(state, entry, now), now, entries=(entry,))
         )
 
-    def adopt(self, strategy: Strategy, configured: Configured, mode: str = "") -> None:
+    def checkpoint(self) -> Checkpoint:
+        """Return the state and the number of its last entry."""
+        with self._guard:
+            self._deliver()
+            return Checkpoint(self._next_entry - 1, self._state, self.mode, self.options)
+
+    def recorded(self) -> Journal | None:
+        """Return the newest entries of the journal; None before the first."""
+        return self.journal.journal(self.mode, self.options)
+
+    def adopt(self, strategy: Strategy, configured: Configured) -> None:
         """Continue with another config and its mode."""
 
         def change(state: PoolState, now: datetime) -> Change:
-            self.strategy, self.mode = strategy, mode
+            self.strategy = strategy
+            self.mode, self.options = configured.mode, configured.options
             return self._serve(update(state, configured, now), now, entries=(configured,))
 
         self._apply(change)
@@ -251,6 +273,7 @@ class Pool:
         The locks are new, as a thread of the parent may have held the old ones.
         """
         self._guard = threading.Lock()
+        self._prefix = os.urandom(4).hex()
         self._line = ()
         self._abandoned.clear()
         self._owners.clear()
@@ -290,7 +313,7 @@ class Pool:
             if self._observer is not None:
                 self._observer(before, made)
             if made.entries:
-                self.journal.extend(number, made.now, made.entries)
+                self.journal.extend(number, made.now, made.entries, before)
             self._line = made.line
             for waiter, decision in made.decisions:
                 waiter.receive(decision)
@@ -323,14 +346,13 @@ class Pool:
         still: list[Waiter] = []
         decisions: list[tuple[Waiter, Decision]] = []
         begun: list[Entry] = []
-        for waiter, waiting, choice in zip(line, waits, choices, strict=True):
+        for waiter, waiting, call, choice in zip(line, waits, calls, choices, strict=True):
             if isinstance(choice, Wait):
                 still.append(waiter)
                 if choice.until > waiting.until - A_MOMENT and waiter is not late:
                     continue
                 waiter.wakes_at = moment + (choice.until - now).total_seconds()
-            elif isinstance(choice, Slot):
-                begun.append(_started(choice, waiter))
+            begun += _entries_of(choice, waiter, call)
             decisions.append((waiter, choice))
         return Change(state, now, tuple(still), tuple(decisions), (*entries, *begun))
 
@@ -374,5 +396,19 @@ class Pool:
             waiter.slot = waiter.number = None
 
 
-def _started(slot: Slot, waiter: Waiter) -> Started:
-    return Started(slot.endpoint.alias, slot.memory, waiter.number, slot.demand)
+def _entries_of(
+    choice: Slot | Wait | Exhausted | StrategyError,
+    waiter: Waiter,
+    call: Call,
+    asked: Asked | None = None,
+) -> tuple[Entry, ...]:
+    """Return the entries of a choice for this call. `asked` begins it."""
+    number = waiter.number or 0
+    if isinstance(choice, Slot):
+        alias, memory = choice.endpoint.alias, choice.memory
+        begun = Started(alias, memory, number, choice.demand, choice.reason)
+        return asked or Chosen(number, call), begun
+    first = () if asked is None else (asked,)
+    if isinstance(choice, StrategyError):
+        return first
+    return (*first, Chosen(number, call, choice))

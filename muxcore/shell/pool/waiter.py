@@ -44,6 +44,7 @@ class Waiter:
     __slots__ = (
         "cancelled",
         "decision",
+        "id",
         "limit",
         "number",
         "parker",
@@ -65,6 +66,8 @@ class Waiter:
         """When the call's time is over, on the monotonic clock."""
         self.number: int | None = None
         """The call's number in the journal, from its first choice until it is settled."""
+        self.id = ""
+        """The call's id, from its first choice on."""
         self.result = CallResult.CANCELLED
         """How the call ends, as far as is known."""
         self.wakes_at = 0.0

@@ -24,9 +24,9 @@ from attrs import define, field, frozen
 
 from muxcore.board.link import BoardLink, PoolSide
 from muxcore.core.folding.leases import LeaseWanted, lease_wanted
-from muxcore.core.outcomes import End, Failed, Limit, RateLimited, Succeeded
+from muxcore.core.outcomes import End, Failed, Limit, PickReason, RateLimited, Succeeded
 from muxcore.core.protocol import Attempt
-from muxcore.core.records import Call, Endpoint, PickReason, Policy, PoolState
+from muxcore.core.records import Call, Endpoint, Policy, PoolState
 from muxcore.plugins.board import BoardBusyError
 from muxcore.shell import clock as system_clock
 from muxcore.shell.call.loop import Done, GiveWay, Loop, call_loop
@@ -205,6 +205,7 @@ class ProcessWorld:
 
         side = PoolSide(
             state=lambda: pool.state,
+            checkpoint=pool.checkpoint,
             record=pool.record,
             follow=pool.journal.follow,
             places=lambda _: {endpoint.alias: endpoint.model for endpoint in endpoints},

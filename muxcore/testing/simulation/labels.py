@@ -15,6 +15,7 @@ from muxcore.core.outcomes import (
     Fault,
     Kind,
     Limit,
+    PickReason,
     RateLimited,
     Refusal,
     Rejected,
@@ -28,7 +29,7 @@ from muxcore.core.protocol import (
     CallRejected,
     CallServed,
 )
-from muxcore.core.records import PickReason, WaitReason
+from muxcore.core.records import WaitReason
 from muxcore.testing.simulation.worlds import (
     ClockSet,
     ConfigChanged,

@@ -16,6 +16,7 @@ from muxcore.core.entries import Configured, Entry
 from muxcore.core.outcomes import (
     Cancelled,
     Fault,
+    PickReason,
     Refusal,
     Rejected,
     Reset,
@@ -23,15 +24,7 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.protocol import Slot
-from muxcore.core.records import (
-    Call,
-    Candidate,
-    Cooldown,
-    Exhausted,
-    PickReason,
-    PoolState,
-    Wait,
-)
+from muxcore.core.records import Call, Candidate, Cooldown, Exhausted, PoolState, Wait
 from muxcore.core.updating import update
 from muxcore.shell.pool.pool import Change
 from muxcore.shell.pool.waiter import Waiter

@@ -1,0 +1,138 @@
+"""Reads the journals in a state file. It writes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from muxcore.board.database import APPLICATION, MAGIC, VERSION
+from muxcore.core.entries import Configured
+from muxcore.core.records import PoolState
+from muxcore.errors import MultiplexerError
+from muxcore.journal.codec import decode, decode_checkpoint, digest_of
+from muxcore.journal.recent import Checkpoint, Journal, JournalLine
+
+AT_THE_START = -1
+
+
+@frozen
+class KeptJournal:
+    """The journal of one process, as the file lists it."""
+
+    number: int
+    began: datetime
+    latest: datetime
+
+
+@contextmanager
+def open_state_file(path: Path) -> Iterator[JournalReader]:
+    """Open a state file to read its journals. Raise `MultiplexerError` if it is none."""
+    if not is_state_file(path):
+        raise MultiplexerError(f"{path} is not a state file")
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            _expect_ours(connection, path)
+            yield JournalReader(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise MultiplexerError(f"{path}: {error}") from error
+
+
+def is_state_file(path: Path) -> bool:
+    """Whether the file is a database. Raise `OSError` if it cannot be read."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+class JournalReader:
+    """The journals of an open state file. Only the thread that opened it may use it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def journals(self) -> Sequence[KeptJournal]:
+        """Return the journals, the one that was written last first."""
+        rows = self._rows(
+            "SELECT journal, began, latest FROM journals ORDER BY latest DESC"
+        )
+        return [KeptJournal(number, _moment(a), _moment(b)) for number, a, b in rows]
+
+    def place_of_call(self, call_id: str) -> tuple[int, int] | None:
+        """Return the journal and the number of the entry with which this call begins."""
+        sql = "SELECT journal, number FROM lines WHERE instr(line, ?) LIMIT 1"
+        rows = self._rows(sql, f'"id":"{call_id}"'.encode())
+        return rows[0] if rows else None
+
+    def checkpoints(self, journal: int) -> Sequence[int]:
+        """Return the numbers of the checkpoints in this journal, ascending."""
+        sql = "SELECT number FROM checkpoints WHERE journal = ? ORDER BY number"
+        return [row[0] for row in self._rows(sql, journal)]
+
+    def read(self, journal: int, since: int = AT_THE_START) -> tuple[Journal, ...]:
+        """Return the entries from the checkpoint `since` on, in parts without a gap.
+
+        Entries without a state before them are left out: those before were deleted by age.
+        """
+        sql = "SELECT number, checkpoint FROM checkpoints WHERE journal = ? AND number >= ?"
+        states = {
+            number: decode_checkpoint(data)
+            for number, data in self._rows(sql, journal, since)
+        }
+        parts: list[tuple[Checkpoint, list[JournalLine]]] = []
+        last: int | None = None
+        sql = "SELECT line FROM lines WHERE journal = ? AND number > ? ORDER BY number"
+        for (data,) in self._rows(sql, journal, since):
+            line = decode(data)
+            if line.number - 1 != last:
+                last = None
+                base = states.get(line.number - 1) or _first_base(line)
+                if base is not None:
+                    parts.append((base, []))
+                    last = base.number
+            if last is not None:
+                parts[-1][1].append(line)
+                last = line.number
+        return tuple(
+            Journal(
+                base,
+                tuple(lines),
+                {
+                    line.number: digest_of(states[line.number].state)
+                    for line in lines
+                    if line.number in states
+                },
+            )
+            for base, lines in parts
+        )
+
+    def _rows(self, sql: str, *values: object) -> list[Any]:
+        return self._connection.execute(sql, values).fetchall()
+
+
+def _first_base(line: JournalLine) -> Checkpoint | None:
+    """Return the empty state that a journal without checkpoints begins with."""
+    begins = line.number == 0 and isinstance(line.entry, Configured)
+    return Checkpoint(AT_THE_START, PoolState.of()) if begins else None
+
+
+def _expect_ours(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+        raise MultiplexerError(f"{path} is a database of another program")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise MultiplexerError(
+            f"{path} is of version {version}, and this vibe-mux knows versions up to"
+            f" {VERSION}: use a newer vibe-mux"
+        )
+
+
+def _moment(timestamp: float) -> datetime:
+    return datetime.fromtimestamp(timestamp, tz=UTC)

@@ -1,0 +1,89 @@
+"""The steps of a story, as records: who was asked, what came, what was waited for."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from attrs import frozen
+
+from muxcore.core.outcomes import PickReason
+from muxcore.core.records import WaitReason
+from muxcore.core.selection import Standing
+
+
+@frozen
+class PassedOver:
+    """A model that was not asked: where it stood for the call, and until when, if it is known.
+
+    `cause` is of a disabled one. `window` is its context window in tokens.
+    """
+
+    alias: str
+    standing: Standing
+    until: datetime | None = None
+    cause: str = ""
+    is_fallback: bool = False
+    window: int | None = None
+
+
+@frozen
+class ModelAsked:
+    """A model was asked. `alternatives` are the others of the pool."""
+
+    at: datetime
+    alias: str
+    reason: PickReason | None
+    alternatives: tuple[PassedOver, ...] = ()
+
+
+@frozen
+class ModelAnswered:
+    """What came of it, `took` after the model was asked. `cost` is in dollars.
+
+    If it disables the model, then until `disabled_until`.
+    """
+
+    at: datetime
+    alias: str
+    outcome: str
+    took: timedelta
+    first_content: timedelta | None = None
+    message: str = ""
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    disabled_until: datetime | None = None
+
+
+@frozen
+class CallWaited:
+    """The call began to wait, until `until` at the latest."""
+
+    at: datetime
+    until: datetime
+    reason: WaitReason
+    alternatives: tuple[PassedOver, ...] = ()
+
+
+@frozen
+class NobodyLeft:
+    """No model was left. At `retry_at` one may be tried."""
+
+    at: datetime
+    retry_at: datetime | None
+    reason: WaitReason
+    alternatives: tuple[PassedOver, ...] = ()
+
+
+@frozen
+class ProvedWrong:
+    """The model `by` took the request which this one had refused."""
+
+    at: datetime
+    alias: str
+    by: str
+
+
+StoryStep: TypeAlias = ModelAsked | ModelAnswered | CallWaited | NobodyLeft | ProvedWrong
