@@ -20,7 +20,7 @@ from muxcore.core.phases import Phase
 from muxcore.errors import ConfigError, MultiplexerError
 
 WELL, FAILED, WRONG_USAGE = 0, 1, 2
-OF_JOURNALS = frozenset({"why"})
+OF_JOURNALS = frozenset({"why", "replay"})
 """The commands in the package `journals`."""
 INTERRUPTED = 130
 """The status that shells report after Ctrl-C."""
@@ -218,6 +218,12 @@ def _add_why(why: argparse.ArgumentParser) -> None:
     _add_json(why)
 
 
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    journal_options.add_replay(replay)
+    _add_config(replay)
+    _add_json(replay)
+
+
 def _add_break(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--break",
@@ -262,6 +268,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run vibe through the pool: run -- vibe …", _add_run),
     "reset": ("re-enable a disabled model, in every process that shares it", _add_reset),
     "status": ("show the pool of the server that runs", _add_status),
+    "replay": ("make every decision of the journals again", _add_replay),
     "why": ("tell the story of a call: who was asked, and why", _add_why),
     "help": ("show how to use a command", _add_help),
 }

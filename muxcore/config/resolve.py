@@ -171,6 +171,15 @@ def _judge_redis(
     findings.problems.append(Problem((*path, "url_env_var"), fault))
 
 
+def strategy_named(name: str, options: Mapping[str, Any]) -> Strategy:
+    """Make the mode of this name, with its own options. Raise `ConfigError`."""
+    findings = Findings()
+    strategy = _strategy(holding(mode=name, backends=()), name, options, findings)
+    if strategy is None:
+        raise ConfigError([str(problem) for problem in findings.problems])
+    return strategy
+
+
 def _strategy(
     catalogue: Catalogue, name: str, options: Mapping[str, Any], findings: Findings
 ) -> Strategy | None:

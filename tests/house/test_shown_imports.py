@@ -18,7 +18,10 @@ SHOWN = {
         explain hookimpl load_config select update
     """,
     "muxcore.chat": "Chat",
+    "muxcore.config.resolve": "strategy_named",
+    "muxcore.explaining.replay": "replay",
     "muxcore.gateway": "ConfigFollower Gateway",
+    "muxcore.journal.export": "from_lines to_lines",
     "muxcore.plugins.backend": "HttpRequest KeyHeader",
     "muxcore.standin": "Answer Cut Model StandInServer rate_limited refusal",
     "muxcore.testing": "OPENAI_SAMPLES Sample check_backend check_strategy",

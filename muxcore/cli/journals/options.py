@@ -24,6 +24,18 @@ def add_why(why: argparse.ArgumentParser) -> None:
     )
 
 
+def add_replay(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument(
+        "journal",
+        metavar="FILE",
+        nargs="?",
+        help="a state file, or an export of one (default: yours)",
+    )
+    replay.add_argument(
+        "--export", metavar="FILE", help="write the journals to this file, as JSON Lines"
+    )
+
+
 def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
