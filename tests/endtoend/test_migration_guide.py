@@ -7,11 +7,20 @@ the providers are stand-ins, which speak as `generic` alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 
 import pytest
 
-from muxcore.standin import Answer, Model, StandInServer, rate_limited, server_error
+from muxcore.standin import (
+    Answer,
+    Behaviour,
+    Model,
+    StandInServer,
+    rate_limited,
+    server_error,
+)
 from tests.endtoend.conftest import QUIET, QUIETER, Desk
 from tests.vibe.conftest import NEWEST
 
@@ -185,6 +194,67 @@ def test_mux_shows_mode_pool_and_statistics(reader: Reader) -> None:
         "Per-Model Statistics",
     ):
         assert part in shown
+
+
+def test_before_the_multiplexer_a_model_is_switched_by_hand(reader: Reader) -> None:
+    """ "Manually change this to switch models." """
+    for active, said in (("devstral-2", "first"), ("devstral-small", "second")):
+        reader.writes(OWN, SECOND, active=active)
+        assert reader.says() == reader.desk.bare("-p", "say pong").said
+        assert reader.says() == f"pong from the {said}"
+
+
+def test_the_mode_is_single_unless_another_is_written(reader: Reader) -> None:
+    """ "`mode`: default `single`." """
+    reader.writes(OWN, SECOND, FAILOVER.replace('mode = "failover"\n', ""))
+    assert reader.says() == "pong from the first"
+    shown = reader.desk.pooled("-p", "/mux").said
+    assert "**Mode:** single" in shown
+    assert "**Pool:** 1/1 models available" in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "fault"),
+    [
+        ("rate_limit_disable_duration_ms", rate_limited()),
+        ("persistent_error_disable_duration_ms", server_error()),
+    ],
+)
+def test_a_model_is_disabled_for_as_long_as_the_option_is(
+    reader: Reader, option: str, fault: Behaviour
+) -> None:
+    """ "Model disable time after rate limit", and "after error": a minute, and 15 s."""
+    reader.main.default = fault
+    reader.writes(OWN, SECOND, FAILOVER)
+    assert [reader.says() for _ in range(2)] == ["pong from the second"] * 2
+    assert len(reader.main.requests) == 1
+    reader.writes(
+        OWN, SECOND, FAILOVER.replace("enabled = true", f"enabled = true\n{option} = 1000")
+    )
+    reader.desk.run(*reader.desk.mux("reset"))
+    assert [reader.says() for _ in range(2)] == ["pong from the second"] * 2
+    assert len(reader.main.requests) == 3
+
+
+def test_max_concurrent_is_the_most_parallel_requests(reader: Reader) -> None:
+    """ "`max_concurrent`: Max parallel requests." Two vibes share the one slot."""
+    first = 'model = "devstral-2"\n'
+    reader.writes(OWN, SECOND, FAILOVER.replace(first, f"{first}max_concurrent = 1\n"))
+    reader.main.default = Answer("pong from the first", delay=timedelta(seconds=0.2))
+    with ThreadPoolExecutor(2) as both:
+        said = list(both.map(lambda _: reader.says(), range(2)))
+    assert set(said) <= {"pong from the first", "pong from the second"}
+    assert reader.main.max_in_flight == 1
+
+
+def test_mux_shows_how_often_a_model_was_limited(reader: Reader) -> None:
+    """ "Check `/mux` status for rate limit counts." """
+    reader.writes(OWN, SECOND, FAILOVER)
+    reader.main.default = rate_limited()
+    reader.says()
+    shown = reader.desk.pooled("-p", "/mux").said
+    assert "**devstral-2**: 🔴 disabled until" in shown
+    assert "Rate limited: 1" in shown
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from redis import Redis
@@ -20,6 +21,8 @@ SERVER = (
     or shutil.which("redis-server")
     or shutil.which("valkey-server")
 )
+CERTIFICATES = Path(__file__).resolve().parents[2] / "shell" / "certificates"
+"""A server's, for localhost and 127.0.0.1, and that of its authority."""
 NO_SERVER = "no Redis: put redis-server or valkey-server on the path"
 
 
@@ -50,7 +53,7 @@ class RedisServer:
 
     def start(self) -> None:
         assert SERVER is not None
-        common = ["--port", str(self.port), "--save", "", "--appendonly", "no"]
+        common = [*self._ports(), "--save", "", "--appendonly", "no"]
         place = ["--bind", "127.0.0.1", "--dir", str(self.directory)]
         arguments = [*common, *place, *self._options]
         if self._config is not None:
@@ -78,12 +81,68 @@ class RedisServer:
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _ports(self) -> list[str]:
+        return ["--port", str(self.port)]
+
     def _answers(self) -> bool:
         try:
             with self.client() as client:
                 return bool(client.ping())
         except RedisError:
             return False
+
+
+class EncryptedServer(RedisServer):
+    """A server that speaks TLS alone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *("--tls-cert-file", str(CERTIFICATES / "server.pem")),
+            *("--tls-key-file", str(CERTIFICATES / "server.pem")),
+            *("--tls-ca-cert-file", str(CERTIFICATES / "ca.pem")),
+            *("--tls-auth-clients", "no"),
+        )
+
+    @property
+    def url(self) -> str:
+        return f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={CERTIFICATES / 'ca.pem'}"
+
+    def client(self) -> Redis:
+        authority = str(CERTIFICATES / "ca.pem")
+        return Redis(port=self.port, protocol=2, ssl=True, ssl_ca_certs=authority)
+
+    def _ports(self) -> list[str]:
+        return ["--port", "0", "--tls-port", str(self.port)]
+
+
+class Cluster:
+    """Three servers that share the slots of a cluster."""
+
+    def __init__(self) -> None:
+        self._servers = [RedisServer("--cluster-enabled", "yes") for _ in range(3)]
+        first, *others = self._servers
+        bounds = (0, 5461, 10923, 16384)
+        for server, (start, end) in zip(self._servers, pairwise(bounds), strict=True):
+            with server.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+        with first.client() as client:
+            for other in others:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
+        wait_until(lambda: all(map(self._is_whole, self._servers)))
+
+    @property
+    def urls(self) -> list[str]:
+        """The address of each server: each leads to all."""
+        return [f"redis+cluster://127.0.0.1:{server.port}" for server in self._servers]
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+
+    def _is_whole(self, server: RedisServer) -> bool:
+        with server.client() as client:
+            about = client.execute_command("CLUSTER INFO")
+        return (about["cluster_state"], about["cluster_known_nodes"]) == ("ok", "3")
 
 
 class Failover:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import suppress
 from datetime import timedelta
@@ -19,7 +20,13 @@ from muxcore.core.sharing.facts import (
 from muxcore.plugins.board import BoardGoneError
 from muxcore.testing import check_board
 from tests.board.redis.conftest import Open
-from tests.board.redis.server import Failover, RedisServer, free_port
+from tests.board.redis.server import (
+    Cluster,
+    EncryptedServer,
+    Failover,
+    RedisServer,
+    free_port,
+)
 from tests.waiting import wait_until
 
 MINUTE = timedelta(minutes=1)
@@ -30,18 +37,25 @@ def test_a_redis_passes_the_kit(opened: Open) -> None:
     check_board(opened)
 
 
-def test_a_cluster_passes_the_kit(opened: Open) -> None:
-    server = RedisServer("--cluster-enabled", "yes")
+@pytest.mark.usefixtures("redis")
+def test_a_server_with_tls_passes_the_kit(opened: Open) -> None:
+    server = EncryptedServer()
     try:
-        with server.client() as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            wait_until(
-                lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
-            )
-        url = f"redis+cluster://127.0.0.1:{server.port}"
-        check_board(lambda: opened(url))
+        check_board(lambda: opened(server.url))
+        with pytest.raises(BoardGoneError, match="certificate verify failed"):
+            opened(server.url.partition("?")[0])
     finally:
         server.close()
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_cluster_of_three_servers_passes_the_kit(opened: Open) -> None:
+    cluster = Cluster()
+    urls = itertools.cycle(cluster.urls)
+    try:
+        check_board(lambda: opened(next(urls)))
+    finally:
+        cluster.close()
 
 
 def test_servers_behind_sentinels_pass_the_kit(opened: Open) -> None:
