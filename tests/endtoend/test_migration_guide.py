@@ -253,7 +253,7 @@ def test_mux_shows_how_often_a_model_was_limited(reader: Reader) -> None:
     reader.main.default = rate_limited()
     reader.says()
     shown = reader.desk.pooled("-p", "/mux").said
-    assert "**devstral-2**: 🔴 disabled until" in shown
+    assert "🔴 disabled until" in shown
     assert "Rate limited: 1" in shown
 
 
