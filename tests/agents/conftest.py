@@ -103,7 +103,8 @@ def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
             (home / "work").mkdir(parents=True)
             (home / "work" / "word.txt").write_text(f"{WORD}\n")
             (home / "config.toml").write_text(as_toml(made))
-            env = environment(home / "run", HOME=str(home))
+            # opencode goes by the shell's variable, not by the directory that it is started in.
+            env = environment(home / "run", HOME=str(home), PWD=str(home / "work"))
             (home / "run").mkdir(mode=0o700)
             return Desk(home, env, large, small)
 

@@ -80,15 +80,19 @@ def test_the_paths_of_a_run() -> None:
         ("", "python-httpx/0.28.1", None),
     ],
 )
-def test_an_agent_with_its_own_retries_is_held_briefly(
+def test_a_vibe_with_retries_of_its_own_is_held_briefly(
     label: str, user_agent: str, patience: object
 ) -> None:
-    assert patience_for(Route(Resource.CHAT, label), user_agent) == patience
+    route = Route(Resource.CHAT, label, pooled=True)
+    assert patience_for(route, user_agent) == patience
 
 
-def test_a_client_of_the_responses_api_is_held_as_long_as_the_config_says() -> None:
+@pytest.mark.parametrize("resource", [Resource.CHAT, Resource.RESPONSES, Resource.MESSAGES])
+def test_an_agent_other_than_vibe_is_held_as_long_as_the_config_says(
+    resource: Resource,
+) -> None:
     """Codex ends its turn at a 429."""
-    assert patience_for(Route(Resource.RESPONSES, "r"), "codex_exec/0.171.0") is None
+    assert patience_for(Route(resource, "r"), "codex_exec/0.171.0") is None
 
 
 @pytest.mark.parametrize("name", SESSION_FIELDS)

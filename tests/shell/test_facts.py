@@ -36,6 +36,13 @@ def test_the_steps_of_a_turn_are_one_conversation(session: str | None) -> None:
     assert not begins_turn(later(AGENT).messages)
 
 
+def test_what_the_system_adds_ends_no_turn_of_the_user() -> None:
+    """Claude Code puts such messages behind the user's."""
+    added = {"role": "system", "content": "One more tool is there."}
+    assert begins_turn([*AGENT.messages, added])
+    assert not begins_turn([*later(AGENT).messages, added])
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -81,8 +81,8 @@ class Route:
 
     @property
     def is_vibes(self) -> bool:
-        """Whether a vibe may ask there: `run` starts it, and it speaks chat completions."""
-        return bool(self.label) and self.resource is Resource.CHAT
+        """Whether it is vibe's: of a `run`, and with the model in the path."""
+        return bool(self.label) and (self.pooled or self.only is not None)
 
     @property
     def method(self) -> str:

@@ -60,8 +60,9 @@ def _digest(text: str) -> str:
 
 
 def begins_turn(messages: Messages) -> bool:
-    """Whether the user spoke last, which begins a new turn."""
-    return not messages or messages[-1].get("role") == "user"
+    """Whether the user spoke last, which begins a new turn; what the system adds is no matter."""
+    roles = (message.get("role") for message in reversed(messages))
+    return next((role for role in roles if role not in SYSTEMS), "user") == "user"
 
 
 def estimated_tokens(chat: Chat) -> int:
