@@ -54,6 +54,14 @@ class Chat:
     """Any further members of the request's body, passed on as they are."""
     thinking: SessionThinking | None = None
     """None for the level of each model's own."""
+    usual_temperature: float | None = None
+    """For a model that has none of its own."""
+
+    def temperature_for(self, own: float | None) -> float | None:
+        """Return the temperature for a model whose own is this; None for its provider's."""
+        if self.temperature is not None:
+            return self.temperature
+        return self.usual_temperature if own is None else own
 
 
 @frozen

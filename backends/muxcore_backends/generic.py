@@ -124,7 +124,7 @@ class Generic:
     def settings(self, wire: Wire, chat: Chat) -> Json:
         """Return the settings of the call, else those of the endpoint."""
         settings: Json = {}
-        temperature = wire.temperature if chat.temperature is None else chat.temperature
+        temperature = chat.temperature_for(wire.temperature)
         if temperature is not None:
             settings["temperature"] = temperature
         if wire.top_p is not None:

@@ -14,9 +14,9 @@ from attrs import field, frozen
 
 from muxcore.config import Config
 from muxcore.gateway.access import Access
-from muxcore.gateway.api.listing import POOL
 from muxcore.gateway.api.routing import run_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
+from muxcore.gateway.front_doors.door import POOL
 
 PROVIDER = "vibe-mux"
 

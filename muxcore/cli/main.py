@@ -174,6 +174,14 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="listen here (default: 127.0.0.1); any other than this machine's own needs a"
         " token in VIBE_MUX_TOKEN",
     )
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        dest="hosts",
+        metavar="NAME",
+        help="also serve requests for this Host, as from a container (may be repeated)",
+    )
     _add_break(serve)
     # For `run`: the server ends with its last lease.
     serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             port=options.port,
             listener=_inherited(options.listener),
             exposed=exposed,
+            hosts=options.hosts,
             on_unleased=stopping.ask if options.leased else None,
         )
     except (OSError, ValueError) as error:

@@ -35,6 +35,9 @@ VIBES_PROVIDERS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+VIBES_TEMPERATURE = 0.2
+"""What vibe asks for where the entry of a model has no temperature."""
+
 VIBES_MODELS: Mapping[str, Mapping[str, Any]] = {
     DEFAULT_MODEL: {
         "name": "mistral-vibe-cli-latest",

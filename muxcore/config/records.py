@@ -123,7 +123,7 @@ class ModelConfig:
     provider: str = field(metadata=NOT_EMPTY)
     alias: str = field(metadata=NOT_EMPTY)
     model_id: str = ""
-    temperature: float = 0.2
+    temperature: float | None = None
     top_p: float | None = field(
         default=None, metadata={"bounds": Bounds(above=0, maximum=1)}
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from muxcore.chat import Chat, Json
+from muxcore.config.definitions import VIBES_TEMPERATURE
 
 AFFINITY = "x-affinity"
 """The header that names vibe's session."""
@@ -33,6 +34,7 @@ def chat_of(
         # The model's own temperature is left out: the member that serves uses its own.
         None if temperature == model.temperature else temperature,
         max_tokens,
+        usual_temperature=VIBES_TEMPERATURE,
     )
 
 

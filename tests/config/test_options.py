@@ -327,7 +327,7 @@ def test_defaults_of_a_model(load: Load) -> None:
     assert (endpoint.input_price, endpoint.output_price) == (0.0, 0.0)
     assert endpoint.cached_input_price is None
     wire = endpoint.wire
-    assert wire.temperature == 0.2
+    assert wire.temperature is None
     assert wire.top_p is None
     assert wire.max_output_tokens is None
     assert wire.thinking == "off"

@@ -79,7 +79,7 @@ def test_the_guides_single_model(load: Load) -> None:
     config = load(ONE_MODEL)
     assert not config.enabled
     assert aliases(config) == ["devstral-2"]
-    assert config.endpoints[0].wire.temperature == 0.2
+    assert config.endpoints[0].wire.temperature is None
     assert config.keys["devstral-2"].variable == "MISTRAL_API_KEY"
     assert config.warnings == ()
 

@@ -111,7 +111,8 @@ CUSTOM_TOOLS = [
 
 def _is_result(turn: Json) -> bool:
     content = turn["content"]
-    return isinstance(content, list) and content[-1]["type"] == "tool_result"
+    kinds = [b["type"] for b in content] if isinstance(content, list) else []
+    return kinds[-1:] == ["tool_result"]
 
 
 def _blocks(message: Any) -> Any:

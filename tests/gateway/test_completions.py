@@ -77,6 +77,18 @@ def test_messages_of_any_kind_are_accepted(messages: list[Any]) -> None:
     assert read_request(body(messages=messages)).chat.messages == messages
 
 
+def test_a_request_without_a_model_is_for_the_pool() -> None:
+    assert read_request(body(model=None)).model == "mux"
+
+
+def test_a_number_of_tokens_may_be_written_as_a_float() -> None:
+    """As some clients do, which count in JavaScript or read a YAML file."""
+    count = read_request(body(max_tokens=100.0)).chat.max_tokens
+    assert (type(count), count) == (int, 100)
+    with pytest.raises(RefusedError, match="max_tokens must be an integer"):
+        read_request(body(max_tokens=100.5))
+
+
 @pytest.mark.parametrize(
     ("data", "param"),
     [
@@ -89,13 +101,13 @@ def test_messages_of_any_kind_are_accepted(messages: list[Any]) -> None:
         (body().replace(b'"hi"', b"NaN"), None),
         (body(temperature=1).replace(b"1", b"Infinity"), None),
         (body().decode().encode("utf-16"), None),
-        (b"{}", "model"),
-        (body(model=None), "model"),
+        (b"{}", "messages"),
         (body(model=["mux"]), "model"),
         (body(messages=None), "messages"),
         (body(messages=[]), "messages"),
         (body(messages={}), "messages"),
         (body(messages=["hi"]), "messages"),
+        (body(messages=[{"role": {"a": 1}}]), "messages[0].role"),
         (body(messages=[{"content": 3}]), "messages[0].content"),
         (body(messages=[{}, {"content": {"a": 1}}]), "messages[1].content"),
         (body(messages=[{"content": ["a"]}]), "messages[0].content"),

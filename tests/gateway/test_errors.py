@@ -73,6 +73,15 @@ def test_retry_after_is_whole_seconds_and_never_too_early(
     assert error_response_of(error, status(), NOW).fields.get("Retry-After") == header
 
 
+@pytest.mark.parametrize(("seconds", "retries"), [(60, None), (61, "false")])
+def test_clients_that_would_not_wait_as_long_are_told_not_to_ask_again(
+    seconds: float, retries: str | None
+) -> None:
+    """Past a minute the official ones ask again at once, several times."""
+    fields = error_response_of(exhausted(retry_in=seconds), status(), NOW).fields
+    assert fields.get("X-Should-Retry") == retries
+
+
 def test_the_message_begins_with_the_limited_models() -> None:
     message = error_response_of(
         exhausted(), status(devstral=Limit.RATE, ok=None), NOW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 from collections.abc import Callable
@@ -354,7 +355,85 @@ def test_an_alias_calls_that_model_alone(serve: Serve) -> None:
     assert not served.large.requests
 
 
-@pytest.mark.parametrize("model", ["large-model", "gpt-4", "", "MUX"])
+def test_a_models_name_at_its_provider_is_that_model_alone(serve: Serve) -> None:
+    served = serve()
+    assert served.ask(model="small-model").headers["x-mux-model"] == "small"
+    assert served.ask(model=None).headers["x-mux-model"] == "large"
+    # An agent may name a model of its own by chance.
+    of_run = served.ask("/run/r/v1/chat/completions", model="small-model")
+    assert of_run.headers["x-mux-model"] == "large"
+
+
+def test_a_name_that_two_models_share_is_not_known(serve: Serve) -> None:
+    def shared(made: dict[str, Any], _: object) -> dict[str, Any]:
+        made["models"][1]["name"] = "large-model"
+        return made
+
+    assert serve(source=shared).ask(model="large-model").status_code == 404
+
+
+def test_a_path_that_is_not_served_is_answered_with_those_that_are(serve: Serve) -> None:
+    served = serve()
+    answer = served.ask("/v2/chat/completions")
+    assert answer.status_code == 404
+    url = served.gateway.url
+    text = answer.json()["error"]["message"]
+    assert text.startswith("There is nothing at /v2/chat/completions.")
+    assert "/v1/responses, /v1/messages" in text
+    assert text.endswith(f"The base URL is {url}/v1; for Anthropic's clients, {url}.")
+
+
+def test_a_base_without_its_version_or_with_it_twice_is_served(serve: Serve) -> None:
+    served = serve()
+    for path in ("/chat/completions", "/v1/v1/chat/completions", "/v1/chat/completions/"):
+        assert served.ask(path).status_code == 200
+
+
+def test_load_balancers_ask_for_the_health_by_head(serve: Serve) -> None:
+    served = serve()
+    for path in ("/healthz", "/health"):
+        answer = requests.head(served.gateway.url + path, timeout=PATIENCE)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == "15"
+        assert requests.get(served.gateway.url + path, timeout=PATIENCE).json() == {
+            "status": "ok"
+        }
+
+
+def test_a_request_may_be_compressed(serve: Serve) -> None:
+    served = serve()
+    data = gzip.compress(json.dumps({"messages": PING}).encode())
+
+    def ask(coding: str, body: Any = data) -> requests.Response:
+        fields = {"Content-Encoding": coding, "Content-Type": "application/json"}
+        url = served.gateway.url + CHAT
+        return served.session.post(url, data=body, headers=fields, timeout=PATIENCE)
+
+    assert ask("gzip").status_code == 200
+    # In chunks, too.
+    assert ask("gzip", iter([data[:9], data[9:]])).status_code == 200
+    refused = ask("zstd")
+    assert (refused.status_code, refused.headers["accept-encoding"]) == (415, "gzip")
+
+
+def test_a_name_that_the_owner_allows_is_a_host(serve: Serve) -> None:
+    """A container reaches its host by such a name, and maybe by another port."""
+    served = serve(hosts=["Host.Docker.Internal"])
+
+    def ask(host: str) -> requests.Response:
+        fields = {"Host": host}
+        url = served.gateway.url + "/v1/models"
+        return served.session.get(url, headers=fields, timeout=PATIENCE)
+
+    assert ask("host.docker.internal:9").status_code == 200
+    assert ask("host.docker.internal").status_code == 200
+    refused = ask("other.internal:9")
+    assert refused.status_code == 421
+    hint = "`serve --allow-host other.internal` allows it"
+    assert hint in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("model", ["gpt-4", "", "MUX"])
 def test_an_unknown_model_is_a_404_that_lists_the_known_ones(
     serve: Serve, model: str
 ) -> None:

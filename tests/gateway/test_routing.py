@@ -37,7 +37,15 @@ from muxcore.gateway.api.routing import (
         ("/", None),
         ("/v1", None),
         ("/v1/", None),
-        ("/v1/chat/completions/", None),
+        ("/v1/chat/completions/", Route(Resource.CHAT)),
+        ("/v1/v1/chat/completions", Route(Resource.CHAT)),
+        ("/chat/completions", Route(Resource.CHAT)),
+        ("/run/r-1/messages", Route(Resource.MESSAGES, "r-1")),
+        ("/v1/messages/count_tokens", Route(Resource.COUNT_TOKENS)),
+        ("/v1/models/", Route(Resource.MODELS)),
+        ("/v1/models/a/b/", Route(Resource.MODELS, model="a/b")),
+        ("/health", Route(Resource.HEALTH)),
+        ("/v1/v1/v1/models", None),
         ("/v1/../status", None),
         ("//status", None),
         ("/run//v1/models", None),
@@ -52,7 +60,7 @@ def test_paths(path: str, route: Route | None) -> None:
 
 
 def test_only_calls_of_models_are_posted() -> None:
-    assert {asking: Route(asking).method for asking in Resource} == {
+    assert {asking: Route(asking).methods[0] for asking in Resource} == {
         **dict.fromkeys(Resource, "GET"),
         **dict.fromkeys(FRONT_DOORS, "POST"),
     }

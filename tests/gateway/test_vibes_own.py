@@ -55,6 +55,15 @@ def test_a_model_that_does_not_think_is_not_made_to_by_another_ones_session(
     assert "reasoning_effort" not in served.small.requests[-1].body
 
 
+def test_a_temperature_that_no_entry_has_is_vibes_usual_one(serve: Serve) -> None:
+    """Vibe alone knows it: any other client gets what it asks for, and else its provider's."""
+    served = serve()
+    for path in (POOL, "/run/r/v1/chat/completions", "/v1/chat/completions"):
+        served.ask(path)
+    sent = [request.body.get("temperature") for request in served.large.requests]
+    assert sent == [0.2, None, None]
+
+
 def test_an_unknown_name_leaves_each_model_its_own_level(serve: Serve) -> None:
     served = serve(source=thinking(large="low"))
     served.ask(POOL, model="another", reasoning_effort="high")

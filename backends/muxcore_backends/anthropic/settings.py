@@ -95,7 +95,7 @@ def _limit(endpoint: Endpoint, chat: Chat) -> int:
 
 
 def _sampling(wire: Wire, chat: Chat) -> Json:
-    temperature = wire.temperature if chat.temperature is None else chat.temperature
+    temperature = chat.temperature_for(wire.temperature)
     sampling: Json = {}
     if temperature is not None:
         # OpenAI's goes up to 2.

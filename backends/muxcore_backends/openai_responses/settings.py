@@ -64,7 +64,7 @@ def settings_of(endpoint: Endpoint, chat: Chat) -> tuple[Json, tuple[str, ...]]:
 
 
 def _sampling(wire: Wire, chat: Chat) -> Json:
-    temperature = wire.temperature if chat.temperature is None else chat.temperature
+    temperature = chat.temperature_for(wire.temperature)
     sampling = {"temperature": temperature, "top_p": wire.top_p}
     return {name: value for name, value in sampling.items() if value is not None}
 

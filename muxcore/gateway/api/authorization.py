@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 
+from muxcore.core.text import printable
 from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.wire import ErrorResponse, Head, RefusedError
 from muxcore.gateway.proof import same
 
 LARGEST_BODY = 64 * 1024 * 1024
-OPEN_PATHS = frozenset({"/healthz", "/proof"})
+OPEN_PATHS = frozenset({"/health", "/healthz", "/proof"})
 """Paths that need no token: they reveal that a server is listening, and that it is this one."""
 
 JSON_TYPE = "application/json"
@@ -35,18 +36,21 @@ def hosts_for(address: str, port: int) -> frozenset[str]:
     return frozenset(f"{name}:{port}" for name in names)
 
 
-def check_request(head: Head, hosts: Collection[str], token: str) -> None:
+def check_request(head: Head, hosts: frozenset[str], token: str) -> None:
     """Raise `RefusedError` if the request must go no further."""
     if (response := _refusal(head, hosts, token)) is not None:
         raise RefusedError(response)
 
 
-def _refusal(head: Head, hosts: Collection[str], token: str) -> ErrorResponse | None:
+def _refusal(head: Head, hosts: frozenset[str], token: str) -> ErrorResponse | None:
     fields = head.fields
-    if fields.get("host", "").lower() not in hosts:
-        return ErrorResponse(
-            HTTPStatus.MISDIRECTED_REQUEST, "The Host is not the one of this server."
-        )
+    host = fields.get("host", "").lower()
+    # A container is reached by a name, and often by another port.
+    name = host.rpartition(":")[0] or host
+    if hosts.isdisjoint((host, name)):
+        text = "The Host is not the one of this server"
+        hint = f": `serve --allow-host {printable(name)}` allows it" if name else ""
+        return ErrorResponse(HTTPStatus.MISDIRECTED_REQUEST, f"{text}{hint}.")
     if "origin" in fields:
         return ErrorResponse(
             HTTPStatus.FORBIDDEN, "No web page may ask here.", "permission_error"

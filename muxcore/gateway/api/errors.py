@@ -20,7 +20,8 @@ from muxcore.errors import (
     RequestRejectedError,
     StrategyError,
 )
-from muxcore.gateway.http.wire import ErrorResponse
+from muxcore.gateway.api.routing import FRONT_DOORS
+from muxcore.gateway.http.wire import ErrorResponse, Head
 
 LIMITS = frozenset(str(limit) for limit in Limit)
 PASSED_ON = frozenset(
@@ -32,6 +33,10 @@ PASSED_ON = frozenset(
 )
 """Statuses of a model's refusal that the client sees as they are. Any other would mean
 something else here: a 403 a wrong token, a 429 a limit."""
+
+LONGEST_HEEDED_SECONDS = 60
+"""The official clients do not wait longer: they would ask again at once, several times, unless they
+are told not to."""
 
 REFUSALS = frozenset(str(refusal) for refusal in Refusal)
 CODES = {
@@ -122,7 +127,10 @@ def _retry_after(retry_at: datetime | None, now: datetime) -> dict[str, str]:
         return {}
     # Rounded up: a client that retries too early makes a call for nothing.
     seconds = math.ceil(max(0.0, (retry_at - now).total_seconds()))
-    return {"Retry-After": str(max(1, seconds))}
+    fields = {"Retry-After": str(max(1, seconds))}
+    if seconds > LONGEST_HEEDED_SECONDS:
+        fields["X-Should-Retry"] = "false"
+    return fields
 
 
 def _is_limited(
@@ -142,6 +150,16 @@ def _describe(
         if m.disabled_until is not None
     ]
     return "; ".join([*lines, str(error)])
+
+
+def unknown_path(request: Head) -> ErrorResponse:
+    base = f"http://{printable(request.fields.get('host', ''))}"
+    served = ", ".join(f"/v1/{resource}" for resource in FRONT_DOORS)
+    text = (
+        f"There is nothing at {printable(request.path)}. POST is served at {served}, GET at"
+        f" /v1/models and /status. The base URL is {base}/v1; for Anthropic's clients, {base}."
+    )
+    return ErrorResponse(HTTPStatus.NOT_FOUND, text, code="not_found")
 
 
 def unknown_model(name: str, known: Collection[str]) -> ErrorResponse:

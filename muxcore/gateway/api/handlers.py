@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, quote
 from attrs import evolve, frozen
 
 from muxcore.chat import Chat, Json, Reply
-from muxcore.config.definitions import known_as
+from muxcore.config.definitions import VIBES_TEMPERATURE, known_as
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.api.authorization import (
     JSON_TYPE,
@@ -34,8 +34,9 @@ from muxcore.gateway.api.errors import (
     keys_are_refused,
     refused_keys,
     unknown_model,
+    unknown_path,
 )
-from muxcore.gateway.api.listing import POOL, listed, listing
+from muxcore.gateway.api.listing import listed, listing
 from muxcore.gateway.api.receipts import Ledger, ServedCall, with_failed, with_served
 from muxcore.gateway.api.routing import (
     Resource,
@@ -50,6 +51,7 @@ from muxcore.gateway.api.skill import asks_for_status, reply_of, without_status
 from muxcore.gateway.api.status_page import status_json, status_text
 from muxcore.gateway.front_doors import completions
 from muxcore.gateway.front_doors.door import (
+    POOL,
     ClientRequest,
     FrontDoor,
     Stamp,
@@ -64,6 +66,7 @@ from muxcore.gateway.http.wire import (
     ErrorResponse,
     Head,
     RefusedError,
+    decoded,
     parse_head,
 )
 from muxcore.gateway.proof import keys_fingerprint, server_proof
@@ -93,12 +96,14 @@ NO_FIELDS: Mapping[str, str] = {}
 class Context:
     """What the handlers share, for all connections of a server.
 
-    `names` maps further names for `model` to the pool (`POOL`) or to an alias.
+    `hosts` are further values of `Host`, with any port or the one that they name. `names` maps
+    further names for `model` to the pool (`POOL`) or to an alias.
     """
 
     pool: ReloadingPool
     token: str
     port: int
+    hosts: frozenset[str]
     names: Mapping[str, str]
     ledger: Ledger
     selector: SelectorThread
@@ -116,12 +121,17 @@ def handle_request(connection: Connection, context: Context) -> bool:
         request = parse_head(connection.read_head())
         door = front_door_of(request.path)
         address = connection.sock.getsockname()[0]
-        check_request(request, hosts_for(address, context.port), context.token)
+        hosts = hosts_for(address, context.port) | context.hosts
+        check_request(request, hosts, context.token)
         connection.is_authorized |= request.path not in OPEN_PATHS
         route = _route(request)
         if request.length != 0 and "expect" in request.fields:
             connection.send(CONTINUE)
-        body = connection.read_body(request.length, LARGEST_BODY)
+        body = decoded(
+            connection.read_body(request.length, LARGEST_BODY),
+            request.fields.get("content-encoding", ""),
+            LARGEST_BODY,
+        )
     except RefusedError as error:
         # The end of its body is unknown, so the connection cannot be used again.
         _send_error(_Response(connection, door, keeps_alive=False), error.response)
@@ -129,7 +139,11 @@ def handle_request(connection: Connection, context: Context) -> bool:
         return False
     keeps_alive = request.keeps_alive and not context.is_draining()
     response = _Response(
-        connection, door, keeps_alive=keeps_alive, is_modern=request.is_modern
+        connection,
+        door,
+        keeps_alive=keeps_alive,
+        is_modern=request.is_modern,
+        is_head=request.method == "HEAD",
     )
     try:
         _handle(response, request, route, body, context)
@@ -160,12 +174,14 @@ class _Response:
         *,
         keeps_alive: bool,
         is_modern: bool = True,
+        is_head: bool = False,
     ) -> None:
         self.connection = connection
         self.door = door
         self.keeps_alive = keeps_alive
         self.has_begun = False
         self._is_modern = is_modern
+        self._is_head = is_head
 
     def send(
         self,
@@ -202,22 +218,21 @@ class _Response:
     def _begin(self, status: int, fields: Mapping[str, str], body: bytes) -> None:
         self.has_begun = True
         connection = {} if self.keeps_alive else {"Connection": "close"}
-        self.connection.send(head(status, {**fields, **connection}) + body)
+        sent = b"" if self._is_head else body
+        self.connection.send(head(status, {**fields, **connection}) + sent)
 
 
 def _route(request: Head) -> Route:
     route = route_of(request.path)
     if route is None:
-        raise RefusedError(
-            ErrorResponse(HTTPStatus.NOT_FOUND, "There is nothing here.", code="not_found")
-        )
-    if route.method != request.method:
-        allowed = {"Allow": route.method}
+        raise RefusedError(unknown_path(request))
+    if request.method not in route.methods:
+        allowed = ", ".join(route.methods)
         raise RefusedError(
             ErrorResponse(
                 HTTPStatus.METHOD_NOT_ALLOWED,
-                f"Only {route.method} is answered.",
-                fields=allowed,
+                f"Only {allowed} is answered.",
+                fields={"Allow": allowed},
             )
         )
     return route
@@ -263,15 +278,16 @@ def _handle_call(
     multiplexer = context.pool.multiplexer
     if route.label:
         client_request = with_session_thinking(client_request, multiplexer.state)
-        chat = _without_own_settings(client_request.chat)
+        chat = _without_own_settings(client_request.chat, is_vibes=route.is_vibes)
         client_request = evolve(client_request, chat=chat)
     client_request = evolve(client_request, chat=without_status(client_request.chat))
     _Call(response, request, route, client_request, context, multiplexer).run()
 
 
-def _without_own_settings(chat: Chat) -> Chat:
+def _without_own_settings(chat: Chat, *, is_vibes: bool) -> Chat:
     extra = {name: value for name, value in chat.extra.items() if name not in MEMBERS_OWN}
-    return evolve(chat, temperature=None, extra=extra)
+    usual = VIBES_TEMPERATURE if is_vibes else None
+    return evolve(chat, temperature=None, usual_temperature=usual, extra=extra)
 
 
 def _value(request: Head, name: str) -> str:
@@ -444,6 +460,10 @@ class _Call:
         if self.route.label and self.route.only is None and name not in aliases:
             # An agent asks for the models of its own provider, for a title or a summary.
             return None
+        endpoints = (c.endpoint for c in self.multiplexer.state.candidates)
+        of_this_name = [e.alias for e in endpoints if e.model == name]
+        if name not in aliases and len(of_this_name) == 1:
+            return of_this_name[0]
         if name not in aliases:
             raise RefusedError(unknown_model(name, _known(self.multiplexer, self.context)))
         return name

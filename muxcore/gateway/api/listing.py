@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from muxcore.chat import Json
-
-POOL = "mux"
-"""The `model` that stands for the whole pool."""
 
 
 def listing(names: Collection[str], created: int) -> Json:
@@ -16,4 +14,13 @@ def listing(names: Collection[str], created: int) -> Json:
 
 
 def listed(name: str, created: int) -> Json:
-    return {"id": name, "object": "model", "created": created, "owned_by": "vibe-mux"}
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "vibe-mux",
+        # Mistral's client demands a type, Anthropic's the rest.
+        "type": "model",
+        "display_name": name,
+        "created_at": datetime.fromtimestamp(created, UTC).isoformat(),
+    }

@@ -3,7 +3,8 @@
 `/v1` is for any client. `/run/LABEL` in front of it is for an agent that `run` has started: its
 calls are counted under that label, each model uses the settings of its own entry, and a `model`
 that is not known here is the pool. `/pool` and `/only/ALIAS` choose the model whatever `model`
-says: vibe sends a model's name, and two of its models may share one.
+says: vibe sends a model's name, and two of its models may share one. A base that lacks `/v1`, or
+has it twice, leads to the same.
 """
 
 from __future__ import annotations
@@ -85,8 +86,10 @@ class Route:
         return bool(self.label) and (self.pooled or self.only is not None)
 
     @property
-    def method(self) -> str:
-        return "POST" if self.resource in FRONT_DOORS else "GET"
+    def methods(self) -> tuple[str, ...]:
+        if self.resource in FRONT_DOORS:
+            return ("POST",)
+        return ("GET", "HEAD") if self.resource is Resource.HEALTH else ("GET",)
 
 
 def session_of(fields: Mapping[str, str]) -> str | None:
@@ -107,9 +110,9 @@ _PATH = re.compile(
     rf"""
     (?: /run/(?P<label>[A-Za-z0-9._~-]{{1,64}}) )?
     (?: (?P<pool>/pool) | /only/(?P<only>[^/]+) )?
-    /v1/ (?: (?P<call>{_CALLS}) | models (?: / (?P<model>.+) )? )
+    (?: /v1 ){{0,2}} / (?: (?P<call>{_CALLS}) | models (?: / (?P<model>.+?) )? ) /?
     |
-    / (?P<other>status|healthz|receipt|lease|proof)
+    / (?P<other>status|health|healthz|receipt|lease|proof) /?
     """,
     re.VERBOSE,
 )
@@ -120,8 +123,8 @@ def route_of(path: str) -> Route | None:
     match = _PATH.fullmatch(path)
     if match is None:
         return None
-    if match["other"]:
-        return Route(Resource(match["other"]))
+    if other := match["other"]:
+        return Route(Resource.HEALTH if other == "health" else Resource(other))
     only, model = match["only"], match["model"]
     return Route(
         Resource(match["call"] or "models"),

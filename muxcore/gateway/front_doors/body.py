@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from muxcore.chat import Json
+from muxcore.gateway.front_doors.door import POOL
 from muxcore.gateway.http.wire import ErrorResponse, RefusedError
 
 WORDS = {
@@ -58,11 +59,19 @@ def _finite(text: str) -> float:
     return number
 
 
-def required_text(members: Json, name: str) -> str:
+def model_in(members: Json) -> str:
+    """Return the model that a request names: the pool where it names none."""
+    name: str | None = optional(members, "model", str)
+    return POOL if name is None else name
+
+
+def count_in(members: Json, name: str) -> int | None:
+    """Return a number of tokens, which some clients write as 100.0."""
     value = members.get(name)
-    if not isinstance(value, str):
-        refuse(name, "a text")
-    return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    count: int | None = optional(members, name, int)
+    return count
 
 
 def optional(members: Json, name: str, *kinds: type) -> Any:

@@ -8,12 +8,13 @@ from typing import Any
 from muxcore.assembling import usage_of
 from muxcore.chat import Chat, Chunk, Json, Reply
 from muxcore.gateway.front_doors.body import (
+    count_in,
     is_objects,
+    model_in,
     optional,
     optional_objects,
     parsed,
     refuse,
-    required_text,
 )
 from muxcore.gateway.front_doors.door import ClientRequest, FrontDoor, Stamp, event
 from muxcore.gateway.http.wire import ErrorResponse
@@ -36,14 +37,14 @@ _KNOWN_MEMBERS = frozenset(
 def read_request(body: bytes) -> ClientRequest:
     """Read a request; members that are not known go to `chat.extra`."""
     members = parsed(body)
-    model = required_text(members, "model")
+    model = model_in(members)
     optional(members, "stream_options", dict)
     chat = Chat(
         messages=_messages(members.get("messages")),
         tools=optional_objects(members, "tools"),
         tool_choice=members.get("tool_choice"),
         temperature=optional(members, "temperature", float, int),
-        max_tokens=optional(members, "max_tokens", int),
+        max_tokens=count_in(members, "max_tokens"),
         stream=optional(members, "stream", bool) or False,
         extra={
             name: value for name, value in members.items() if name not in _KNOWN_MEMBERS
@@ -56,6 +57,8 @@ def _messages(value: object) -> list[Json]:
     if not isinstance(value, list) or not value or not is_objects(value):
         refuse("messages", "a list of objects, and not empty")
     for position, message in enumerate(value):
+        if not isinstance(message.get("role", ""), str):
+            refuse(f"messages[{position}].role", "a text")
         content, calls = message.get("content"), message.get("tool_calls")
         if not (content is None or isinstance(content, str) or _is_parts(content)):
             refuse(f"messages[{position}].content", "a text, or a list of parts")

@@ -9,13 +9,14 @@ from muxcore.dialects.messages import options
 from muxcore.dialects.messages.blocks import blocks_of, messages_of
 from muxcore.dialects.reading import MalformedItemError, at, content_of, text_in
 from muxcore.gateway.front_doors.body import (
+    count_in,
     is_objects,
+    model_in,
     optional,
     optional_objects,
     parsed,
     refuse,
     refuse_any,
-    required_text,
 )
 from muxcore.gateway.front_doors.door import ClientRequest, FrontDoor, Stamp, as_chunk
 from muxcore.gateway.front_doors.messages_stream import MessagesEncoder, error_body
@@ -48,11 +49,11 @@ def read_request(body: bytes) -> ClientRequest:
         tools=tools or None,
         tool_choice=choice,
         temperature=optional(members, "temperature", float, int),
-        max_tokens=optional(members, "max_tokens", int),
+        max_tokens=count_in(members, "max_tokens"),
         stream=optional(members, "stream", bool) or False,
         extra={name: value for name, value in others.items() if value is not None},
     )
-    return ClientRequest(required_text(members, "model"), chat, members)
+    return ClientRequest(model_in(members), chat, members)
 
 
 def _effort(members: Json, output: Json) -> str | None:

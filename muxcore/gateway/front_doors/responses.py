@@ -9,13 +9,14 @@ from muxcore.dialects.reading import MalformedItemError
 from muxcore.dialects.responses import settings
 from muxcore.dialects.responses.items import messages_of
 from muxcore.gateway.front_doors.body import (
+    count_in,
     is_objects,
+    model_in,
     optional,
     optional_objects,
     parsed,
     refuse,
     refuse_any,
-    required_text,
 )
 from muxcore.gateway.front_doors.completions import error_body
 from muxcore.gateway.front_doors.door import ClientRequest, FrontDoor, Stamp, as_chunk
@@ -51,11 +52,11 @@ def read_request(body: bytes) -> ClientRequest:
         tools=settings.chat_tools(functions) or None,
         tool_choice=choice,
         temperature=optional(members, "temperature", float, int),
-        max_tokens=optional(members, "max_output_tokens", int),
+        max_tokens=count_in(members, "max_output_tokens"),
         stream=optional(members, "stream", bool) or False,
         extra={name: value for name, value in others.items() if value is not None},
     )
-    return ClientRequest(required_text(members, "model"), chat, members)
+    return ClientRequest(model_in(members), chat, members)
 
 
 def _effort(value: object) -> str | None:

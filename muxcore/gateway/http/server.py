@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import AbstractContextManager
 from http import HTTPStatus
 from pathlib import Path
@@ -47,7 +47,7 @@ NO_NAMES: Mapping[str, str] = {}
 class Gateway:
     """Serves a pool from `start` to `stop`, or as a context manager.
 
-    `names` maps further names for a request's `model` to "mux" (the pool) or an alias.
+    `hosts` are names that clients may also reach it by, as from a container. `names` maps further names for a request's `model` to "mux" (the pool) or an alias.
     `listener` is a socket that is listening already, at `host`. `on_unleased` is called when
     the last lease (`GET /lease`) ends. An address that is not loopback needs `exposed=True`.
     The caller closes the pool.
@@ -62,6 +62,7 @@ class Gateway:
         port: int = 0,
         listener: socket.socket | None = None,
         exposed: bool = False,
+        hosts: Collection[str] = (),
         names: Mapping[str, str] = NO_NAMES,
         timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - an immutable record
         on_unleased: Callable[[], None] | None = None,
@@ -89,6 +90,7 @@ class Gateway:
             pool,
             token,
             self.port,
+            frozenset(host.lower() for host in hosts),
             names,
             self._ledger,
             self._selector,

@@ -7,6 +7,7 @@ whatever is not exactly as the standard says is refused, and the connection is c
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NoReturn
@@ -25,9 +26,13 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)")
 _DIGITS = re.compile(r"[0-9]{1,12}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,12})(?:[ \t]*;[\t -~\x80-\xff]*)?")
 
+GZIP = 16
+"""What zlib adds to the size of its window for this format."""
+
 ONLY_ONCE = frozenset(
     {
         "authorization",
+        "content-encoding",
         "content-length",
         "content-type",
         "expect",
@@ -212,6 +217,37 @@ class ChunkedBody:
                 f"The body is longer than {self._largest} bytes.",
             )
         return size
+
+
+def decoded(body: bytes, coding: str, largest: int) -> bytes:
+    """Undo the Content-Encoding of a body, of `largest` bytes at most. Raise `RefusedError`."""
+    match coding.lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            return _unzipped(body, largest)
+        case _:
+            text = "The only Content-Encoding here is gzip."
+            status, accepted = (
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                {"Accept-Encoding": "gzip"},
+            )
+            raise RefusedError(ErrorResponse(status, text, fields=accepted))
+
+
+def _unzipped(body: bytes, largest: int) -> bytes:
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | GZIP)
+    try:
+        whole = unzip.decompress(body, largest + 1)
+    except zlib.error:
+        _refuse(HTTPStatus.BAD_REQUEST, "The body is not valid gzip.")
+    if len(whole) > largest:
+        _refuse(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is longer than {largest} bytes."
+        )
+    if not unzip.eof or unzip.unused_data:
+        _refuse(HTTPStatus.BAD_REQUEST, "The body is not one whole gzip.")
+    return whole
 
 
 def _length(fields: Mapping[str, str]) -> int | None:
