@@ -27,6 +27,7 @@ PATIENCE = 120.0
 Times = dict[str, list[float]]
 
 RESPONSES = "vibe-mux serve, Responses"
+MESSAGES_WAY = "vibe-mux serve, Messages"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ def _piece_of_event(event: dict) -> str:
     return event["delta"] if event["type"] == "response.output_text.delta" else ""
 
 
+def _piece_of_block(event: dict) -> str:
+    return event["delta"]["text"] if event["type"] == "content_block_delta" else ""
+
+
 CHAT_API = Api(
     CHAT,
     {"model": "mux", "messages": MESSAGES},
@@ -60,7 +65,13 @@ RESPONSES_API = Api(
     lambda answer: answer["output"][0]["content"][0]["text"],
     _piece_of_event,
 )
-APIS = {RESPONSES: RESPONSES_API}
+MESSAGES_API = Api(
+    "/messages",
+    {"model": "mux", "max_tokens": 4000, "messages": MESSAGES},
+    lambda answer: answer["content"][0]["text"],
+    _piece_of_block,
+)
+APIS = {RESPONSES: RESPONSES_API, MESSAGES_WAY: MESSAGES_API}
 """By the way; all others speak chat completions."""
 
 
@@ -107,7 +118,7 @@ def servers(
             path = "" if name == "bare pass-through" else "/v1"
             addresses[name] = f"http://127.0.0.1:{port}{path}"
             _wait_for(addresses[name], process)
-        yield {**addresses, RESPONSES: addresses["vibe-mux serve"]}
+        yield {**addresses, **dict.fromkeys(APIS, addresses["vibe-mux serve"])}
 
 
 def answers(addresses: dict[str, str], count: int) -> Times:

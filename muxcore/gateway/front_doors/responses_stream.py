@@ -11,7 +11,7 @@ from muxcore.chat import REASONING, SIGNED_REASONING, Chunk, Json
 from muxcore.dialects.responses import settings
 from muxcore.dialects.sealing import sealed
 from muxcore.gateway.front_doors.completions import error_body
-from muxcore.gateway.front_doors.door import CallIds, ClientRequest, Stamp, event
+from muxcore.gateway.front_doors.door import CallIds, ClientRequest, Stamp, as_json, event
 from muxcore.gateway.http.wire import ErrorResponse
 
 ECHOED: Mapping[str, Any] = {
@@ -28,6 +28,7 @@ ECHOED: Mapping[str, Any] = {
 }
 """Members of a request that its response repeats, each with its value where it is left out."""
 
+NOTHING: Json = {}
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why an answer is not whole, by its finish reason."""
 
@@ -97,6 +98,8 @@ class _OpenItem:
     pieces: list[str] = field(factory=list)
     at: Json = field(init=False)
     """Where it is, in the words of its events."""
+    frame: tuple[bytes, bytes, bytes] | None = None
+    """What stands around the number and the text of each event with a piece."""
 
     def __attrs_post_init__(self) -> None:
         self.at = {"item_id": self.item["id"], "output_index": self.place}
@@ -192,6 +195,22 @@ class ResponsesEncoder:
         self._written.append(event(value, kind))
         self._number += 1
 
+    def _write_piece(
+        self, opened: _OpenItem, kind: str, piece: str, more: Json = NOTHING
+    ) -> None:
+        """Write the event of one piece. Nearly all of a stream is these: most is written once."""
+        if opened.frame is None:
+            head, end = (
+                f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":',
+                b"}\n\n",
+            )
+            at, rest = as_json(opened.at)[1:-1], as_json(more)[1:-1]
+            middle = b"," + at + b',"delta":'
+            opened.frame = head.encode(), middle, b"," + rest + end if rest else end
+        first, middle, last = opened.frame
+        self._written.append(first + b"%d" % self._number + middle + as_json(piece) + last)
+        self._number += 1
+
     def _taken(self) -> bytes:
         written = b"".join(self._written)
         self._written.clear()
@@ -220,7 +239,7 @@ class ResponsesEncoder:
         if not opened.pieces:
             self._write(f"{form.part_prefix}.added", **opened.at, part=form.written(""))
         opened.pieces.append(words)
-        self._write(f"{form.prefix}.delta", **opened.at, delta=words, **form.more)
+        self._write_piece(opened, f"{form.prefix}.delta", words, form.more)
 
     def _open_words(self, form: _WordForm) -> _OpenItem:
         self._close_words("completed")
@@ -263,7 +282,7 @@ class ResponsesEncoder:
             self._calls[index] = opened
         if piece := function.get("arguments"):
             opened.pieces.append(piece)
-            self._write("response.function_call_arguments.delta", **opened.at, delta=piece)
+            self._write_piece(opened, "response.function_call_arguments.delta", piece)
 
     def _begun_call(self, fragment: Json, name: str) -> Json:
         known = self._functions.get(name, {"name": name})
