@@ -20,7 +20,7 @@ from muxcore.core.phases import Phase
 from muxcore.errors import ConfigError, MultiplexerError
 
 WELL, FAILED, WRONG_USAGE = 0, 1, 2
-OF_JOURNALS = frozenset({"why", "replay"})
+OF_JOURNALS = frozenset({"page", "why", "replay"})
 """The commands in the package `journals`."""
 INTERRUPTED = 130
 """The status that shells report after Ctrl-C."""
@@ -182,6 +182,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="also serve requests for this Host, as from a container (may be repeated)",
     )
+    serve.add_argument(
+        "--page",
+        action="store_true",
+        help="also print the address of the page for a browser",
+    )
     _add_break(serve)
     # For `run`: the server ends with its last lease.
     serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
@@ -218,6 +223,11 @@ def _add_reset(reset: argparse.ArgumentParser) -> None:
         "alias", nargs="?", metavar="ALIAS", help="this model alone (default: all)"
     )
     _add_config(reset)
+
+
+def _add_page(page: argparse.ArgumentParser) -> None:
+    _add_config(page)
+    _add_json(page)
 
 
 def _add_why(why: argparse.ArgumentParser) -> None:
@@ -276,6 +286,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run vibe through the pool: run -- vibe …", _add_run),
     "reset": ("re-enable a disabled model, in every process that shares it", _add_reset),
     "status": ("show the pool of the server that runs", _add_status),
+    "page": ("print the address of the pool's page for a browser", _add_page),
     "replay": ("make every decision of the journals again", _add_replay),
     "why": ("tell the story of a call: who was asked, and why", _add_why),
     "help": ("show how to use a command", _add_help),

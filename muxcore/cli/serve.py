@@ -20,7 +20,9 @@ from muxcore.gateway import socket_sharing
 from muxcore.gateway.api.authorization import is_loopback
 from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing, socket_file
 from muxcore.gateway.faults.spec import parse_drill
+from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.server import Gateway
+from muxcore.gateway.page.files import page_address
 from muxcore.gateway.reload import ReloadingPool
 from muxcore.plugins.catalogue import FILE
 from muxcore.shell.importing import imported
@@ -173,6 +175,9 @@ def _announce(
     gateway: Gateway, options: argparse.Namespace, hindrance: str, *, shows_token: bool
 ) -> None:
     base = f"{gateway.url}/v1"
+    # It asks for a token which is not in its address.
+    reached = f"http://{literal(_reachable(options.host))}:{gateway.port}"
+    page = page_address(reached, gateway.token if shows_token else "").rstrip("#")
     if options.json:
         output = {
             "url": base,
@@ -182,6 +187,8 @@ def _announce(
         }
         if shows_token:
             output["token"] = gateway.token
+        if options.page:
+            output["page"] = page
         print(json.dumps(output), flush=True)
         return
     print(f"Serving {base}")
@@ -189,6 +196,8 @@ def _announce(
     print('Model: "mux" for the pool, or an alias for that model alone')
     key = gateway.token if shows_token else f'"${TOKEN_VARIABLE}"'
     print(f"export OPENAI_BASE_URL={base} OPENAI_API_KEY={key}", flush=True)
+    if options.page:
+        print(f"Page: {page}", flush=True)
     if hindrance:
         print(f"warning: not to be found by others: {hindrance}", file=sys.stderr)
     for warning in gateway.pool.config.warnings:

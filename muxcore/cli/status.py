@@ -26,10 +26,7 @@ STATUS = "/status?format=json"
 
 
 def run(options: argparse.Namespace) -> int:
-    config = config_path(options.config, os.environ)
-    server = find(config, os.environ)
-    if server is None:
-        raise MultiplexerError(_not_found(config))
+    server = running_server(options.config)
     try:
         if options.watch:
             return watch(server)
@@ -40,6 +37,15 @@ def run(options: argparse.Namespace) -> int:
     except NotReachableError as error:
         raise MultiplexerError(f"{error}; it may have ended") from None
     return WELL
+
+
+def running_server(named: str | None) -> Server:
+    """Return the server of the config that is named. Raise `MultiplexerError` if none runs."""
+    config = config_path(named, os.environ)
+    server = find(config, os.environ)
+    if server is None:
+        raise MultiplexerError(_not_found(config))
+    return server
 
 
 def _markdown(server: Server) -> str:

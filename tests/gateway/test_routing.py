@@ -23,6 +23,8 @@ from muxcore.gateway.api.routing import (
         ("/v1/chat/completions", Route(Resource.CHAT)),
         ("/v1/responses", Route(Resource.RESPONSES)),
         ("/run/r-1/pool/v1/responses", Route(Resource.RESPONSES, "r-1", pooled=True)),
+        ("/page", Route(Resource.PAGE)),
+        ("/page/style.css", Route(Resource.PAGE)),
         ("/v1/models", Route(Resource.MODELS)),
         ("/v1/models/a%2Fb", Route(Resource.MODELS, model="a/b")),
         ("/pool/v1/chat/completions", Route(Resource.CHAT, pooled=True)),

@@ -193,6 +193,27 @@ def test_the_output_for_people(
     assert out.endswith(f"\nexport OPENAI_BASE_URL={url} OPENAI_API_KEY={token}\n")
 
 
+def test_serve_prints_the_address_of_its_page(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serving._Stopping, "on_signals", lambda self: None)
+    monkeypatch.setattr(serving._Stopping, "wait", lambda self, seconds=None: True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place.file.parent))
+    monkeypatch.delenv("VIBE_MUX_TOKEN", raising=False)
+    serve = ["serve", "--page", "--config", str(place.file)]
+    assert main(serve) == 0
+    lines = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    base = lines["Serving"].removesuffix("/v1")
+    assert lines["Page:"] == f"{base}/page#{lines['Token:']}"
+    assert main([*serve, "--json"]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["page"].endswith(f"/page#{output['token']}")
+    # A token of one's own is not printed; the page asks for it.
+    monkeypatch.setenv("VIBE_MUX_TOKEN", "my-own-token")
+    assert main(serve) == 0
+    assert capsys.readouterr().out.endswith("/page\n")
+
+
 def test_warnings_and_an_earlier_server_are_reported(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,17 @@ def test_status_finds_the_server_of_vibes_config(
     assert json.loads(capsys.readouterr().out) == running[0].pool.status().to_json()
 
 
+def test_page_prints_the_address_with_the_token(
+    running: tuple[Served, Server], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway = running[0].gateway
+    address = f"{gateway.url}/page#{gateway.token}"
+    assert main(["page"]) == 0
+    assert capsys.readouterr().out == f"{address}\n"
+    assert main(["page", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"url": address}
+
+
 def test_status_without_a_server_names_the_configs_that_have_one(
     running: tuple[Served, Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +69,8 @@ def test_status_of_a_dead_server(
     for arguments in ([], ["--watch"]):
         assert main(["status", *arguments]) == 1
         assert "it may have ended" in capsys.readouterr().err
+    assert main(["page"]) == 1
+    assert "it may have ended" in capsys.readouterr().err
     assert main(["status", "--json"]) == 1
     failure = json.loads(capsys.readouterr().out)
     assert failure["ok"] is False

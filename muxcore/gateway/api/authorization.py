@@ -9,10 +9,11 @@ from http import HTTPStatus
 from muxcore.core.text import printable
 from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.wire import ErrorResponse, Head, RefusedError
+from muxcore.gateway.page.files import PAGE_FILES
 from muxcore.gateway.proof import same
 
 LARGEST_BODY = 64 * 1024 * 1024
-OPEN_PATHS = frozenset({"/health", "/healthz", "/proof"})
+OPEN_PATHS = frozenset({"/health", "/healthz", "/proof", *PAGE_FILES})
 """Paths that need no token: they reveal that a server is listening, and that it is this one."""
 
 JSON_TYPE = "application/json"
@@ -51,7 +52,7 @@ def _refusal(head: Head, hosts: frozenset[str], token: str) -> ErrorResponse | N
         text = "The Host is not the one of this server"
         hint = f": `serve --allow-host {printable(name)}` allows it" if name else ""
         return ErrorResponse(HTTPStatus.MISDIRECTED_REQUEST, f"{text}{hint}.")
-    if "origin" in fields:
+    if "origin" in fields and not _is_own_script(head):
         return ErrorResponse(
             HTTPStatus.FORBIDDEN, "No web page may ask here.", "permission_error"
         )
@@ -67,6 +68,12 @@ def _refusal(head: Head, hosts: frozenset[str], token: str) -> ErrorResponse | N
             fields={"WWW-Authenticate": "Bearer"},
         )
     return _body_refusal(head)
+
+
+def _is_own_script(head: Head) -> bool:
+    """Whether the page loads a module of its own, for which browsers send an `Origin`."""
+    own = f"http://{head.fields['host']}".lower()
+    return head.path in PAGE_FILES and head.fields["origin"].lower() == own
 
 
 def _is_authorized(fields: Mapping[str, str], token: str) -> bool:

@@ -69,6 +69,7 @@ from muxcore.gateway.http.wire import (
     decoded,
     parse_head,
 )
+from muxcore.gateway.page.answers import page_answer
 from muxcore.gateway.proof import keys_fingerprint, server_proof
 from muxcore.http_framing import LAST_CHUNK, chunk, head
 from muxcore.shell import clock
@@ -263,6 +264,8 @@ def _handle(
             nonce = _value(request, "nonce")[:LONGEST_NONCE]
             proof = server_proof(context.token, address, context.port, nonce)
             response.send(as_json({"proof": proof}))
+        case Resource.PAGE:
+            response.send(*page_answer(request.path, context.pool))
         case _ as never:
             assert_never(never)
 

@@ -34,6 +34,7 @@ class Resource(StrEnum):
     RECEIPT = "receipt"
     LEASE = "lease"
     PROOF = "proof"
+    PAGE = "page"
 
 
 WAITS_ITSELF = timedelta(seconds=3)
@@ -113,6 +114,8 @@ _PATH = re.compile(
     (?: /v1 ){{0,2}} / (?: (?P<call>{_CALLS}) | models (?: / (?P<model>.+?) )? ) /?
     |
     / (?P<other>status|health|healthz|receipt|lease|proof) /?
+    |
+    / (?P<page>page) (?: /[a-z.]+ )?
     """,
     re.VERBOSE,
 )
@@ -123,7 +126,7 @@ def route_of(path: str) -> Route | None:
     match = _PATH.fullmatch(path)
     if match is None:
         return None
-    if other := match["other"]:
+    if other := match["other"] or match["page"]:
         return Route(Resource.HEALTH if other == "health" else Resource(other))
     only, model = match["only"], match["model"]
     return Route(
