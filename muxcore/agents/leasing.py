@@ -53,6 +53,7 @@ def leasing(
     *,
     label: str = "",
     keys: Mapping[str, Secret] = NO_KEYS,
+    log: Path | None = None,
     report: Report = str,
 ) -> Generator[Lease]:
     """Hold a lease while the block runs. Raise `NotStartedError`.
@@ -60,7 +61,8 @@ def leasing(
     A server with a fire drill is not shared, and neither is one with other `keys`. `report` is
     called with a line for whatever the user should know.
     """
-    with Lease(Terms(Launcher(config, environment, drills), label, keys), report) as lease:
+    launcher = Launcher(config, environment, drills, log)
+    with Lease(Terms(launcher, label, keys), report) as lease:
         yield lease
 
 

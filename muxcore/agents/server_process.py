@@ -74,6 +74,8 @@ class Launcher:
     config: Path
     environment: Mapping[str, str]
     drills: Sequence[str] = ()
+    log: Path | None = None
+    """The file that gets a line for each call."""
 
     def hand_over(
         self, listener: socket.socket, host: str, token: str, lock: int | None
@@ -118,7 +120,8 @@ class Launcher:
         raise NotStartedError(output or "the server did not start")
 
     def _command(self, host: str) -> list[str]:
-        return command(self.config, self.drills, host)
+        log = [] if self.log is None else ["--log-file", str(self.log)]
+        return [*command(self.config, self.drills, host), *log]
 
     def _start(
         self, command: Sequence[str], environment: Mapping[str, str], **options: Any

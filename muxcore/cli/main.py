@@ -188,6 +188,14 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="also print the address of the page for a browser",
     )
     _add_break(serve)
+    serve.add_argument(
+        "--log",
+        nargs="?",
+        const="plain",
+        choices=("plain", "json"),
+        help="write a line for each call that has ended (default: plain)",
+    )
+    serve.add_argument("--log-file", metavar="FILE", help="append these lines to a file")
     # For `run`: the server ends with its last lease.
     serve.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
     # Descriptors that `run` passes on: of a listening socket, and of the lock.
@@ -207,6 +215,11 @@ def _port(text: str) -> int:
 def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--quiet", action="store_true", help="say nothing of the pool, before or after"
+    )
+    run.add_argument(
+        "--log",
+        metavar="FILE",
+        help="append a line to this file for each call that has ended",
     )
     _add_break(run)
     _add_config(run)

@@ -1,4 +1,4 @@
-"""`vibe-mux modes`: every mode and backend at hand, and where each comes from."""
+"""`vibe-mux modes`: every mode, backend and observer at hand, and where each comes from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from muxcore.cli.main import WELL
 from muxcore.core.text import printable
 from muxcore.plugins.listing import listing
 
+KINDS = (("Modes", "modes"), ("Backends", "backends"), ("Observers", "observers"))
+
 
 def run(options: argparse.Namespace) -> int:
     found = listing()
     if options.json:
         print(json.dumps(found, indent=2))
         return WELL
-    for title, kind in (("Modes", "modes"), ("Backends", "backends")):
+    for title, kind in KINDS:
+        if not found[kind]:
+            continue
         print(f"{title}:")
         print(*_lines(found[kind]), sep="\n")
     for problem in found["problems"]:

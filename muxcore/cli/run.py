@@ -118,9 +118,14 @@ def _through_pool(
             options.drills,
             label=label,
             keys=config.keys,
+            log=None if options.log is None else Path(options.log).absolute(),
             report=lambda line: _report([printable(line)]),
         ) as lease,
     ):
+        if options.log is not None and lease.joined:
+            _report(
+                ["--log has no effect: another run has started the server of this config"]
+            )
         access = Access(lease.url, lease.server.token, label)
         start = _start(command, config, access, environment, stack)
         if not options.quiet:

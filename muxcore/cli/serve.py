@@ -16,6 +16,7 @@ from pathlib import Path
 
 from muxcore.cli.main import WELL, UsageError
 from muxcore.errors import MultiplexerError
+from muxcore.explaining.story import story_line
 from muxcore.gateway import socket_sharing
 from muxcore.gateway.api.authorization import is_loopback
 from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing, socket_file
@@ -24,6 +25,7 @@ from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.server import Gateway
 from muxcore.gateway.page.files import page_address
 from muxcore.gateway.reload import ReloadingPool
+from muxcore.observers.calls import as_json, call_log
 from muxcore.plugins.catalogue import FILE
 from muxcore.shell.importing import imported
 
@@ -62,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         pool.close()
         raise MultiplexerError(f"cannot serve at {options.host}: {error}") from None
+    _log(pool, options)
     try:
         _serve(gateway, stopping, options, shows_token=not given)
     finally:
@@ -69,6 +72,23 @@ def run(options: argparse.Namespace) -> int:
         pool.close()
         gateway.stop()
     return WELL
+
+
+def _log(pool: ReloadingPool, options: argparse.Namespace) -> None:
+    """Write a line for each call, if the command line asks for that."""
+    if not (options.log or options.log_file):
+        return
+    form = as_json if options.log == "json" else story_line
+
+    def write(line: str) -> None:
+        if options.log_file is None:
+            print(line, file=sys.stderr, flush=True)
+            return
+        # Opened for each line, so that the file can be moved away.
+        with Path(options.log_file).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    pool.multiplexer.observe("log", call_log(write, form))
 
 
 class _Stopping:

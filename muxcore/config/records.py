@@ -73,6 +73,8 @@ class MultiplexerConfig:
     options: dict[str, Any] = field(factory=dict)
     state: str | None = field(default=None, metadata=NOT_EMPTY)
     state_options: dict[str, Any] = field(factory=dict)
+    observers: dict[str, Any] = field(factory=dict)
+    """The table of each observer's own options, by its name."""
     pool: tuple[Any, ...] = ()
 
 
@@ -174,6 +176,8 @@ class Config:
     state: str | None = None
     """Where the state is kept; None if the config does not say."""
     state_options: Mapping[str, Any] = field(factory=dict)
+    observers: Mapping[str, Mapping[str, Any]] = field(factory=dict)
+    """The options of each observer, by its name."""
 
     @property
     def smallest_window(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -69,7 +70,9 @@ def resolve(
     options = {} if single else settings.options
     board = {"board": settings.state} if selection.is_on and settings.state else {}
     dialects = sorted({member.dialect for member in members})
-    catalogue = catalogue_for(mode=strategy_name, backends=dialects, **board)
+    observers = settings.observers if selection.is_on else {}
+    seen = {"observers": list(observers)} if observers else {}
+    catalogue = catalogue_for(mode=strategy_name, backends=dialects, **board, **seen)
     strategy = _strategy(catalogue, strategy_name, options, findings)
     if strategy is not None and not uses_weight(strategy):
         warn_of_weights(selection.weighted, settings.mode, findings)
@@ -81,6 +84,7 @@ def resolve(
         findings.problems.extend(judge_provider(member, catalogue))
         findings.warnings.extend(doubt_address(member))
         findings.problems.extend(judge_capabilities(member, catalogue))
+    _judge_observers(observers, catalogue, findings)
     if board:
         _judge_state(settings, catalogue, variables, findings)
     found = _keys(members, keys.places(environment, document.directory), findings)
@@ -109,8 +113,38 @@ def resolve(
         section_file=document.section_file,
         state=settings.state if selection.is_on else MEMORY,
         state_options=MappingProxyType(settings.state_options),
+        observers=MappingProxyType(observers),
         warnings=warnings,
     )
+
+
+def _judge_observers(
+    observers: Mapping[str, Any], catalogue: Catalogue, findings: Findings
+) -> None:
+    for name, options in observers.items():
+        path: KeyPath = (*SECTION, "observers", name)
+        if not isinstance(options, Mapping):
+            text = f"{shown(options)}, expected a table of its options"
+        elif name not in catalogue.observers:
+            known = list(catalogue.observers)
+            hint = nearest(name, known) or "; its package needs to be installed"
+            text = "; ".join([f"an unknown observer{hint}", *catalogue.problems])
+        elif fault := _fault_of_arguments(catalogue.observers[name].factory, options):
+            text = f"refused by observer {shown(name)}: {fault}"
+        else:
+            continue
+        findings.problems.append(Problem(path, text))
+
+
+def _fault_of_arguments(factory: Callable[..., object], options: Mapping[str, Any]) -> str:
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        # It has no signature, as some classes in C.
+        return ""
+    return ""
 
 
 def _judge_state(

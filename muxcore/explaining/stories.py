@@ -41,7 +41,7 @@ def stories(journal: Journal) -> Iterator[Story]:
 
     Those that have not ended come last.
     """
-    reader = _Reader()
+    reader = StoryReader()
     for folded in fold(journal):
         story = reader.read(folded)
         if story is not None:
@@ -77,7 +77,9 @@ class _Tried:
 
 
 @define
-class _Reader:
+class StoryReader:
+    """Reads a journal line by line, and returns each story when its call has ended."""
+
     opened: dict[int, _Opened] = field(factory=dict)
     tried: dict[int, _Tried] = field(factory=dict)
     """By the number of the attempt."""

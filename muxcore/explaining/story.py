@@ -92,6 +92,14 @@ def story_text(story: Story) -> str:
     return "\n".join([_title(story), *(f"  {line}" for line in _lines(story))])
 
 
+def story_line(story: Story) -> str:
+    """Return the story as one line: when it ended, which call, and what each model answered."""
+    ended = story.ended or story.began
+    answers = "; ".join(map(_answer, story.answers))
+    head = f"{_time(ended)} {printable(story.call_id)} {_result(story)}"
+    return f"{head}; {answers}" if answers else head
+
+
 def story_json(story: Story) -> dict[str, Any]:
     """Return the story for programs: times in ISO 8601, durations in seconds."""
     return {

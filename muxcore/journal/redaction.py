@@ -22,7 +22,7 @@ from muxcore.core.text import one_line
 LONGEST_TEXT = 120
 
 
-def redacted(entry: Entry, salt: bytes) -> Entry:  # noqa: PLR0911 - one for each kind of entry
+def redacted(entry: Entry, salt: bytes) -> Entry:
     """Return the entry without what must not be kept. The decisions that follow are the same."""
     match entry:
         case Succeeded(conversation=str(name)):
@@ -34,13 +34,20 @@ def redacted(entry: Entry, salt: bytes) -> Entry:  # noqa: PLR0911 - one for eac
             return evolve(entry, call=evolve(call, conversation=name))
         case Heard(fact=RefusalRefuted(conversation=str(name)) as fact):
             return evolve(entry, fact=evolve(fact, conversation=fingerprint(salt, name)))
+        case Configured(endpoints=endpoints):
+            bare = tuple(_without_secrets(endpoint, salt) for endpoint in endpoints)
+            return evolve(entry, endpoints=bare)
+        case _:
+            return without_texts(entry)
+
+
+def without_texts(entry: Entry) -> Entry:
+    """Return the entry without the text of a refusal; texts of other errors are cut."""
+    match entry:
         case Rejected(message=message) if message:
             return evolve(entry, message="")
         case RateLimited(message=message) | Failed(message=message) if message:
             return evolve(entry, message=one_line(message, LONGEST_TEXT))
-        case Configured(endpoints=endpoints):
-            bare = tuple(_without_secrets(endpoint, salt) for endpoint in endpoints)
-            return evolve(entry, endpoints=bare)
         case _:
             return entry
 

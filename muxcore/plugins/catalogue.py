@@ -1,4 +1,4 @@
-"""The catalogue of modes, backends and boards: built-in ones by module, others by entry point.
+"""The catalogue of modes, backends, boards and observers: built-in ones by module, others by entry point.
 
 A third party's code is imported only when a name is needed that is not built in, so a broken
 plugin affects only the pools that use it.
@@ -18,6 +18,7 @@ from muxcore.core.strategy import Strategy
 from muxcore.plugins import hookspecs
 from muxcore.plugins.backend import Backend
 from muxcore.plugins.board import Board
+from muxcore.plugins.observer import Observer
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -48,7 +49,7 @@ T = TypeVar("T")
 
 
 class PluginError(Exception):
-    """A mode, backend or board that is not available: the text gives the reason and the distribution.
+    """A plugin that is not available: the text gives the reason and the distribution.
 
     `known` are the names that are available.
     """
@@ -60,7 +61,7 @@ class PluginError(Exception):
 
 @frozen
 class Registration(Generic[T]):
-    """One mode, backend or board: its name, its factory, and its distribution."""
+    """One mode, backend, board or observer: its name, its factory, and its distribution."""
 
     name: str
     factory: Callable[..., T]
@@ -93,12 +94,13 @@ class _Origin:
 
 @frozen
 class Catalogue:
-    """All available modes, backends and boards. `problems` describes the plugins that failed."""
+    """All available modes, backends, boards and observers. `problems` describes the plugins that failed."""
 
     strategies: Mapping[str, Registration[Strategy]]
     backends: Mapping[str, Registration[Backend]]
     problems: tuple[str, ...] = ()
     boards: Mapping[str, Registration[Board]] = field(factory=dict)
+    observers: Mapping[str, Registration[Observer]] = field(factory=dict)
 
     def strategy(self, name: str) -> Registration[Strategy]:
         return _entry(self.strategies, name, "mode", self.problems)
@@ -108,6 +110,9 @@ class Catalogue:
 
     def board(self, name: str) -> Registration[Board]:
         return _entry(self.boards, name, "board", self.problems)
+
+    def observer(self, name: str) -> Registration[Observer]:
+        return _entry(self.observers, name, "observer", self.problems)
 
 
 def _entry(
@@ -126,6 +131,7 @@ class _Registry:
     strategies: dict[str, Registration[Strategy]] = field(factory=dict)
     backends: dict[str, Registration[Backend]] = field(factory=dict)
     boards: dict[str, Registration[Board]] = field(factory=dict)
+    observers: dict[str, Registration[Observer]] = field(factory=dict)
     problems: list[str] = Factory(list)
 
     def load(self, origin: _Origin) -> None:
@@ -135,22 +141,25 @@ class _Registry:
         strategies: list[tuple[str, Callable[..., Any]]] = []
         backends: list[tuple[str, Callable[..., Any]]] = []
         boards: list[tuple[str, Callable[..., Any]]] = []
+        observers: list[tuple[str, Callable[..., Any]]] = []
         try:
             manager.register(origin.load())
             manager.check_pending()
             manager.hook.vibe_mux_register_strategies(register=_collect(strategies))
             manager.hook.vibe_mux_register_backends(register=_collect(backends))
             manager.hook.vibe_mux_register_boards(register=_collect(boards))
+            manager.hook.vibe_mux_register_observers(register=_collect(observers))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code may raise anything
             reason = f"{type(error).__name__}: {error}"
             self.problems.append(f"the plugin {origin.label} cannot be used: {reason}")
             return
-        if not strategies and not backends and not boards:
+        if not (strategies or backends or boards or observers):
             text = "registers nothing; is @hookimpl missing on its hook?"
             self.problems.append(f"the plugin {origin.label} {text}")
         self._add(origin, self.strategies, strategies, "mode")
         self._add(origin, self.backends, backends, "backend")
         self._add(origin, self.boards, boards, "board")
+        self._add(origin, self.observers, observers, "observer")
 
     def _add(
         self,
@@ -217,13 +226,20 @@ def _modules_of(names: Collection[str]) -> tuple[str, ...]:
     )
 
 
-def holding(*, mode: str, backends: Iterable[str], board: str = MEMORY) -> Catalogue:
+def holding(
+    *,
+    mode: str,
+    backends: Iterable[str],
+    board: str = MEMORY,
+    observers: Collection[str] = (),
+) -> Catalogue:
     """Return a catalogue with these names. It imports plugins only if one is not built in."""
     names = {mode, *backends, board}
     small = _built_in(_modules_of(names))
     has_board = board == MEMORY or board in small.boards
     has_backends = all(name in small.backends for name in backends)
-    if mode in small.strategies and has_backends and has_board:
+    # No observer is built in.
+    if mode in small.strategies and has_backends and has_board and not observers:
         return small
     return everything()
 
@@ -242,6 +258,7 @@ def _catalogue(
         registry.backends,
         tuple(registry.problems),
         registry.boards,
+        registry.observers,
     )
 
 

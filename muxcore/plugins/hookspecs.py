@@ -1,4 +1,4 @@
-"""The hooks that register modes, backends and boards, built-in ones too."""
+"""The hooks that register modes, backends, boards and observers, built-in ones too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pluggy
 from muxcore.core.strategy import Strategy
 from muxcore.plugins.backend import Backend
 from muxcore.plugins.board import Board
+from muxcore.plugins.observer import Observer
 
 PROJECT = "vibe_mux"
 """The name of pluggy's project and of the entry-point group."""
@@ -17,6 +18,7 @@ PROJECT = "vibe_mux"
 StrategyFactory: TypeAlias = Callable[..., Strategy]
 BackendFactory: TypeAlias = Callable[..., Backend]
 BoardFactory: TypeAlias = Callable[..., Board]
+ObserverFactory: TypeAlias = Callable[..., Observer]
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -42,4 +44,12 @@ def vibe_mux_register_boards(register: Callable[[str, BoardFactory], None]) -> N
     The factory gets keyword arguments: `now`, which reads the wall clock, `environment`, and
     the options of `state_options`; `timeout_ms`, which is how long a call waits for the board,
     only if it names that. It may block and raise the errors of `muxcore.plugins.board`.
+    """
+
+
+@hookspec
+def vibe_mux_register_observers(register: Callable[[str, ObserverFactory], None]) -> None:
+    """Call `register(name, factory)` for each observer.
+
+    The factory gets its own options, `[multiplexer.observers.NAME]`, as keyword arguments.
     """

@@ -1,4 +1,4 @@
-"""List every mode and backend, in a child process, because that imports every plugin.
+"""List every mode, backend and observer, in a child process, because that imports every plugin.
 
 A plugin that hangs, exits or prints at import does not affect the caller.
 """
@@ -9,18 +9,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import asdict
 
-from muxcore.plugins.catalogue import Registration, built_in, everything, version
+from muxcore.plugins.catalogue import Catalogue, Registration, built_in, everything, version
 
 LIMIT_SECONDS = 20.0
 MARK = "vibe-mux listing: "
 
 
 def listing(limit: float = LIMIT_SECONDS) -> dict[str, Any]:
-    """Return all modes and backends as plain JSON values, and the problems.
+    """Return all modes, backends and observers as plain JSON values, and the problems.
 
     If a plugin ends or delays the child process, only the built-in ones are listed.
     """
@@ -51,14 +52,15 @@ def listing(limit: float = LIMIT_SECONDS) -> dict[str, Any]:
 def _built_in(problem: str) -> dict[str, Any]:
     catalogue = built_in()
     problems = [*catalogue.problems, f"{problem}; only built-in ones are listed"]
-    return _listed(catalogue.strategies.values(), catalogue.backends.values(), problems)
+    return _listed(catalogue, problems)
 
 
-def _listed(strategies: Any, backends: Any, problems: Any) -> dict[str, Any]:
-    single = Registration("single", _single, version=version())
+def _listed(catalogue: Catalogue, problems: Sequence[str]) -> dict[str, Any]:
+    single: Registration[Any] = Registration("single", _single, version=version())
     return {
-        "modes": [_entry(entry) for entry in (single, *strategies)],
-        "backends": [_entry(entry) for entry in backends],
+        "modes": [_entry(entry) for entry in (single, *catalogue.strategies.values())],
+        "backends": [_entry(entry) for entry in catalogue.backends.values()],
+        "observers": [_entry(entry) for entry in catalogue.observers.values()],
         "problems": list(problems),
     }
 
@@ -74,9 +76,7 @@ def _single() -> None:
 
 def _main() -> None:
     catalogue = everything()
-    found = _listed(
-        catalogue.strategies.values(), catalogue.backends.values(), catalogue.problems
-    )
+    found = _listed(catalogue, catalogue.problems)
     sys.stdout.write(f"\n{MARK}{json.dumps(found)}\n")
 
 

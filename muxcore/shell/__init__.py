@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from muxcore.shell.call.stream import Stream as Stream
     from muxcore.shell.factory import parts_of as parts_of
     from muxcore.shell.http.connections import Connections as Connections
+    from muxcore.shell.observing import Observing as Observing
     from muxcore.shell.sharing import share as share
 
 _HOME_OF = {
     "CallRun": "muxcore.shell.call.runner",
     "Connections": "muxcore.shell.http.connections",
+    "Observing": "muxcore.shell.observing",
     "Stream": "muxcore.shell.call.stream",
     "blake2b": "hashlib",
     "is_loopback": "muxcore.config.addresses",

@@ -20,6 +20,7 @@ from muxcore.errors import ConfigError
 from muxcore.plugins import catalogue
 from muxcore.plugins.board import Board
 from muxcore.plugins.catalogue import MEMORY, REDIS
+from muxcore.plugins.hookspecs import ObserverFactory
 from muxcore.shell import clock
 from muxcore.shell.call.member import KeyFinder, Limits, Member, Wrapping
 
@@ -30,6 +31,15 @@ class BoardSource:
 
     open: Callable[[], Board]
     timeout: timedelta
+
+
+@frozen
+class ObserverSource:
+    """How to make an observer: its name, its own options, and its factory."""
+
+    name: str
+    options: Mapping[str, object]
+    make: ObserverFactory
 
 
 @frozen(eq=False)
@@ -50,6 +60,7 @@ class Parts:
     """The mode and its distribution, for errors."""
     board: BoardSource | None = None
     """What opens the board; None for state in memory alone."""
+    observers: tuple[ObserverSource, ...] = ()
 
 
 DEFAULT_TIMEOUT_MS = 50
@@ -93,6 +104,14 @@ def parts_of(
         board=None
         if wrappings
         else _board(config, config.state or state, environment, directory),
+        observers=_observers(config),
+    )
+
+
+def _observers(config: configuration.Config) -> tuple[ObserverSource, ...]:
+    return tuple(
+        ObserverSource(name, options, config.catalogue.observer(name).factory)
+        for name, options in config.observers.items()
     )
 
 

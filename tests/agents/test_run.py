@@ -133,6 +133,15 @@ def test_no_file_is_named_where_none_can_be_made(place: Place, tmp_path: Path) -
     assert "is kept in" not in done.stderr
 
 
+def test_a_line_for_each_call_is_appended_to_a_file(place: Place, tmp_path: Path) -> None:
+    log = tmp_path / "calls.log"
+    for _ in range(2):
+        place.run("print(ask())", "--log", str(log))
+    lines = log.read_text().splitlines()
+    assert len(lines) == 2
+    assert all(" served by large in " in line for line in lines)
+
+
 def test_another_alias_is_that_model_alone(place: Place) -> None:
     assert place.run("print(ask('small'))").stdout == "pong from small-model\n"
     assert not place.large.requests

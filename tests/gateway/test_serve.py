@@ -134,6 +134,19 @@ def test_serve_can_be_found_and_drains_on_sigterm(place: Place) -> None:
 
 
 @POSIX
+@pytest.mark.parametrize("option", ["--log", "--log=json"])
+def test_a_line_is_logged_for_each_call(place: Place, option: str) -> None:
+    started = place.start(option)
+    assert started.ask().status_code == 200
+    assert started.process.stderr is not None
+    line = started.process.stderr.readline()
+    if option == "--log":
+        assert " served by large in " in line
+    else:
+        assert json.loads(line)["served_by"] == "large"
+
+
+@POSIX
 def test_a_second_signal_does_not_wait(place: Place) -> None:
     started = place.start(VIBE_MUX_TOKEN="my-own-token")
     assert "token" not in started.output

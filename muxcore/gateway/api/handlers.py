@@ -72,6 +72,7 @@ from muxcore.gateway.http.wire import (
 from muxcore.gateway.page.answers import page_answer
 from muxcore.gateway.proof import keys_fingerprint, server_proof
 from muxcore.http_framing import LAST_CHUNK, chunk, head
+from muxcore.observers.metrics import Metrics
 from muxcore.shell import clock
 from muxcore.shell.call import multiplexer as shell
 from muxcore.shell.call.arguments import CallOptions
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
 
 STREAM_TYPE = "text/event-stream"
 MARKDOWN_TYPE = "text/markdown; charset=utf-8"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN_TYPE = "text/plain; charset=utf-8"
 
 MEMBERS_OWN = frozenset({"reasoning_effort", "top_p"})
@@ -107,6 +109,7 @@ class Context:
     hosts: frozenset[str]
     names: Mapping[str, str]
     ledger: Ledger
+    metrics: Metrics
     selector: SelectorThread
     leases: Leases
     hold_lease: Callable[
@@ -252,6 +255,9 @@ def _handle(
             response.send(as_json(_models(route.model, context)))
         case Resource.STATUS:
             _send_status(response, request, context)
+        case Resource.METRICS:
+            text = context.metrics.text(context.pool.multiplexer.state, clock.now())
+            response.send(text.encode(), METRICS_TYPE)
         case Resource.HEALTH:
             response.send(as_json({"status": "ok"}))
         case Resource.RECEIPT:

@@ -30,6 +30,7 @@ class Resource(StrEnum):
     COUNT_TOKENS = "messages/count_tokens"
     MODELS = "models"
     STATUS = "status"
+    METRICS = "metrics"
     HEALTH = "healthz"
     RECEIPT = "receipt"
     LEASE = "lease"
@@ -113,7 +114,7 @@ _PATH = re.compile(
     (?: (?P<pool>/pool) | /only/(?P<only>[^/]+) )?
     (?: /v1 ){{0,2}} / (?: (?P<call>{_CALLS}) | models (?: / (?P<model>.+?) )? ) /?
     |
-    / (?P<other>status|health|healthz|receipt|lease|proof) /?
+    / (?P<other>status|metrics|health|healthz|receipt|lease|proof) /?
     |
     / (?P<page>page) (?: /[a-z.]+ )?
     """,

@@ -29,6 +29,7 @@ from muxcore.gateway.http.selector import SelectorThread
 from muxcore.gateway.reload import ReloadingPool
 from muxcore.gateway.socket_sharing import sharing
 from muxcore.http_framing import head
+from muxcore.observers.metrics import Metrics
 
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 1000, 4
 MOST_UNAUTHORIZED = 100
@@ -86,6 +87,8 @@ class Gateway:
         self._connections: dict[Connection, threading.Thread] = {}
         self._busy: set[Connection] = set()
         self._draining = False
+        metrics = Metrics()
+        pool.multiplexer.observe("metrics", metrics)
         self._context = Context(
             pool,
             token,
@@ -93,6 +96,7 @@ class Gateway:
             frozenset(host.lower() for host in hosts),
             names,
             self._ledger,
+            metrics,
             self._selector,
             self._leases,
             self._hold_lease,

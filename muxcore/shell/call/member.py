@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from muxcore.config import Key
     from muxcore.shell.http.cancel_scope import Deadlines
     from muxcore.shell.http.connections import Sender
+    from muxcore.shell.observing import Observing
     from muxcore.shell.pool.pool import Pool
 
 DEFAULT_CONNECTIONS = 32
@@ -48,6 +49,7 @@ class Runtime:
     """Seconds."""
     measures_prompts: bool = False
     board: BoardThread | None = None
+    observing: Observing | None = None
     origin: str = ""
     """The mode and its distribution, for errors."""
 

@@ -15,7 +15,7 @@ from muxcore.chat import Chat, Messages, Reply, Tools
 from muxcore.core.entries import Configured
 from muxcore.core.outcomes import Reset
 from muxcore.core.records import PoolState
-from muxcore.core.status import Status, status_of
+from muxcore.core.status import NO_TOTALS, Status, status_of
 from muxcore.core.strategy import Strategy
 from muxcore.shell import clock
 from muxcore.shell.call.arguments import CallOptions, check_known
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from muxcore.config import Source
     from muxcore.explaining.story import Story
     from muxcore.journal.recent import Journal
+    from muxcore.plugins.observer import Observer
     from muxcore.shell.call.stream import Stream
-    from muxcore.shell.factory import Parts
+    from muxcore.shell.factory import ObserverSource, Parts
+    from muxcore.shell.observing import Observing
 
 
 class Multiplexer:
@@ -53,6 +55,8 @@ class Multiplexer:
             origin=parts.origin,
         )
         weakref.finalize(self, deadlines.retire)
+        self._sources: Sequence[ObserverSource] = ()
+        self._watch(parts)
         self._share(parts)
         _ALL.add(self)
 
@@ -166,24 +170,34 @@ class Multiplexer:
             parts.options,
         )
         runtime.pool.adopt(parts.strategy, configured)
+        self._watch(parts)
         self._share(parts)
         for alias, member in former.items():
             if alias not in kept:
                 member.close()
 
+    def observe(self, name: str, observer: Observer) -> None:
+        """Let an observer see every entry of the journal from now on.
+
+        It is called in a thread of its own, and closed with the multiplexer. A forked child is
+        not observed.
+        """
+        self._observing().replace((), {name: observer})
+
     def status(self) -> Status:
         """Return the status that `/mux` shows; `str()` makes its text."""
-        board, now = self._runtime.board, clock.now()
-        if board is None:
-            return status_of(self.state, self._mode, now, enabled=self._enabled)
-        board.freshen(written=True)
+        board, observing = self._runtime.board, self._runtime.observing
+        if board is not None:
+            board.freshen(written=True)
+        shared = (board.notice,) if board is not None and board.notice else ()
+        observed = () if observing is None else observing.notices
         return status_of(
             self.state,
             self._mode,
-            now,
+            clock.now(),
             enabled=self._enabled,
-            notices=(board.notice,) if board.notice else (),
-            totals=board.totals,
+            notices=(*shared, *observed),
+            totals=NO_TOTALS if board is None else board.totals,
         )
 
     @property
@@ -230,6 +244,8 @@ class Multiplexer:
             member.close()
         if self._runtime.board is not None:
             self._runtime.board.stop()
+        if self._runtime.observing is not None:
+            self._runtime.observing.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -256,6 +272,29 @@ class Multiplexer:
             runtime.board = shell.share(runtime, parts.board)
             weakref.finalize(self, runtime.board.stop)
 
+    def _observing(self) -> Observing:
+        """Return what hands entries to observers; from now on it gets them."""
+        runtime = self._runtime
+        if runtime.observing is None:
+            runtime.observing = shell.Observing()
+            runtime.pool.observer = runtime.observing.put
+            weakref.finalize(self, runtime.observing.stop)
+        return runtime.observing
+
+    def _watch(self, parts: Parts) -> None:
+        """Replace the observers, if the config has changed them."""
+        former, self._sources = self._sources, parts.observers
+        if former == parts.observers:
+            return
+        observing = self._observing()
+        made: dict[str, Observer] = {}
+        for source in parts.observers:
+            try:
+                made[source.name] = source.make(**source.options)
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                observing.note(source.name, error)
+        observing.replace([source.name for source in former], made)
+
     def _after_fork(self) -> None:
         """Run in a forked child: begin with no call under way, and keep off the parent's."""
         self._runtime.deadlines.after_fork()
@@ -264,6 +303,9 @@ class Multiplexer:
         board = self._runtime.board
         if board is not None:
             board.after_fork()
+        # The thread of the observers is the parent's.
+        self._runtime.observing = self._runtime.pool.observer = None
+        self._sources = ()
         self._runtime.pool.after_fork()
         if board is not None:
             board.unshare()

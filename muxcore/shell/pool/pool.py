@@ -113,7 +113,7 @@ class Pool:
         self._prefix = os.urandom(4).hex()
         """Of the ids of its calls."""
         self._clock = clock
-        self._observer = observer
+        self.observer = observer
         self._guard = threading.Lock()
         self._line: tuple[Waiter, ...] = ()
         """The waiting calls, in the order of arrival."""
@@ -310,8 +310,8 @@ class Pool:
     def _deliver(self) -> None:
         if self._undelivered is not None:
             before, made, number = self._undelivered
-            if self._observer is not None:
-                self._observer(before, made)
+            if self.observer is not None:
+                self.observer(before, made)
             if made.entries:
                 self.journal.extend(number, made.now, made.entries, before)
             self._line = made.line

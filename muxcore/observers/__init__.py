@@ -1,0 +1,1 @@
+"""The observers of this package: the calls that have ended, and metrics."""
