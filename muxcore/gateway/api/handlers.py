@@ -48,7 +48,8 @@ from muxcore.gateway.api.routing import (
 )
 from muxcore.gateway.api.session_thinking import with_session_thinking
 from muxcore.gateway.api.skill import asks_for_status, reply_of, without_status
-from muxcore.gateway.api.status_page import status_json, status_text
+from muxcore.gateway.api.status_page import status_text
+from muxcore.gateway.api.views import view_of
 from muxcore.gateway.front_doors import completions
 from muxcore.gateway.front_doors.door import (
     POOL,
@@ -69,7 +70,6 @@ from muxcore.gateway.http.wire import (
     decoded,
     parse_head,
 )
-from muxcore.gateway.page.answers import page_answer
 from muxcore.gateway.proof import keys_fingerprint, server_proof
 from muxcore.http_framing import LAST_CHUNK, chunk, head
 from muxcore.observers.metrics import Metrics
@@ -83,8 +83,6 @@ if TYPE_CHECKING:
     from muxcore.gateway.reload import ReloadingPool
 
 STREAM_TYPE = "text/event-stream"
-MARKDOWN_TYPE = "text/markdown; charset=utf-8"
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN_TYPE = "text/plain; charset=utf-8"
 
 MEMBERS_OWN = frozenset({"reasoning_effort", "top_p"})
@@ -253,11 +251,8 @@ def _handle(
             response.send(as_json({"input_tokens": tokens}))
         case Resource.MODELS:
             response.send(as_json(_models(route.model, context)))
-        case Resource.STATUS:
-            _send_status(response, request, context)
-        case Resource.METRICS:
-            text = context.metrics.text(context.pool.multiplexer.state, clock.now())
-            response.send(text.encode(), METRICS_TYPE)
+        case Resource.STATUS | Resource.METRICS | Resource.PAGE as view:
+            response.send(*view_of(view, request, context.pool, context.metrics))
         case Resource.HEALTH:
             response.send(as_json({"status": "ok"}))
         case Resource.RECEIPT:
@@ -270,8 +265,6 @@ def _handle(
             nonce = _value(request, "nonce")[:LONGEST_NONCE]
             proof = server_proof(context.token, address, context.port, nonce)
             response.send(as_json({"proof": proof}))
-        case Resource.PAGE:
-            response.send(*page_answer(request.path, context.pool))
         case _ as never:
             assert_never(never)
 
@@ -326,16 +319,6 @@ def _keys_fingerprint(context: Context) -> str:
 def _send_error(response: _Response, error: ErrorResponse) -> None:
     body = as_json(response.door.error(error))
     response.send(body, JSON_TYPE, error.status, error.fields)
-
-
-def _send_status(response: _Response, request: Head, context: Context) -> None:
-    named = parse_qs(request.query).get("format")
-    accepted = request.fields.get("accept", "")
-    status, off = context.pool.status(), context.pool.off
-    if named == ["json"] or (named is None and JSON_TYPE in accepted):
-        response.send(as_json(status_json(status, off)))
-    else:
-        response.send(status_text(status, off).encode(), MARKDOWN_TYPE)
 
 
 def _answer_mux(
