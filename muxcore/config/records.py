@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,13 @@ class PoolEntry:
     capabilities: tuple[str, ...] = ()
 
 
+class UnseenImages(StrEnum):
+    """What the server does with an image that none of its models can see."""
+
+    REFUSE = "refuse"
+    LEAVE_OUT = "leave_out"
+
+
 @frozen
 class MultiplexerConfig:
     """`[multiplexer]`. The entries of its pool are raw; each is checked separately.
@@ -70,6 +78,7 @@ class MultiplexerConfig:
     attempt_timeout_ms: int | None = field(default=None, metadata=milliseconds(1))
     call_timeout_ms: int = field(default=1_200_000, metadata=milliseconds(1))
     announced_limits: AnnouncedLimits = AnnouncedLimits.HEED
+    unseen_images: UnseenImages = UnseenImages.REFUSE
     options: dict[str, Any] = field(factory=dict)
     state: str | None = field(default=None, metadata=NOT_EMPTY)
     state_options: dict[str, Any] = field(factory=dict)
@@ -178,6 +187,7 @@ class Config:
     state_options: Mapping[str, Any] = field(factory=dict)
     observers: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     """The options of each observer, by its name."""
+    unseen_images: UnseenImages = UnseenImages.REFUSE
 
     @property
     def smallest_window(self) -> int | None:

@@ -114,6 +114,7 @@ def resolve(
         state=settings.state if selection.is_on else MEMORY,
         state_options=MappingProxyType(settings.state_options),
         observers=MappingProxyType(observers),
+        unseen_images=settings.unseen_images,
         warnings=warnings,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,22 +143,22 @@ def from_npm(pytestconfig: pytest.Config) -> Callable[[str, str], Path]:
 
 @pytest.fixture(scope="session")
 def python_with(pytestconfig: pytest.Config) -> Callable[[str], Path]:
-    """Give the Python of an environment that has a package, made when missing."""
+    """Give the Python of an environment that has these packages, made when missing."""
     cache = pytestconfig.cache
     assert cache is not None
     given = os.environ.get("MUXCORE_TEST_AGENTS")
     folder = Path(given) if given else Path(cache.mkdir("agents"))
 
-    def give(package: str) -> Path:
+    def give(packages: str) -> Path:
         number = f"{sys.version_info.major}.{sys.version_info.minor}"
-        place = folder / f"{package}-{number}"
+        place = folder / re.sub(r"[^\w-]+", "+", f"{packages}-py{number}")
         python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
         if not (place / "whole").exists():
             try:
                 _output([sys.executable, "-m", "venv", str(place)])
-                _output([str(python), "-m", "pip", "install", "--quiet", package])
+                _output([str(python), "-m", "pip", "install", "--quiet", *packages.split()])
             except (OSError, subprocess.SubprocessError) as error:
-                _skip(package, error)
+                _skip(packages, error)
             (place / "whole").touch()
         return python
 

@@ -202,7 +202,7 @@ def test_enabled_is_true_or_false(problems: Problems, value: object, text: str) 
                 "ttl: an unknown option; the known ones are enabled, mode,"
                 " rate_limit_disable_duration_ms, persistent_error_disable_duration_ms, sticky,"
                 " max_wait_ms, connect_timeout_ms, read_timeout_ms, attempt_timeout_ms,"
-                " call_timeout_ms, announced_limits, options, state, state_options, observers and pool"
+                " call_timeout_ms, announced_limits, unseen_images, options, state, state_options, observers and pool"
             ),
         ),
     ],

@@ -94,7 +94,7 @@ def test_a_broken_pool_that_is_off_is_a_warning(load: Load) -> None:
             "7: multiplexer.weight: an unknown option; the known ones are enabled, mode,"
             " rate_limit_disable_duration_ms, persistent_error_disable_duration_ms, sticky,"
             " max_wait_ms, connect_timeout_ms, read_timeout_ms, attempt_timeout_ms,"
-            " call_timeout_ms, announced_limits, options, state, state_options, observers and pool"
+            " call_timeout_ms, announced_limits, unseen_images, options, state, state_options, observers and pool"
         ),
         (
             '8: multiplexer.pool[0].model: "nobody", an unknown model alias, expected'

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from muxcore.standin import Answer, Cut, StatusAnswer, ToolCall, rate_limited, refusal
+from tests.dialects.official import need
 from tests.gateway.conftest import CHAT, PING, TOKEN, Served
 
 try:
@@ -227,3 +228,31 @@ def test_curl_fails_on_a_cut_stream(serve: Serve) -> None:
     partial_file = 18
     assert done.returncode == partial_file
     assert 'finish_reason":"' not in done.stdout
+
+
+def test_mistrals_client_with_its_defaults(serve: Serve) -> None:
+    need("mistralai")
+    from mistralai.client import Mistral
+
+    served = serve()
+    served.large.default = rate_limited()
+    with Mistral(api_key=TOKEN, server_url=served.gateway.url) as client:
+        answer = client.chat.complete(model="mux", messages=PING)
+        assert answer.choices[0].message.content == "pong from small-model"
+        pieces = [
+            event.data.choices[0].delta.content or ""
+            for event in client.chat.stream(model="mux", messages=PING)
+            if event.data.choices
+        ]
+        assert "".join(pieces) == "pong from small-model"
+        listed = client.models.list().data or []
+        assert [model.id for model in listed] == ["mux", "large", "small"]
+
+
+def test_anthropics_client_reads_the_models(serve: Serve) -> None:
+    anthropic = need("anthropic")
+    served = serve()
+    with anthropic.Anthropic(base_url=served.gateway.url, api_key=TOKEN) as client:
+        assert [model.id for model in client.models.list()] == ["mux", "large", "small"]
+        card = client.models.retrieve("small")
+        assert (card.display_name, card.type) == ("small", "model")

@@ -433,6 +433,55 @@ def test_a_name_that_the_owner_allows_is_a_host(serve: Serve) -> None:
     assert hint in refused.json()["error"]["message"]
 
 
+PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+SEEN: Any = [{"role": "user", "content": [PNG]}]
+
+
+def seeing(*aliases: str) -> Callable[[dict[str, Any], object], dict[str, Any]]:
+    def with_eyes(made: dict[str, Any], _: object) -> dict[str, Any]:
+        for model in made["models"]:
+            model["supports_images"] = model["alias"] in aliases
+        return made
+
+    return with_eyes
+
+
+@pytest.mark.parametrize("path", [CHAT, "/run/r/v1/chat/completions"])
+def test_an_image_that_no_model_can_see_is_refused(serve: Serve, path: str) -> None:
+    served = serve()
+    answer = served.ask(path, messages=SEEN)
+    assert answer.status_code == 400
+    text = answer.json()["error"]["message"]
+    assert text.startswith("No model here can see the image (large, small): set supports")
+    assert not served.large.requests
+
+
+def test_an_image_is_accepted_if_one_model_can_see_it(serve: Serve) -> None:
+    served = serve(source=seeing("small"))
+    assert served.ask(messages=SEEN).status_code == 200
+    assert served.ask(messages=SEEN, model="small").status_code == 200
+    alone = served.ask(messages=SEEN, model="large")
+    assert "can see the image (large)" in alone.json()["error"]["message"]
+
+
+def test_a_session_that_holds_an_image_goes_on(serve: Serve) -> None:
+    served = serve()
+    later = [*SEEN, {"role": "assistant", "content": "No."}, *PING]
+    assert served.ask(messages=later).status_code == 200
+
+
+def test_the_owner_may_have_images_left_out(serve: Serve) -> None:
+    served = serve(section={"unseen_images": "leave_out"})
+    assert served.ask(messages=SEEN).status_code == 200
+    (asked,) = served.large.requests[-1].body["messages"]
+    assert asked["content"] == "(An image that this model cannot see.)"
+
+
+def test_vibe_decides_by_itself_what_its_models_see(serve: Serve) -> None:
+    answer = serve().ask("/run/r/pool/v1/chat/completions", messages=SEEN)
+    assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("model", ["gpt-4", "", "MUX"])
 def test_an_unknown_model_is_a_404_that_lists_the_known_ones(
     serve: Serve, model: str

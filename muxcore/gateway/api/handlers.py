@@ -21,6 +21,7 @@ from attrs import evolve, frozen
 
 from muxcore.chat import Chat, Json, Reply
 from muxcore.config.definitions import VIBES_TEMPERATURE, known_as
+from muxcore.config.records import UnseenImages
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.api.authorization import (
     JSON_TYPE,
@@ -36,7 +37,8 @@ from muxcore.gateway.api.errors import (
     unknown_model,
     unknown_path,
 )
-from muxcore.gateway.api.listing import listed, listing
+from muxcore.gateway.api.images import refuse_unseen
+from muxcore.gateway.api.listing import listing, model_card
 from muxcore.gateway.api.receipts import Ledger, ServedCall, with_failed, with_served
 from muxcore.gateway.api.routing import (
     Resource,
@@ -250,7 +252,7 @@ def _handle(
             tokens = estimated_tokens(response.door.read(body).chat)
             response.send(as_json({"input_tokens": tokens}))
         case Resource.MODELS:
-            response.send(as_json(_models(route.model, context)))
+            response.send(as_json(_models(route.model, request.fields, context)))
         case Resource.STATUS | Resource.METRICS | Resource.PAGE as view:
             response.send(*view_of(view, request, context.pool, context.metrics))
         case Resource.HEALTH:
@@ -353,13 +355,13 @@ def _known(multiplexer: shell.Multiplexer, context: Context) -> tuple[str, ...]:
     return tuple(dict.fromkeys((POOL, *_aliases(multiplexer), *context.names)))
 
 
-def _models(name: str | None, context: Context) -> Json:
+def _models(name: str | None, fields: Mapping[str, str], context: Context) -> Json:
     known = _known(context.pool.multiplexer, context)
     if name is None:
-        return listing(known, _seconds())
+        return listing(known, _seconds(), fields)
     if name not in known:
         raise RefusedError(unknown_model(name, known))
-    return listed(name, _seconds())
+    return model_card(name, _seconds(), fields)
 
 
 @frozen(eq=False)
@@ -375,6 +377,7 @@ class _Call:
 
     def run(self) -> None:
         only = self._single_alias()
+        self._refuse_unseen_images(only)
         cancellation = Cancellation()
         session = session_of(self.request.fields)
         user_agent = self.request.fields.get("user-agent", "")
@@ -459,6 +462,14 @@ class _Call:
         if name not in aliases:
             raise RefusedError(unknown_model(name, _known(self.multiplexer, self.context)))
         return name
+
+    def _refuse_unseen_images(self, only: str | None) -> None:
+        # Vibe reads from the entries what its models can see.
+        leaves_out = self.context.pool.config.unseen_images is UnseenImages.LEAVE_OUT
+        if not (self.route.is_vibes or leaves_out):
+            endpoints = [c.endpoint for c in self.multiplexer.state.candidates]
+            asked = [e for e in endpoints if only in {None, e.alias}]
+            refuse_unseen(self.client_request.chat, asked)
 
     def _record(self, reply: Reply, began: datetime) -> None:
         served = ServedCall(reply.model, reply.attempts, reply.usage, began, clock.now())
