@@ -349,6 +349,18 @@ SETTINGS: list[tuple[Endpoint, dict[str, Any], dict[str, Any], dict[str, Any]]] 
         {"extra": {"thinking": {"type": "disabled"}}},
         {"max_tokens": 32_000, "thinking": {"type": "disabled"}},
     ),
+    (
+        SONNET,
+        {},
+        {"extra": {"reasoning_effort": "low"}},
+        {"max_tokens": 32_000, "thinking": {"type": "enabled", "budget_tokens": 2048}},
+    ),
+    (
+        SONNET,
+        {"thinking": "high"},
+        {"extra": {"reasoning_effort": "none"}},
+        {"max_tokens": 32_000},
+    ),
 ]
 
 

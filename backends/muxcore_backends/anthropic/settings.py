@@ -63,7 +63,9 @@ def settings_of(
     remarks: list[str] = []
     body |= _tools(chat, conversation)
     if "thinking" not in body:
-        thinking, off = _thinking(wire, body["max_tokens"], conversation, has)
+        said = extra.get("reasoning_effort")
+        level = said if isinstance(said, str) and said else wire.thinking
+        thinking, off = _thinking(level, body["max_tokens"], conversation, has)
         output = {**thinking.pop("output_config", {}), **body.get("output_config", {})}
         body |= {**thinking, **({"output_config": output} if output else {})}
         remarks += off
@@ -117,10 +119,9 @@ def _translated(extra: Mapping[str, Any]) -> Json:
 
 
 def _thinking(
-    wire: Wire, limit: int, conversation: Conversation, has: frozenset[str]
+    level: str, limit: int, conversation: Conversation, has: frozenset[str]
 ) -> tuple[Json, list[str]]:
-    level = wire.thinking
-    if level == "off":
+    if level in {"off", "none"}:
         return {}, []
     if ADAPTIVE_THINKING in has:
         output = {"effort": level} if level in EFFORTS else {}
