@@ -20,7 +20,7 @@ from muxcore.core.phases import Phase
 from muxcore.errors import ConfigError, MultiplexerError
 
 WELL, FAILED, WRONG_USAGE = 0, 1, 2
-OF_JOURNALS = frozenset({"page", "why", "replay"})
+OF_JOURNALS = frozenset({"page", "replay", "whatif", "why"})
 """The commands in the package `journals`."""
 INTERRUPTED = 130
 """The status that shells report after Ctrl-C."""
@@ -255,6 +255,12 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     _add_json(replay)
 
 
+def _add_whatif(whatif: argparse.ArgumentParser) -> None:
+    journal_options.add_whatif(whatif)
+    _add_config(whatif)
+    _add_json(whatif)
+
+
 def _add_break(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--break",
@@ -301,6 +307,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "status": ("show the pool of the server that runs", _add_status),
     "page": ("print the address of the pool's page for a browser", _add_page),
     "replay": ("make every decision of the journals again", _add_replay),
+    "whatif": ("show what another config would have made of the calls", _add_whatif),
     "why": ("tell the story of a call: who was asked, and why", _add_why),
     "help": ("show how to use a command", _add_help),
 }

@@ -25,14 +25,23 @@ def add_why(why: argparse.ArgumentParser) -> None:
 
 
 def add_replay(replay: argparse.ArgumentParser) -> None:
+    _add_journal(replay)
     replay.add_argument(
+        "--export", metavar="FILE", help="write the journals to this file, as JSON Lines"
+    )
+
+
+def add_whatif(whatif: argparse.ArgumentParser) -> None:
+    whatif.add_argument("other", metavar="NEW.toml", help="the config to compare with")
+    _add_journal(whatif)
+
+
+def _add_journal(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "journal",
         metavar="FILE",
         nargs="?",
         help="a state file, or an export of one (default: yours)",
-    )
-    replay.add_argument(
-        "--export", metavar="FILE", help="write the journals to this file, as JSON Lines"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def all_journals(path: Path) -> Iterator[Journal]:
     with open_state_file(path) as reader:
         for kept in reversed(reader.journals()):
             yield from reader.read(kept.number)
+
+
+def with_progress(journals: Iterable[Journal]) -> Iterator[Journal]:
+    """Yield the journals; on a terminal, show which one is at work."""
+    shown = sys.stderr.isatty()
+    for number, journal in enumerate(journals, 1):
+        if shown:
+            text = f"\rjournal {number}: {len(journal.lines):,} entries … "
+            print(text, end="", file=sys.stderr, flush=True)
+        yield journal
+    if shown:
+        print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
 
 def story_of(path: Path, call_id: str) -> Story:

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define
 
-from muxcore.cli.journals.reading import all_journals, journal_file
+from muxcore.cli.journals.reading import all_journals, journal_file, with_progress
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config.resolve import strategy_named
 from muxcore.core.entries import RULES
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     if options.export is not None:
         return _export(journals, Path(options.export).expanduser())
     sums = _Sums()
-    for journal in journals:
+    for journal in with_progress(journals):
         sums.add(journal)
         if sums.difference is not None:
             break

@@ -103,7 +103,7 @@ def script_of(seed: int, *, refusals: bool = False) -> Script:
     """Make the script of this seed. With `refusals`, models refuse calls that others take."""
     dice = random.Random(f"session {seed}")  # noqa: S311 - the same every time
     models = tuple(
-        SimulatedModel(Endpoint(f"m{number}"), USUAL, _recorded(dice))
+        SimulatedModel(Endpoint(f"m{number}"), USUAL, recorded_faults(dice))
         for number in range(MODELS)
     )
     new_turns = tuple(n == 0 or dice.random() < 0.12 for n in range(CALLS))  # noqa: PLR2004
@@ -132,10 +132,10 @@ def _weaknesses(
     return tuple(refused_by)
 
 
-def _recorded(dice: random.Random) -> tuple[Period, ...]:
+def recorded_faults(dice: random.Random, hours: int = 1) -> tuple[Period, ...]:
     """Return realistic faults: short limits, single errors, a rare long outage."""
     periods, moment = [], dice.randrange(120 * SECOND)
-    while moment < 3600 * SECOND:
+    while moment < hours * 3600 * SECOND:
         lasts, manner = _fault(dice)
         periods.append(Period(moment, moment + lasts, manner))
         moment += lasts + int(dice.expovariate(1 / 200) * SECOND)
