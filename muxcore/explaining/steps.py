@@ -41,7 +41,8 @@ class ModelAsked:
 class ModelAnswered:
     """What came of it, `took` after the model was asked. `cost` is in dollars.
 
-    If it disables the model, then until `disabled_until`.
+    `asked_for` is how long its server asks clients to wait. If this disables the model, then
+    until `disabled_until`.
     """
 
     at: datetime
@@ -55,6 +56,7 @@ class ModelAnswered:
     tokens_out: int = 0
     cost: float = 0.0
     disabled_until: datetime | None = None
+    asked_for: timedelta | None = None
 
 
 @frozen

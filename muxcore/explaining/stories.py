@@ -172,6 +172,7 @@ def _answered(outcome: End, tried: _Tried, folded: FoldedLine) -> ModelAnswered:
                 tried.first_content,
                 outcome.message,
                 disabled_until=_disabled_until(folded, alias),
+                asked_for=None if isinstance(outcome, Rejected) else outcome.hint,
             )
         case _ as never:
             assert_never(never)

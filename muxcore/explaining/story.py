@@ -10,7 +10,7 @@ from attrs import fields, frozen, has
 
 from muxcore.core.entries import CallResult
 from muxcore.core.outcomes import PickReason
-from muxcore.core.records import Call
+from muxcore.core.records import Call, WaitReason
 from muxcore.core.selection import Standing
 from muxcore.core.text import printable, short_count
 from muxcore.explaining.steps import (
@@ -30,7 +30,7 @@ STANDINGS = {
     Standing.TRIED: "was tried in this call",
     Standing.DISABLED: "is disabled",
 }
-CENT = 0.01
+CENT, LEAST = 0.01, 0.0001
 
 
 @frozen
@@ -172,14 +172,14 @@ def _step_lines(step: StoryStep, story: Story) -> Iterator[str]:
         case ModelAsked():
             reason = f": {_reason(step, story)}" if step.reason is not None else ""
             yield f"asked {printable(step.alias)}{reason}"
-            yield from (_passed_over(one, step, story) for one in step.alternatives)
+            yield from (_standing(one, story) for one in step.alternatives)
         case ModelAnswered():
             yield _answer(step)
             if step.disabled_until is not None:
                 until = _at(step.disabled_until)
                 yield f"{printable(step.alias)} is disabled until {until}"
         case CallWaited():
-            yield f"waits until {_at(step.until)} at the latest: {step.reason}"
+            yield f"waits until {_at(step.until)} at the latest: {_wait_reason(step)}"
             yield from (_standing(one, story) for one in step.alternatives)
         case NobodyLeft():
             again = step.retry_at and f"; one may be tried at {_at(step.retry_at)}"
@@ -190,6 +190,13 @@ def _step_lines(step: StoryStep, story: Story) -> Iterator[str]:
             yield f"{by} took what {alias} had refused, so {alias} was wrong"
         case _ as never:
             assert_never(never)
+
+
+def _wait_reason(step: CallWaited) -> str:
+    is_open = any(one.standing is Standing.OPEN for one in step.alternatives)
+    if step.reason is WaitReason.BUSY and is_open:
+        return "every primary that could serve is busy"
+    return str(step.reason)
 
 
 def _reason(step: ModelAsked, story: Story) -> str:
@@ -206,17 +213,10 @@ def _reason(step: ModelAsked, story: Story) -> str:
             return str(step.reason)
 
 
-def _passed_over(one: PassedOver, step: ModelAsked, story: Story) -> str:
-    if one.standing is not Standing.OPEN:
-        return _standing(one, story)
-    alias = printable(one.alias)
-    if step.reason is PickReason.MODE and one.is_fallback:
-        return f"{alias} is open, but a fallback"
-    return f"{alias} is open, too"
-
-
 def _standing(one: PassedOver, story: Story) -> str:
     alias = printable(one.alias)
+    if one.standing is Standing.OPEN:
+        return f"{alias} is open, " + ("but a fallback" if one.is_fallback else "too")
     if one.standing is Standing.UNFIT:
         if story.call.only is not None:
             return f"{alias} is not what the caller asked for"
@@ -236,6 +236,8 @@ def _answer(step: ModelAnswered) -> str:
     text = f"{printable(step.alias)}: {step.outcome} after {took}"
     if step.first_content is not None and step.first_content < step.took:
         text += f", the first content after {_seconds(step.first_content)}"
+    if step.asked_for is not None:
+        text += f", its server asks for {_seconds(step.asked_for)}"
     if step.message:
         text += f": {printable(step.message)}"
     if step.tokens_in or step.tokens_out:
@@ -248,6 +250,8 @@ def _answer(step: ModelAnswered) -> str:
 
 
 def _dollars(cost: float) -> str:
+    if cost < LEAST:
+        return f"less than ${LEAST}"
     return f"${cost:.2f}" if cost >= CENT else f"${cost:.4f}"
 
 

@@ -18,6 +18,8 @@ from tests.waiting import PATIENCE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Configure = Callable[..., Path]
+NEEDED = {"whatif": ("new.toml",)}
+"""The arguments without which a command has nothing to do."""
 
 
 def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +42,7 @@ def test_each_command_describes_its_options(
     longest = max(output.splitlines(), key=len)
     # Choices are not broken.
     assert len(longest) <= 60 or "legacy-removal" in longest
-    assert main.parser().parse_args([command])
+    assert main.parser().parse_args([command, *NEEDED.get(command, ())])
 
 
 @pytest.mark.parametrize(

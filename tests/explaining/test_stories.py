@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from attrs import evolve
 
 from muxcore.core.outcomes import (
     Cancelled,
@@ -25,6 +26,7 @@ from muxcore.core.protocol import Slot
 from muxcore.core.records import Call, Endpoint, Policy
 from muxcore.explaining.stories import stories
 from muxcore.explaining.story import Story, story_json
+from muxcore.shell.pool.waiter import Waiter
 from tests.explaining.recording import Answers, Recording
 
 LARGE = Endpoint("large", input_price=2.0, output_price=6.0, cached_input_price=0.5)
@@ -93,7 +95,7 @@ def test_a_switch_and_why_the_next_call_is_not_back() -> None:
         "Call call-1, 2026-03-01 12:00:00: served by small in 3.4 s\n"
         "  12:00:00.000  asked large: the choice of the mode failover\n"
         "                small is open, but a fallback\n"
-        "  12:00:00.900  large: rate limited after 900 ms: Slow down\n"
+        "  12:00:00.900  large: rate limited after 900 ms, its server asks for 90.0 s: Slow down\n"
         "                large is disabled until 12:01:30\n"
         "  12:00:00.900  asked small: no primary can serve\n"
         "                large was tried in this call, and is disabled until 12:01:30"
@@ -119,9 +121,20 @@ def test_a_call_that_waits_for_a_model_says_for_what_and_how_long() -> None:
             " (rate limited)"
         ),
         "  12:00:10.500  asked large: the last resort, as nobody else can serve",
-        "  12:00:11.500  large: answered after 1.0 s; 10 tokens in, 5 out, $0.0001",
-        "  In all: 2 attempts, 10.0 s of waiting, $0.0001",
+        "  12:00:11.500  large: answered after 1.0 s; 10 tokens in, 5 out, less than $0.0001",
+        "  In all: 2 attempts, 10.0 s of waiting, less than $0.0001",
     ]
+
+
+def test_a_call_waits_for_a_busy_primary_before_it_goes_to_a_fallback() -> None:
+    recording = Recording(evolve(LARGE, max_concurrent=1), SMALL)
+    recording.pool.choose(Call(), Waiter())
+    call = recording.call((1.0, served()))
+    lines = told(recording, call).splitlines()
+    assert lines[1].endswith("at the latest: every primary that could serve is busy")
+    assert "large has as many calls under way as its max_concurrent allows" in lines[2]
+    assert "small is open, but a fallback" in lines[3]
+    assert lines[4].endswith("asked small: no primary can serve")
 
 
 def test_a_call_that_no_model_can_serve() -> None:
