@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from statistics import fmean
+from statistics import fmean, stdev
 
 from attrs import field, frozen
 
@@ -24,8 +24,8 @@ MOST_ESTIMATED = 0.5
 REHEARSALS = 7
 PRECISION = 0.2
 """By this part of itself, a figure may be wrong."""
-WIDEST = 0.6
-"""Rehearsals may differ by this part of that, in both directions."""
+DEVIATIONS = 2.5
+"""So many standard deviations of the rehearsals must be within that."""
 FEW_REQUESTS, SHORTEST_WAIT = 0.02, 0.1
 """By so much a request, counts and seconds may be wrong, too."""
 WAITED, CACHED, COST = "seconds waited", "tokens cached", "cost"
@@ -103,10 +103,10 @@ class ConfigComparison:
 
 
 def value(name: str, found: Sequence[float], requests: int) -> float | None:
-    """Return the mean, None where the values are too far apart to mean anything."""
+    """Return the mean of two or more values, None where they are too far apart."""
     mean = fmean(found)
     widest = max(PRECISION * abs(mean), slack(name, requests))
-    return mean if max(found) - min(found) <= 2 * WIDEST * widest else None
+    return mean if DEVIATIONS * stdev(found) <= widest else None
 
 
 def slack(name: str, requests: int) -> float:
