@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from attrs import evolve, frozen
 
@@ -33,6 +34,14 @@ class JournalBounds:
 BOUNDS = JournalBounds()
 
 
+@frozen
+class JournalPlace:
+    """Which journal of which state file."""
+
+    file: Path
+    number: int
+
+
 class JournalFile:
     """The journal of one process in the state file. One thread uses it."""
 
@@ -49,6 +58,7 @@ class JournalFile:
             "INSERT INTO journals (writer, began, latest) VALUES (?, ?, ?)",
             (writer, at, at),
         )
+        self.place = JournalPlace(database.path, self.number)
 
     def write(
         self,

@@ -19,6 +19,7 @@ from muxcore.journal.codec import decode, decode_checkpoint, digest_of
 from muxcore.journal.recent import Checkpoint, Journal, JournalLine
 
 AT_THE_START = -1
+AT_THE_END = 2**63 - 1
 
 
 @frozen
@@ -76,20 +77,43 @@ class JournalReader:
         sql = "SELECT number FROM checkpoints WHERE journal = ? ORDER BY number"
         return [row[0] for row in self._rows(sql, journal)]
 
-    def read(self, journal: int, since: int = AT_THE_START) -> tuple[Journal, ...]:
-        """Return the entries from the checkpoint `since` on, in parts without a gap.
+    def starts(self, journal: int) -> Sequence[tuple[int, datetime]]:
+        """Return where reading may begin: the number before an entry, and its moment."""
+        sql = (
+            "SELECT line FROM lines WHERE journal = ? AND number IN (SELECT 0 UNION"
+            " SELECT number + 1 FROM checkpoints WHERE journal = ?) ORDER BY number"
+        )
+        lines = (decode(data) for (data,) in self._rows(sql, journal, journal))
+        return [(line.number - 1, line.now) for line in lines]
+
+    def last(self, journal: int) -> int:
+        """Return the number of the last entry of this journal."""
+        sql = "SELECT coalesce(max(number), ?) FROM lines WHERE journal = ?"
+        found: int = self._rows(sql, AT_THE_START, journal)[0][0]
+        return found
+
+    def read(
+        self, journal: int, since: int = AT_THE_START, until: int = AT_THE_END
+    ) -> tuple[Journal, ...]:
+        """Return the entries from the checkpoint `since` to `until`, in parts without a gap.
 
         Entries without a state before them are left out: those before were deleted by age.
         """
-        sql = "SELECT number, checkpoint FROM checkpoints WHERE journal = ? AND number >= ?"
+        sql = (
+            "SELECT number, checkpoint FROM checkpoints"
+            " WHERE journal = ? AND number >= ? AND number <= ?"
+        )
         states = {
             number: decode_checkpoint(data)
-            for number, data in self._rows(sql, journal, since)
+            for number, data in self._rows(sql, journal, since, until)
         }
         parts: list[tuple[Checkpoint, list[JournalLine]]] = []
         last: int | None = None
-        sql = "SELECT line FROM lines WHERE journal = ? AND number > ? ORDER BY number"
-        for (data,) in self._rows(sql, journal, since):
+        sql = (
+            "SELECT line FROM lines WHERE journal = ? AND number > ? AND number <= ?"
+            " ORDER BY number"
+        )
+        for (data,) in self._rows(sql, journal, since, until):
             line = decode(data)
             if line.number - 1 != last:
                 last = None

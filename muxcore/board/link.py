@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from attrs import evolve, frozen
 
 from muxcore.board.file import FileBoard
-from muxcore.board.journal_file import JournalFile
+from muxcore.board.journal_file import JournalFile, JournalPlace
 from muxcore.board.leasing import Leasing
 from muxcore.core.entries import Configured, Entry, Heard
 from muxcore.core.folding.leases import LeaseWanted
@@ -127,6 +127,12 @@ class BoardLink:
         """Whether the board rings when there is something to hear."""
         board = self._board
         return isinstance(board, ListeningBoard) and board.is_listening
+
+    @property
+    def recorded_in(self) -> JournalPlace | None:
+        """Where the journal is written; None while it is in memory alone."""
+        journal = self._journal
+        return None if journal is None else journal.place
 
     def follow(self, lines: Sequence[JournalLine]) -> None:
         """Take new entries of the pool, whose guard is held."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from attrs import define
 
+from muxcore.board.journal_file import JournalPlace
 from muxcore.board.leasing import RENEW_SECONDS
 from muxcore.board.link import BoardLink, PoolSide
 from muxcore.core.folding.leases import LeaseWanted
@@ -102,6 +103,11 @@ class BoardThread:
     def totals(self) -> Mapping[str, Totals]:
         """What all journals count, by alias."""
         return self._link.totals
+
+    @property
+    def recorded_in(self) -> JournalPlace | None:
+        """Where the journal is written; None while it is in memory alone."""
+        return self._link.recorded_in
 
     def freshen(self, *, written: bool = False) -> None:
         """Wait until it has heard what others published, if it has not for a while.

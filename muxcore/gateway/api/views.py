@@ -36,7 +36,7 @@ def view_of(view: View, request: Head, pool: ReloadingPool, metrics: Metrics) ->
             text = metrics.text(pool.multiplexer.state, clock.now())
             return text.encode(), METRICS_TYPE, HTTPStatus.OK, NO_FIELDS
         case Resource.PAGE:
-            return page_answer(request.path, pool)
+            return page_answer(request, pool)
 
 
 def _status(request: Head, pool: ReloadingPool) -> ViewAnswer:

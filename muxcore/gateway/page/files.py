@@ -7,7 +7,17 @@ from importlib.resources import files
 from urllib.parse import quote
 
 PAGE = "/page"
-_NAMES = ("style.css", "icon.svg", "main.js", "ask.js", "pool.js")
+_NAMES = (
+    "style.css",
+    "icon.svg",
+    "main.js",
+    "ask.js",
+    "pool.js",
+    "journal.js",
+    "timeline.js",
+    "calls.js",
+    "story.js",
+)
 PAGE_FILES: Mapping[str, str] = {
     PAGE: "page.html",
     **{f"{PAGE}/{name}": name for name in _NAMES},

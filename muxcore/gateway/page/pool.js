@@ -72,16 +72,16 @@ function card(model, position) {
 
 function facts(model) {
   const read = model.tokens_in;
-  const cached = read ? ` (${shares.format(model.tokens_cached / read)} cached)` : "";
   const found = [
     ["In flight", String(model.in_flight)],
     ["Answered", count(model.success_count)],
     ["Rate limited", count(model.rate_limit_count)],
     ["Failed", count(model.fail_count)],
-    ["Tokens in", `${count(read)}${cached}`],
+    ["Tokens in", count(read)],
     ["Tokens out", count(model.tokens_out)],
     ["Cost", dollars(model.cost)],
   ];
+  if (read) found.push(["Cached", shares.format(model.tokens_cached / read)]);
   if (model.first_content_ms !== null) {
     found.push(["First content", milliseconds(model.first_content_ms)]);
   }

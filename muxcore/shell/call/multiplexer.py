@@ -25,6 +25,7 @@ from muxcore.shell.http.cancel_scope import Deadlines
 from muxcore.shell.pool.pool import Pool
 
 if TYPE_CHECKING:
+    from muxcore.board.journal_file import JournalPlace
     from muxcore.config import Source
     from muxcore.explaining.story import Story
     from muxcore.journal.recent import Journal
@@ -204,6 +205,12 @@ class Multiplexer:
     def journal(self) -> Journal | None:
         """The last 1,000 entries of this process, without texts; None before the first."""
         return self._runtime.pool.recorded()
+
+    @property
+    def recorded_in(self) -> JournalPlace | None:
+        """The journal of a state file which has its entries; None while there is none."""
+        board = self._runtime.board
+        return None if board is None else board.recorded_in
 
     def why(self, call_id: str | None = None, *, last: int = 1) -> tuple[Story, ...]:
         """Return the stories of the last calls, or of one: who was asked, and why.

@@ -73,8 +73,11 @@ def test_a_server_that_ends_is_reported(serve: Serve, browser: Browser) -> None:
     assert all("ERR_CONNECTION" in line for line in browser.complaints())
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [("light", NARROW), ("dark", WIDE)],
+    ids=["light and narrow", "dark and wide"],
+)
 def test_axe_finds_nothing_serious(
     serve: Serve, browser: Browser, scheme: str, size: tuple[int, int]
 ) -> None:
