@@ -38,8 +38,9 @@ class ServerProcess:
 
     @property
     def last_line(self) -> str:
-        """The last line that it printed on stderr."""
-        return self.output.rpartition("\n")[2]
+        """The last line that it printed on stderr; an indented one shows where the fault is."""
+        lines = (line for line in reversed(self.output.split("\n")) if line[:1] != " ")
+        return next(lines, "")
 
     @property
     def output(self) -> str:
