@@ -37,7 +37,8 @@ def page_answer(
         found = _facts(
             request.path.removeprefix(f"{PAGE}/"), _Query(parse_qs(request.query)), pool
         )
-    except MultiplexerError as error:
+    except (MultiplexerError, OSError) as error:
+        # A state file may be gone by now.
         raise _not_found(str(error)) from None
     return json.dumps(found).encode(), "application/json", HTTPStatus.OK, PAGE_FIELDS
 

@@ -20,7 +20,7 @@ from muxcore.core.outcomes import (
 from muxcore.core.records import Candidate, PoolState
 from muxcore.core.selection import explain
 from muxcore.explaining.folding import FoldedLine, fold
-from muxcore.gateway.page.view import ShownStanding, shown_standing
+from muxcore.gateway.page.view import SHORTEST, ShownStanding, shown_standing
 from muxcore.journal.recent import Journal
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -111,7 +111,7 @@ def folded_until(journal: Journal, at: datetime) -> tuple[PoolState, str]:
 
 def _standing(candidate: Candidate, state: PoolState, now: datetime) -> Row:
     """Return where a model stands: until when, and how it stands from then on."""
-    (verdict,) = explain(evolve(state, candidates=(candidate,)), now)
+    (verdict,) = explain(evolve(state, candidates=(candidate,)), now, SHORTEST)
     health = candidate.health
     then = ShownStanding.PROBATION if health.unproven else ShownStanding.OPEN
     until = None if verdict.until is None else milliseconds(verdict.until)

@@ -3,7 +3,7 @@
 const TOP = 6;
 const LABEL = 18;
 const BAND = 22;
-const FLIGHT = 9;
+const FLIGHT = 12;
 const GAP = 12;
 const LANE = LABEL + BAND + FLIGHT + GAP;
 const AXIS = 22;
@@ -12,7 +12,7 @@ const STEPS = [1, 2, 5, 10, 30, 60, 120, 300, 900, 1800, 3600, 10800, 21600, 432
   (seconds) => seconds * SECOND,
 );
 const HEIGHTS = { "open": 0.25, "on probation": 0.5, "spent": 0.7, "busy": 0.85, "disabled": 1 };
-const TICK_PIXELS = 110;
+const TICK_PIXELS = 80;
 
 const hours = new Intl.DateTimeFormat([], { timeStyle: "medium", hourCycle: "h23" });
 const days = new Intl.DateTimeFormat([], {
@@ -79,9 +79,9 @@ function drawLane(context, segments, x, top, colours) {
     }
     if (inFlight > 0 && !flown) {
       flown = width === 1;
-      const deep = Math.min(FLIGHT, 3 + 2 * inFlight);
+      const deep = Math.min(FLIGHT - 2, 2 + 3 * inFlight);
       context.fillStyle = colours.accent;
-      context.fillRect(left, top + BAND + 2, width, deep - 2);
+      context.fillRect(left, top + BAND + 2, width, deep);
     }
   }
 }
@@ -93,6 +93,7 @@ function drawAxis(context, { from, to }, x, top, colours) {
   // Ticks are at full hours of local time.
   const offset = new Date(to).getTimezoneOffset() * 60 * SECOND;
   context.font = "12px system-ui, sans-serif";
+  let free = 0;
   for (let time = Math.ceil((from - offset) / step) * step + offset; time < to; time += step) {
     const left = Math.round(x(time));
     context.fillStyle = colours.line;
@@ -100,7 +101,9 @@ function drawAxis(context, { from, to }, x, top, colours) {
     const text = format.format(time);
     const half = context.measureText(text).width / 2;
     context.fillStyle = colours.soft;
-    if (left > half && left + half < x(to)) context.fillText(text, left - half, top + 14);
+    if (left - half < free || left + half > x(to)) continue;
+    context.fillText(text, left - half, top + 14);
+    free = left + half + half / 2;
   }
 }
 

@@ -6,9 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from muxcore.core.records import Candidate, PoolState
+from muxcore.core.records import Call, Candidate, PoolState
 from muxcore.core.selection import Standing, Verdict, explain
 from muxcore.core.status import Status
+
+SHORTEST = Call(prompt_tokens=1)
+"""The call that the standings are for: it takes something of each limit, so one with nothing
+left is spent."""
 
 
 class ShownStanding(StrEnum):
@@ -47,7 +51,9 @@ def pool_view(status: Status, state: PoolState, at: datetime) -> dict[str, Any]:
             "standing": shown_standing(verdict, candidate),
             "until": None if verdict.until is None else verdict.until.isoformat(),
         }
-        for verdict, candidate in zip(explain(state, at), state.candidates, strict=True)
+        for verdict, candidate in zip(
+            explain(state, at, SHORTEST), state.candidates, strict=True
+        )
         # A config that was read between the status and the state brings another pool.
         if verdict.alias in counted
     ]

@@ -67,3 +67,5 @@ def test_100000_entries_are_dragged_without_a_visible_pause(
     browser.wait_for(
         str(browser.find("#slider").get_attribute("aria-valuetext")), "#moment"
     )
+    assert browser.complaints() == []
+    assert browser.findings() == []

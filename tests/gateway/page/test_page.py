@@ -9,6 +9,7 @@ import pytest
 
 from muxcore.gateway.page.files import page_address
 from muxcore.standin import rate_limited
+from muxcore.standin.script import StatusAnswer
 from tests.gateway.conftest import TOKEN, Served
 from tests.gateway.page.browser import NARROW, WIDE, Browser
 
@@ -32,6 +33,25 @@ def test_the_page_follows_the_pool(serve: Serve, browser: Browser) -> None:
     assert "rate limited" in browser.text("article.disabled")
     assert "large: disabled until" in browser.text("#news")
     assert "Live, " in browser.text("#moment")
+
+
+def test_what_is_left_of_announced_limits_is_shown(serve: Serve, browser: Browser) -> None:
+    served = serve()
+    announced = {
+        "x-ratelimit-limit-tokens": "5000",
+        "x-ratelimit-remaining-tokens": "1500",
+        "x-ratelimit-reset-tokens": "60s",
+    }
+    answer = {"choices": [{"message": {"content": "pong"}, "finish_reason": "stop"}]}
+    served.large.default = StatusAnswer(200, answer, announced)
+    served.ask()
+    show(browser, served)
+    browser.wait_for("1.5K of 5K tokens left, full at", ".limit")
+    served.large.default = StatusAnswer(
+        200, answer, {**announced, "x-ratelimit-remaining-tokens": "0"}
+    )
+    served.ask()
+    browser.wait_for("◔ spent until", "article.spent")
 
 
 def test_the_first_paint_takes_less_than_a_second(serve: Serve, browser: Browser) -> None:

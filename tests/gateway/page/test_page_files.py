@@ -9,9 +9,9 @@ import pytest
 
 from muxcore.gateway.page.files import PAGE_FILES
 from tests.gateway.conftest import Served
+from tests.gateway.page.canaries import KEY, PROMPT, with_key
 
 Serve = Callable[..., Served]
-KEY, PROMPT = "canary-key-0123456789", "canary-prompt"
 
 
 @pytest.mark.parametrize("path", PAGE_FILES)
@@ -64,12 +64,7 @@ def test_the_pool_is_as_the_status_has_it_with_each_standing(serve: Serve) -> No
 
 
 def test_no_key_and_no_prompt_is_in_it(serve: Serve) -> None:
-    def keyed(made: object, upstream: object) -> dict[str, object]:
-        assert isinstance(made, dict)
-        made["providers"][0]["api_key_env_var"] = "CANARY_KEY"
-        return made
-
-    served = serve(source=keyed, env={"CANARY_KEY": KEY})
+    served = serve(source=with_key, env={"CANARY_KEY": KEY})
     served.ask(messages=[{"role": "user", "content": PROMPT}])
     found = served.get("/page/pool").text
     assert '"success_count": 1' in found

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from muxcore.core.allowance import Allowance, AllowanceKind
 from muxcore.core.outcomes import Limit, RateLimited, Succeeded
 from muxcore.core.records import Endpoint
 from muxcore.core.status import status_of
@@ -77,6 +78,22 @@ def test_a_limit_is_one_row_until_it_ends() -> None:
     assert [row[2] for row in rows.asked] == [call_id]
     assert [row[2] for row in rows.started] == ["large", "small"]
     assert [row[2] for row in rows.ended] == ["served"]
+
+
+def test_a_spent_limit_is_one_row_until_it_has_room_again() -> None:
+    recording = Recording(Endpoint("large"))
+    full_at = recording.now() + timedelta(seconds=61)
+
+    def served(slot: Any) -> Succeeded:
+        spent = Allowance(AllowanceKind.REQUESTS, 0, 1, full_at)
+        return Succeeded("large", slot.attempt, 10, 0, 5, allowances=(spent,))
+
+    recording.call((1.0, served))
+    rows = rows_of(fold(recording.journal()))
+    (spent,) = [row for row in rows.standings if row[2] == "spent"]
+    answered_at = milliseconds(recording.now())
+    assert (spent[0], spent[1], spent[4], spent[5]) == (answered_at, "large", "open", 0)
+    assert answered_at < spent[3] <= milliseconds(full_at) + 1_000
 
 
 def test_a_moment_is_that_of_the_entries_until_then() -> None:

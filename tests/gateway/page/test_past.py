@@ -16,20 +16,16 @@ from muxcore.gateway.page.parts import milliseconds
 from muxcore.shell import clock
 from muxcore.standin import rate_limited
 from tests.gateway.conftest import Served
+from tests.gateway.page.canaries import KEY, PROMPT, with_key
 from tests.gateway.page.long_journal import write_journal
 
 Serve = Callable[..., Served]
-KEY, PROMPT = "canary-key-0123456789", "canary-prompt"
 STATES = pytest.mark.parametrize("state", ["memory", "file"])
 
 
 def serving(serve: Serve, state: str) -> Served:
-    def keyed(made: dict[str, Any], upstream: object) -> dict[str, Any]:
-        made["providers"][0]["api_key_env_var"] = "CANARY_KEY"
-        return made
-
     env = {"CANARY_KEY": KEY, "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]}
-    served = serve(source=keyed, env=env, section={"state": state})
+    served = serve(source=with_key, env=env, section={"state": state})
     served.large.then(rate_limited(timedelta(seconds=90)))
     return served
 
@@ -110,6 +106,16 @@ def test_the_journal_of_an_earlier_process_is_there_in_parts(
     counted = facts(served, "pool", journal=number, at=earlier["latest"])["models"]
     answered = [row for found in rows for row in found["finished"] if row[2] == "answered"]
     assert sum(model["success_count"] for model in counted) == len(answered)
+
+
+def test_a_state_file_that_is_gone_is_not_found(serve: Serve) -> None:
+    served = serving(serve, "file")
+    ask(served)
+    number = facts(served, "journals")[0]["number"]
+    default_path(os.environ).unlink()
+    answer = served.get("/page/parts", params={"journal": number})
+    assert answer.status_code == HTTPStatus.NOT_FOUND
+    assert "state.db" in answer.text
 
 
 def test_what_is_not_there_is_not_found(serve: Serve) -> None:

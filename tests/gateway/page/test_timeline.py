@@ -16,6 +16,7 @@ from muxcore.shell import clock
 from muxcore.standin import Stall, rate_limited
 from tests.gateway.conftest import TOKEN, Served
 from tests.gateway.page.browser import NARROW, WIDE, Browser
+from tests.gateway.page.canaries import KEY, PROMPT, with_key
 from tests.gateway.page.long_journal import write_journal
 
 Serve = Callable[..., Served]
@@ -31,10 +32,10 @@ JOURNAL, SPAN, EVERYTHING = "journal", "span", 4
 def served(serve: Serve) -> Served:
     """A pool whose first model was limited, and an earlier process in the same file."""
     write_journal(default_path(os.environ), 1_500, clock.now())
-    env = {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]}
-    served = serve(env=env, section={"state": "file"})
+    env = {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"], "CANARY_KEY": KEY}
+    served = serve(source=with_key, env=env, section={"state": "file"})
     served.large.then(rate_limited(timedelta(seconds=90)))
-    served.ask()
+    served.ask(messages=[{"role": "user", "content": PROMPT}])
     return served
 
 
@@ -116,6 +117,8 @@ def test_a_click_on_a_call_tells_its_story(served: Served, browser: Browser) -> 
     story = browser.text("#story")
     assert "served by small" in story
     assert "large: rate limited after" in story
+    whole = browser.run("return document.documentElement.outerHTML")
+    assert [secret for secret in (KEY, PROMPT, TOKEN) if secret in whole] == []
     assert browser.findings() == []
     browser.find("#close-story").send_keys(Keys.ESCAPE)
     browser.wait(lambda: not browser.find("#story").is_displayed())
