@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ from tests.waiting import PATIENCE
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 NO_BROWSER = "no browser: put chromium and chromedriver on the path"
+AXE = find_spec("axe_selenium_python")
+HAS_AXE = AXE is not None
 NO_AXE = "no axe: its package needs Python 3.12 or newer"
 WIDE, NARROW = (1280, 900), (500, 900)
 """In CSS pixels. A window of Chromium is not narrower than the second."""
@@ -85,12 +88,26 @@ class Browser:
         entries: list[dict[str, Any]] = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
         return json.dumps([entry["message"] for entry in entries])
 
+    def spoken(self) -> dict[str, set[str]]:
+        """Return the names that a screen reader says, with values, by their roles."""
+        tree = self.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})
+        found: dict[str, set[str]] = defaultdict(set)
+        for node in tree["nodes"]:
+            if not node["ignored"]:
+                name = node.get("name", {}).get("value", "")
+                values = [
+                    one["value"]["value"]
+                    for one in node.get("properties", ())
+                    if one["name"] == "valuetext"
+                ]
+                found[node["role"]["value"]].add(": ".join([name, *filter(None, values)]))
+        return found
+
     def findings(self) -> list[str]:
         """Return what axe finds that is serious."""
-        spec = find_spec("axe_selenium_python")
-        if spec is None or spec.origin is None:
+        if AXE is None or AXE.origin is None:
             pytest.skip(NO_AXE)
-        script = Path(spec.origin).with_name("node_modules") / "axe-core" / "axe.min.js"
+        script = Path(AXE.origin).with_name("node_modules") / "axe-core" / "axe.min.js"
         self.run(script.read_text("utf-8"))
         done = self.driver.execute_async_script(
             "const done = arguments[0]; axe.run().then(done)"

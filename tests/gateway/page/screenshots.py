@@ -17,15 +17,10 @@ from muxcore.standin import Model, StandInServer
 from tests.gateway.conftest import TOKEN, config
 from tests.gateway.page.browser import Browser, running_browser
 from tests.gateway.page.long_journal import write_journal
-from tests.gateway.page.test_timeline import (
-    CHOOSE,
-    SPAN,
-    show_the_earlier_journal,
-)
+from tests.gateway.page.test_timeline import show_the_earlier_journal
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 SIZE = (1200, 1000)
-TEN_MINUTES = 0
 SHORTLY_BEFORE = """
 const slider = document.getElementById("slider");
 slider.value = slider.max - (slider.max - slider.min) * 0.22;
@@ -56,7 +51,6 @@ def take(browser: Browser, address: str) -> None:
     browser.open(address)
     browser.wait_for("of 2", "#sums")
     show_the_earlier_journal(browser)
-    browser.run(CHOOSE, SPAN, TEN_MINUTES)
     answered = browser.text("#sums")
     browser.run(SHORTLY_BEFORE)
     browser.wait(lambda: browser.text("#sums") != answered)

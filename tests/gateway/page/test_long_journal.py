@@ -13,7 +13,7 @@ from muxcore.board.state_dir import default_path
 from muxcore.gateway.page.files import page_address
 from muxcore.shell import clock
 from tests.gateway.conftest import TOKEN, Served
-from tests.gateway.page.browser import Browser
+from tests.gateway.page.browser import HAS_AXE, Browser
 from tests.gateway.page.long_journal import write_journal
 from tests.gateway.page.test_timeline import (
     CHOOSE,
@@ -68,4 +68,5 @@ def test_100000_entries_are_dragged_without_a_visible_pause(
         str(browser.find("#slider").get_attribute("aria-valuetext")), "#moment"
     )
     assert browser.complaints() == []
-    assert browser.findings() == []
+    if HAS_AXE:
+        assert browser.findings() == []

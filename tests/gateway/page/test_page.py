@@ -54,6 +54,25 @@ def test_what_is_left_of_announced_limits_is_shown(serve: Serve, browser: Browse
     browser.wait_for("◔ spent until", "article.spent")
 
 
+def test_a_name_is_never_markup(serve: Serve, browser: Browser) -> None:
+    alias = "<img src=x onerror=alert(1)>"
+    served = serve(alias, "small")
+    served.models[alias].then(rate_limited(timedelta(seconds=90)))
+    served.ask()
+    show(browser, served)
+    browser.wait_for("1 of 2", "#sums")
+    assert browser.text("#model-0") == alias
+    browser.wait_for(f"{alias} → small", "#calls")
+    assert browser.all("img") == []
+
+
+def test_a_pool_that_is_switched_off_is_shown_as_such(
+    serve: Serve, browser: Browser
+) -> None:
+    show(browser, serve(section={"enabled": False}))
+    browser.wait_for("(switched off)", "#mode")
+
+
 def test_the_first_paint_takes_less_than_a_second(serve: Serve, browser: Browser) -> None:
     show(browser, serve())
     browser.wait_for("2 of 2", "#sums")

@@ -119,11 +119,38 @@ def test_a_click_on_a_call_tells_its_story(served: Served, browser: Browser) -> 
     assert "large: rate limited after" in story
     whole = browser.run("return document.documentElement.outerHTML")
     assert [secret for secret in (KEY, PROMPT, TOKEN) if secret in whole] == []
-    assert browser.findings() == []
     browser.find("#close-story").send_keys(Keys.ESCAPE)
     browser.wait(lambda: not browser.find("#story").is_displayed())
     focused = browser.driver.switch_to.active_element
     assert focused.get_attribute("data-call") is not None
+
+
+def test_axe_finds_nothing_serious_in_a_story(served: Served, browser: Browser) -> None:
+    show(browser, served)
+    browser.find("#calls button").click()
+    browser.wait(lambda: browser.find("#story").is_displayed())
+    assert browser.findings() == []
+
+
+def test_a_screen_reader_is_told_everything(served: Served, browser: Browser) -> None:
+    show(browser, served)
+    spoken = browser.spoken()
+    assert spoken["heading"] >= {
+        "vibe-mux",
+        "Models",
+        "large",
+        "small fallback",
+        "Time line",
+        "Calls",
+    }
+    assert spoken["article"] == {"large", "small fallback"}
+    assert spoken["slider"] == {"Moment to show: now"}
+    assert {"Earlier", "Later"} <= spoken["button"]
+    assert any("large → small served" in name for name in spoken["button"])
+    browser.find("#calls button").click()
+    browser.wait(lambda: browser.find("#story").is_displayed())
+    (dialog,) = browser.spoken()["dialog"]
+    assert "served by small" in dialog
 
 
 def test_a_call_under_way_is_shown_as_such(served: Served, browser: Browser) -> None:
