@@ -38,6 +38,7 @@ class Observing:
         """How many changes were put, and were taken or lost."""
         self._faults: dict[str, str] = {}
         self._parker = Parker()
+        self._sleeps = False
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
 
@@ -67,7 +68,8 @@ class Observing:
         if change.entries:
             self._waiting.append((before, change))
             self._put += 1
-            self._parker.unpark()
+            if self._sleeps:
+                self._parker.unpark()
 
     def stop(self) -> None:
         """Let the observers see what is there, and end. An observer that hangs is left."""
@@ -80,7 +82,11 @@ class Observing:
         latest: tuple[Entry, ...] = ()
         is_last = False
         while not is_last:
-            self._parker.park(threading.TIMEOUT_MAX)
+            self._sleeps = True
+            # What is put from here on wakes the thread.
+            if not (self._waiting or self._ending.is_set()):
+                self._parker.park(threading.TIMEOUT_MAX)
+            self._sleeps = False
             is_last = self._ending.wait(PAUSE_SECONDS)
             while self._waiting:
                 before, change = self._waiting.popleft()

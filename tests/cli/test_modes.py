@@ -42,9 +42,10 @@ def test_problems_are_printed_and_names_are_cleaned(
         "version": "1",
         "summary": "Paints.\r",
     }
-    found = {"modes": [entry], "backends": [], "problems": ["odd\x1b is broken"]}
+    nothing: dict[str, Any] = {"backends": [], "observers": []}
+    found = {"modes": [entry], **nothing, "problems": ["odd\x1b is broken"]}
     monkeypatch.setattr(modes, "listing", lambda: found)
     assert main.main(["modes"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "Modes:\n  red  odd 1  Paints.\nBackends:\n\n"
+    assert captured.out == "Modes:\n  red  odd 1  Paints.\n"
     assert captured.err == "warning: odd is broken\n"
