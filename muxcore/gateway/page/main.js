@@ -8,6 +8,7 @@ import { showStory } from "/page/story.js";
 import { drawTimeline } from "/page/timeline.js";
 
 const REFRESH_MS = 1000;
+const SECOND = 1000;
 const STEPS = 1000;
 const byId = (id) => document.getElementById(id);
 
@@ -29,9 +30,9 @@ const latest = () => (journal === null || journal.isOwn ? now() : journal.latest
 /** Return from when to when the time line is. */
 function span() {
   const chosen = Number(byId("span").value);
-  if (chosen === 0) return { from: journal?.began ?? now() - 1, to: latest() };
-  const to = end ?? latest();
-  return { from: to - chosen, to };
+  const to = chosen === 0 ? latest() : (end ?? latest());
+  const all = Math.ceil((to - (journal?.began ?? to - 1)) / SECOND) * SECOND;
+  return { from: to - (chosen || all), to };
 }
 
 async function refresh() {
@@ -119,6 +120,9 @@ async function showMoment() {
   }
 }
 
+/** Return a step of the slider. A shorter one than a second would not be heard. */
+const stepOf = (length) => Math.max(SECOND, length / STEPS);
+
 function draw() {
   if (isDrawing) return;
   isDrawing = true;
@@ -127,7 +131,7 @@ function draw() {
     const { from, to } = span();
     const slider = byId("slider");
     const shownMoment = moment ?? to;
-    Object.assign(slider, { min: from, max: to, step: (to - from) / STEPS, value: shownMoment });
+    Object.assign(slider, { min: from, max: to, step: stepOf(to - from), value: shownMoment });
     slider.setAttribute("aria-valuetext", moment === null ? "now" : dateOf(new Date(moment)));
     byId("moment").textContent =
       moment === null ? `Live, ${timeOf(new Date(shown.at))}` : `As of ${dateOf(new Date(moment))}`;
