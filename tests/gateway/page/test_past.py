@@ -18,6 +18,7 @@ from muxcore.standin import rate_limited
 from tests.gateway.conftest import Served
 from tests.gateway.page.canaries import KEY, PROMPT, with_key
 from tests.gateway.page.long_journal import write_journal
+from tests.waiting import wait_until
 
 Serve = Callable[..., Served]
 STATES = pytest.mark.parametrize("state", ["memory", "file"])
@@ -51,6 +52,8 @@ def test_the_pool_of_then_is_what_it_was(serve: Serve, state: str) -> None:
     ask(served)
     then = facts(served, "pool")
     at = milliseconds(clock.now())
+    # All of this millisecond is part of then.
+    wait_until(lambda: milliseconds(clock.now()) > at)
     served.ask()
     (own, *_) = facts(served, "journals")
     assert own["is_own"]
