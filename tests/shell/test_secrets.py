@@ -15,9 +15,10 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+import requests
 
 from muxcore import MultiplexerError
 from muxcore.config import Key
@@ -363,10 +364,22 @@ def test_no_proxy_is_obeyed(make: Make, environment: pytest.MonkeyPatch) -> None
     assert not asked
 
 
+def test_a_kind_of_proxy_that_is_not_installed_is_reported(
+    make: Make, environment: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> NoReturn:
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    environment.setattr(requests.adapters, "SOCKSProxyManager", missing)
+    environment.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
+    multiplexer = make("alpha", urls={"alpha": "http://models.example/v1"}, max_wait_ms=0)
+    with pytest.raises(MultiplexerError, match="its proxy is of a kind"):
+        multiplexer.complete(PING)
+
+
 @pytest.mark.parametrize(
     ("address", "text"),
     [
-        ("socks5://127.0.0.1:1", "its proxy is of a kind"),
         ("http://", "the address of its proxy makes no sense"),
         ("http://127.0.0.1:1", "the proxy did not let it through"),
     ],

@@ -164,6 +164,18 @@ class _HTTPSConnection(_Cancellable, HTTPSConnection):
     pass
 
 
+class _ThroughSocks(_Cancellable):
+    """As `_Cancellable`, where urllib3's own connection reaches the server by a SOCKS proxy."""
+
+    def _new_conn(self) -> socket.socket:
+        _current.scope.reused = False
+        self.timeout = _current.scope.timeout(_current.connect)
+        # This class replaces what `_Cancellable` does here, and not what it extends.
+        sock: socket.socket = super(_Cancellable, self)._new_conn()
+        self._attach(sock)
+        return sock
+
+
 class _Idle:
     """The idle connections of a pool, in place of urllib3's queue.
 
@@ -270,8 +282,27 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **options)
-        manager.pool_classes_by_scheme = _POOLS
+        is_socks = proxy.lower().startswith("socks")
+        own = _through_socks(manager.pool_classes_by_scheme) if is_socks else _POOLS
+        manager.pool_classes_by_scheme = own
         return manager
+
+
+def _through_socks(pools: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Make pools like these, whose connections can be cancelled. Only PySocks brings them."""
+    return {
+        scheme: type(
+            pool.__name__,
+            (pool,),
+            {
+                "ConnectionCls": type(
+                    "_SocksConnection", (_ThroughSocks, pool.ConnectionCls), {}
+                ),
+                "QueueCls": _Idle,
+            },
+        )
+        for scheme, pool in pools.items()
+    }
 
 
 class Sender(Protocol):
