@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from muxcore.config import Config
 from muxcore.gateway.access import Access
-from muxcore.gateway.api.routing import run_path
+from muxcore.gateway.api.paths import run_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.front_doors.door import POOL
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from muxcore.cli.main import WELL, UsageError
 from muxcore.errors import MultiplexerError
-from muxcore.explaining.story import story_line
 from muxcore.gateway import socket_sharing
 from muxcore.gateway.api.authorization import is_loopback
 from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing, socket_file
@@ -25,7 +24,6 @@ from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.server import Gateway
 from muxcore.gateway.page.files import page_address
 from muxcore.gateway.reload import ReloadingPool
-from muxcore.observers.calls import as_json, call_log
 from muxcore.plugins.catalogue import FILE
 from muxcore.shell.importing import imported
 
@@ -78,6 +76,10 @@ def _log(pool: ReloadingPool, options: argparse.Namespace) -> None:
     """Write a line for each call, if the command line asks for that."""
     if not (options.log or options.log_file):
         return
+    # What makes stories is slow to import, and few servers write a log.
+    from muxcore.explaining.story import story_line  # noqa: PLC0415
+    from muxcore.observers.calls import as_json, call_log  # noqa: PLC0415
+
     form = as_json if options.log == "json" else story_line
 
     def write(line: str) -> None:
@@ -179,6 +181,8 @@ def _kept(descriptor: int | None) -> int | None:
 def _import_late() -> None:
     with suppress(MultiplexerError):
         imported("muxcore.shell.call.stream", "Stream")
+        # An upgrade may replace the files under this process.
+        imported("muxcore.gateway.page.answers", "page_answer")
 
 
 def _stays_unleased(gateway: Gateway, stopping: _Stopping) -> bool:

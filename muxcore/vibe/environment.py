@@ -27,7 +27,7 @@ from muxcore.config.definitions import (
     names_of,
 )
 from muxcore.gateway.access import Access
-from muxcore.gateway.api.routing import base_path
+from muxcore.gateway.api.paths import base_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.shell.masking import is_secret
 from muxcore.vibe.release import Release

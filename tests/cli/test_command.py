@@ -285,6 +285,7 @@ IMPORTED = """
 import sys
 {what}
 heavy = {{"requests", "urllib3", "ssl", "cattrs", "tomli", "pluggy", "http.client", "asyncio"}}
+heavy |= {{"muxcore.dialects", "muxcore.explaining"}}
 print(*sorted(heavy & set(sys.modules)))
 """
 
@@ -320,6 +321,13 @@ def test_checking_a_config_imports_no_http(configure: Configure) -> None:
     what = f"from muxcore.cli.main import main; main(['check', '--config', {str(configure())!r}])"
     brought = imported_by(what)
     assert not {"requests", "urllib3", "http.client", "asyncio"} & set(brought)
+
+
+def test_run_and_serve_import_no_api_and_no_story_before_they_need_them() -> None:
+    assert not {"muxcore.dialects", "muxcore.explaining"} & set(
+        imported_by("import muxcore.cli.run")
+    )
+    assert "muxcore.explaining" not in imported_by("import muxcore.cli.serve")
 
 
 def test_every_public_name_can_be_imported() -> None:

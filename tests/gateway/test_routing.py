@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxcore.gateway.api.paths import base_path
 from muxcore.gateway.api.routing import (
     FRONT_DOORS,
     SESSION_FIELDS,
     WAITS_ITSELF,
     Resource,
     Route,
-    base_path,
     patience_for,
     route_of,
     session_of,

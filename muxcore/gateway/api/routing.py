@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from attrs import frozen
 
@@ -144,16 +144,3 @@ def front_door_of(path: str) -> FrontDoor:
     route = route_of(path)
     resource = Resource.CHAT if route is None else route.resource
     return FRONT_DOORS.get(resource, completions.FRONT_DOOR)
-
-
-def run_path(label: str) -> str:
-    """Return the path of an `api_base` for a `run` whose agent names models by itself."""
-    return f"/run/{label}/v1"
-
-
-def base_path(label: str = "", only: str | None = None) -> str:
-    """Return the path of an `api_base` for a `run`: of the pool, or of the model `only`."""
-    prefix = f"/run/{label}" if label else ""
-    return (
-        f"{prefix}/pool/v1" if only is None else f"{prefix}/only/{quote(only, safe='')}/v1"
-    )

@@ -20,8 +20,8 @@ from typing import Self
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.api.authorization import is_loopback
 from muxcore.gateway.api.handlers import Context, handle_request
+from muxcore.gateway.api.paths import base_path
 from muxcore.gateway.api.receipts import Ledger, Receipt
-from muxcore.gateway.api.routing import base_path
 from muxcore.gateway.http.connection import ClientLeftError, ClientTimeouts, Connection
 from muxcore.gateway.http.leases import Leases
 from muxcore.gateway.http.listening import LOOPBACK, listening, literal
