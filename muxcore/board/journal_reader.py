@@ -15,11 +15,15 @@ from muxcore.board.database import APPLICATION, MAGIC, VERSION
 from muxcore.core.entries import Configured
 from muxcore.core.records import PoolState
 from muxcore.errors import MultiplexerError
+from muxcore.explaining.stories import stories
+from muxcore.explaining.story import Story
 from muxcore.journal.codec import decode, decode_checkpoint, digest_of
 from muxcore.journal.recent import Checkpoint, Journal, JournalLine
 
 AT_THE_START = -1
 AT_THE_END = 2**63 - 1
+ENTRIES_OF_A_CALL = 2_000
+"""A call that has not ended so many entries after it began is looked for further on."""
 
 
 @frozen
@@ -160,3 +164,23 @@ def _expect_ours(connection: sqlite3.Connection, path: Path) -> None:
 
 def _moment(timestamp: float) -> datetime:
     return datetime.fromtimestamp(timestamp, tz=UTC)
+
+
+def story_since(
+    reader: JournalReader, number: int, since: int, call_id: str
+) -> tuple[Story, ...]:
+    """Return the story of a call that begins after an entry; none if there is no such call.
+
+    It reads on, twice as far each time, until the call has ended.
+    """
+    last, length = reader.last(number), ENTRIES_OF_A_CALL
+    while True:
+        found = tuple(
+            story
+            for journal in reader.read(number, since, since + length)
+            for story in stories(journal)
+            if story.call_id == call_id
+        )
+        if since + length >= last or any(one.ended is not None for one in found):
+            return found
+        length *= 2

@@ -13,6 +13,7 @@ from muxcore.board.journal_reader import (
     JournalReader,
     is_state_file,
     open_state_file,
+    story_since,
 )
 from muxcore.board.state_dir import default_path
 from muxcore.config import load
@@ -71,20 +72,21 @@ def with_progress(journals: Iterable[Journal]) -> Iterator[Journal]:
 
 def story_of(path: Path, call_id: str) -> Story:
     """Return the story of one call. Raise `MultiplexerError` if it is not there."""
-    found: Iterator[Story] = iter(())
+    found: Iterable[Story] = ()
     if not is_state_file(path):
-        found = (story for journal in all_journals(path) for story in stories(journal))
-        return _the_call(found, call_id, path)
-    with open_state_file(path) as reader:
-        place = reader.place_of_call(call_id)
-        if place is not None:
-            journal, number = place
-            since = max(
-                n for n in (AT_THE_START, *reader.checkpoints(journal)) if n < number
-            )
-            parts = reader.read(journal, since)
-            found = (story for part in parts for story in stories(part))
-        return _the_call(found, call_id, path)
+        every = (story for journal in all_journals(path) for story in stories(journal))
+        found = (story for story in every if story.call_id == call_id)
+    else:
+        with open_state_file(path) as reader:
+            place = reader.place_of_call(call_id)
+            if place is not None:
+                journal, number = place
+                starts = (AT_THE_START, *reader.checkpoints(journal))
+                since = max(start for start in starts if start < number)
+                found = story_since(reader, journal, since, call_id)
+    for story in found:
+        return story
+    raise MultiplexerError(f"{path} has no call {call_id!r}: it may be older than 30 days")
 
 
 def stories_at(path: Path, moment: datetime) -> list[Story]:
@@ -134,13 +136,6 @@ def _last_of(
         if len(found) >= most or since == AT_THE_START:
             return found
         further *= 4
-
-
-def _the_call(found: Iterator[Story], call_id: str, path: Path) -> Story:
-    for story in found:
-        if story.call_id == call_id:
-            return story
-    raise MultiplexerError(f"{path} has no call {call_id!r}: it may be older than 30 days")
 
 
 def _began(story: Story) -> datetime:

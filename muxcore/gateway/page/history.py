@@ -14,11 +14,11 @@ from muxcore.board.journal_reader import (
     AT_THE_START,
     JournalReader,
     open_state_file,
+    story_since,
 )
 from muxcore.core.status import status_of
 from muxcore.errors import MultiplexerError
 from muxcore.explaining.folding import fold
-from muxcore.explaining.stories import stories
 from muxcore.explaining.story import Story
 from muxcore.gateway.page.parts import folded_until, milliseconds, rows_of
 from muxcore.gateway.page.view import pool_view
@@ -29,8 +29,6 @@ IN_MEMORY = 0
 """The number of the journal in memory. Those in a state file begin with 1."""
 MOST_JOURNALS = 50
 MOST_PARTS = 16
-ENTRIES_OF_A_CALL = 2_000
-"""A call that has not ended so many entries after it began is looked for further on."""
 
 
 class UnknownPlaceError(MultiplexerError):
@@ -92,27 +90,10 @@ def story(multiplexer: Multiplexer, number: int, since: int, call_id: str) -> St
         found = multiplexer.why(call_id)
     else:
         with open_state_file(_file(multiplexer)) as reader:
-            found = _story(reader, number, since, call_id)
+            found = story_since(reader, number, since, call_id)
     if not found:
         raise UnknownPlaceError(f"The journal has no call {call_id!r}.")
     return found[0]
-
-
-def _story(
-    reader: JournalReader, number: int, since: int, call_id: str
-) -> tuple[Story, ...]:
-    """Read on, twice as far each time, until the call has ended."""
-    last, length = reader.last(number), ENTRIES_OF_A_CALL
-    while True:
-        found = tuple(
-            one
-            for journal in reader.read(number, since, since + length)
-            for one in stories(journal)
-            if one.call_id == call_id
-        )
-        if since + length >= last or any(one.ended is not None for one in found):
-            return found
-        length *= 2
 
 
 def _journal_at(multiplexer: Multiplexer, number: int, at: datetime) -> Journal:

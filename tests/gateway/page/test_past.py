@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from muxcore.board import journal_reader
 from muxcore.board.state_dir import default_path
-from muxcore.gateway.page import history
 from muxcore.gateway.page.parts import milliseconds
 from muxcore.shell import clock
 from muxcore.standin import rate_limited
@@ -101,7 +101,7 @@ def test_the_journal_of_an_earlier_process_is_there_in_parts(
     attempts = [row[1] for found in rows for row in found["started"]]
     assert attempts == sorted(set(attempts))
     # It is read a few entries at a time, until it ends.
-    monkeypatch.setattr(history, "ENTRIES_OF_A_CALL", 1)
+    monkeypatch.setattr(journal_reader, "ENTRIES_OF_A_CALL", 1)
     since, (_, asked, call_id) = parts[1][0], rows[1]["asked"][-1]
     story = facts(served, "story", journal=number, since=since, call=call_id)
     assert (story["call_id"], story["ended"] is None) == (call_id, False)
