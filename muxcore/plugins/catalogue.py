@@ -38,6 +38,14 @@ BUILT_IN = (
 WITH_EXTRAS = ("muxcore.board.engine.redis",)
 """They need what only an extra installs, so they are imported only where a config names them."""
 
+HOOKS = {
+    "mode": "vibe_mux_register_strategies",
+    "backend": "vibe_mux_register_backends",
+    "board": "vibe_mux_register_boards",
+    "observer": "vibe_mux_register_observers",
+}
+"""The hook of each kind of plugin, by what an error calls the kind."""
+
 MEMORY = "memory"
 """The value of `state` for which there is no board."""
 FILE = "file"
@@ -128,46 +136,37 @@ def _entry(
 class _Registry:
     """What the plugins have registered so far."""
 
-    strategies: dict[str, Registration[Strategy]] = field(factory=dict)
-    backends: dict[str, Registration[Backend]] = field(factory=dict)
-    boards: dict[str, Registration[Board]] = field(factory=dict)
-    observers: dict[str, Registration[Observer]] = field(factory=dict)
+    registered: dict[str, dict[str, Registration[Any]]] = field(
+        factory=lambda: {kind: {} for kind in HOOKS}
+    )
+    """By the kind, and then by the name."""
     problems: list[str] = Factory(list)
 
     def load(self, origin: _Origin) -> None:
         """Load one plugin and add what it registers, all of it or nothing."""
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
-        strategies: list[tuple[str, Callable[..., Any]]] = []
-        backends: list[tuple[str, Callable[..., Any]]] = []
-        boards: list[tuple[str, Callable[..., Any]]] = []
-        observers: list[tuple[str, Callable[..., Any]]] = []
+        offered: dict[str, list[tuple[str, Callable[..., Any]]]] = {}
         try:
             manager.register(origin.load())
             manager.check_pending()
-            manager.hook.vibe_mux_register_strategies(register=_collect(strategies))
-            manager.hook.vibe_mux_register_backends(register=_collect(backends))
-            manager.hook.vibe_mux_register_boards(register=_collect(boards))
-            manager.hook.vibe_mux_register_observers(register=_collect(observers))
+            for kind, hook in HOOKS.items():
+                offered[kind] = []
+                getattr(manager.hook, hook)(register=_collect(offered[kind]))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code may raise anything
             reason = f"{type(error).__name__}: {error}"
             self.problems.append(f"the plugin {origin.label} cannot be used: {reason}")
             return
-        if not (strategies or backends or boards or observers):
+        if not any(offered.values()):
             text = "registers nothing; is @hookimpl missing on its hook?"
             self.problems.append(f"the plugin {origin.label} {text}")
-        self._add(origin, self.strategies, strategies, "mode")
-        self._add(origin, self.backends, backends, "backend")
-        self._add(origin, self.boards, boards, "board")
-        self._add(origin, self.observers, observers, "observer")
+        for kind, each in offered.items():
+            self._add(origin, kind, each)
 
     def _add(
-        self,
-        origin: _Origin,
-        registered: dict[str, Registration[Any]],
-        offered: list[tuple[str, Callable[..., Any]]],
-        kind: str,
+        self, origin: _Origin, kind: str, offered: list[tuple[str, Callable[..., Any]]]
     ) -> None:
+        registered = self.registered[kind]
         for name, factory in offered:
             if not (isinstance(name, str) and name and callable(factory)):
                 self.problems.append(
@@ -254,11 +253,11 @@ def _catalogue(
     for origin in third_party:
         registry.load(origin)
     return Catalogue(
-        registry.strategies,
-        registry.backends,
+        registry.registered["mode"],
+        registry.registered["backend"],
         tuple(registry.problems),
-        registry.boards,
-        registry.observers,
+        registry.registered["board"],
+        registry.registered["observer"],
     )
 
 
