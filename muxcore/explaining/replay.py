@@ -82,13 +82,6 @@ def sealed(journal: Journal) -> Journal:
     return evolve(journal, digests=digests)
 
 
-@frozen
-class _Decided:
-    """A decision made again, or why it could not be."""
-
-    choice: Choice | str
-
-
 class _Replaying:
     """The mode, and the calls under way, at one place of a journal."""
 

@@ -32,7 +32,7 @@ _TOKEN = re.compile(
     r"|(?P<open>[\[{])|(?P<close>[\]}])|\n",
     re.DOTALL,
 )
-_VALUES = {
+_BOOLEANS = {
     "true": "true",
     "yes": "true",
     "on": "true",
@@ -205,8 +205,8 @@ def _value(place: _Place) -> str:
     plain = word[0].lower()
     if plain in _NOTHING:
         return f"TOML has no {word[0]}; leave the line out"
-    if plain in _VALUES:
-        return f"{word[0]} is not a value of TOML; write {_VALUES[plain]}"
+    if plain in _BOOLEANS:
+        return f"{word[0]} is not a value of TOML; write {_BOOLEANS[plain]}"
     return f'text needs quotes; write "{word[0]}"'
 
 
