@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from muxcore.chat import AttemptReport, Reply
+if TYPE_CHECKING:
+    # A command that makes no call starts without them.
+    from muxcore.chat import AttemptReport, Reply
 
 
 class MultiplexerError(Exception):

@@ -29,8 +29,8 @@ from muxcore.errors import MultiplexerError
 from muxcore.gateway import discovery
 from muxcore.gateway.client import ASK_SECONDS, NotReachableError, ask_json
 from muxcore.gateway.discovery import Server
-from muxcore.gateway.http.leases import BEGAN, DRAINING, ENDED, HELD, RELEASED
 from muxcore.gateway.http.listening import LOOPBACK, listening
+from muxcore.gateway.lease_events import BEGAN, DRAINING, ENDED, HELD, RELEASED
 from muxcore.gateway.proof import Secret
 from muxcore.shell import clock
 

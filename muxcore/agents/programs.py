@@ -13,10 +13,9 @@ from pathlib import Path
 from attrs import field, frozen
 
 from muxcore.config import Config
-from muxcore.gateway.access import Access
+from muxcore.gateway.access import POOL, Access
 from muxcore.gateway.api.paths import run_path
 from muxcore.gateway.discovery import TOKEN_VARIABLE
-from muxcore.gateway.front_doors.door import POOL
 
 PROVIDER = "vibe-mux"
 

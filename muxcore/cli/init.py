@@ -31,7 +31,7 @@ from muxcore.config.resolve import resolve
 from muxcore.core.phases import SINGLE
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
-from muxcore.setup import files, shims
+from muxcore.setup import SetupError, files, shims
 from muxcore.setup import unknown_servers as finding
 from muxcore.setup.files import Note
 from muxcore.setup.proposal import (
@@ -161,7 +161,7 @@ def _read(file: Path) -> Document:
     except FileNotFoundError:
         return Document(str(file), {})
     except OSError as error:
-        raise files.SetupError(f"{file}: cannot be read: {error.strerror}") from None
+        raise SetupError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _is_on(section: str) -> bool:
@@ -339,7 +339,7 @@ def _offer_shims(
     try:
         folder = _folder(options.shim, environment)
         planned = shims.planned(folder, environment)
-    except files.SetupError:
+    except SetupError:
         if options.shim is None:
             # It was not asked for, and is not possible here.
             return

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -25,11 +25,8 @@ from muxcore.config import Config, addresses
 from muxcore.config.read import SECTION_FILE_NAME, config_path, read
 from muxcore.core.text import printable
 from muxcore.errors import ConfigError
-from muxcore.gateway import runtime_dir
+from muxcore.gateway import runtime_dir, skill_file
 from muxcore.gateway.access import Access
-from muxcore.gateway.api import skill
-from muxcore.gateway.api.status_page import SwitchOnHint
-from muxcore.gateway.faults.spec import Drill, parse_drill
 from muxcore.gateway.runtime_dir import temporary_directory
 from muxcore.plugins.catalogue import FILE
 from muxcore.setup import shims
@@ -37,6 +34,9 @@ from muxcore.vibe.bypass import Bypass, past_the_pool
 from muxcore.vibe.environment import settings
 from muxcore.vibe.release import Release, is_vibe, release_of
 from muxcore.vibe.startup import Arguments, startup_of
+
+if TYPE_CHECKING:
+    from muxcore.gateway.faults.spec import Drill
 
 NOT_FOUND, NOT_RUNNABLE = 127, 126
 """The statuses that shells report."""
@@ -54,7 +54,7 @@ ALONE = frozenset({"-p", "--prompt", "--prompt-file"})
 def run(options: argparse.Namespace) -> int:
     name, *arguments = _command(options.program)
     try:
-        drills = [parse_drill(text) for text in options.drills]
+        drills = _drills(options.drills)
     except ValueError as error:
         return _failed(f"--break: {error}", WRONG_USAGE)
     environment = dict(os.environ)
@@ -67,6 +67,15 @@ def run(options: argparse.Namespace) -> int:
     if not ABOUT_ITSELF.isdisjoint(arguments[:1]):
         return _started(command, environment)
     return _run(command, options, drills, environment)
+
+
+def _drills(texts: Sequence[str]) -> list[Drill]:
+    if not texts:
+        return []
+    # vibe waits for each import, and a start with a drill is rare.
+    from muxcore.gateway.faults.spec import parse_drill  # noqa: PLC0415
+
+    return [parse_drill(text) for text in texts]
 
 
 def _command(program: Sequence[str]) -> Sequence[str]:
@@ -200,10 +209,10 @@ def _skills() -> Generator[Path | None]:
         folder = None
         try:
             folder = stack.enter_context(temporary_directory(SKILLS))
-            file = folder / skill.FILE
+            file = folder / skill_file.FILE
             file.parent.mkdir()
             file.parent.chmod(runtime_dir.ONLY_MINE)
-            runtime_dir.write_private(file, skill.TEXT)
+            runtime_dir.write_private(file, skill_file.TEXT)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             _report([f"there is no /mux in vibe: its file cannot be written ({reason})"])
@@ -279,6 +288,9 @@ def _off(
     config: Config, file: Path, environment: Mapping[str, str], program: str
 ) -> list[str]:
     """Say that the program runs without the pool, and how to change that."""
+    # Where there is a pool, vibe would wait for it in vain.
+    from muxcore.gateway.api.status_page import SwitchOnHint  # noqa: PLC0415
+
     document = read(file if config.source is not None else None, environment)
     off = SwitchOnHint.of(config.active_model, document.section_file, document.data)
     section = document.data.get("multiplexer")

@@ -13,7 +13,7 @@ from typing import Any, Self
 from attrs import field, frozen
 
 from muxcore.config.problems import Problem, shown
-from muxcore.config.toml.lines import KeyPath
+from muxcore.config.toml import KeyPath
 
 ACTIVE_MODEL_VARIABLE = "VIBE_ACTIVE_MODEL"
 

@@ -14,7 +14,7 @@ from attrs import frozen
 from muxcore.config import keyring
 from muxcore.config.keyring import Keyring
 from muxcore.config.problems import listed
-from muxcore.config.toml.syntax import TYPOGRAPHIC_QUOTES
+from muxcore.config.toml import TYPOGRAPHIC_QUOTES
 
 DOTENV = ".env"
 

@@ -16,7 +16,7 @@ from muxcore.config.problems import Findings, Problem, listed, nearest, shown, s
 from muxcore.config.records import ModelConfig, ProviderConfig
 from muxcore.config.section import PoolRef
 from muxcore.config.structure import structure
-from muxcore.config.toml.lines import KeyPath
+from muxcore.config.toml import KeyPath
 from muxcore.plugins.catalogue import Catalogue
 
 NOT_SPOKEN = "an API style that no backend speaks"
@@ -195,15 +195,16 @@ def doubt_address(member: ResolvedModel) -> Iterator[Problem]:
 
 def judge_capabilities(member: ResolvedModel, catalogue: Catalogue) -> Iterator[Problem]:
     """Judge the names that are set, or unset by a "-", if the backend declares its own."""
-    entry = catalogue.backends.get(member.dialect)
-    known = getattr(entry.factory, "capabilities", None) if entry else None
-    if known is None:
-        return
-    for path, names in (
+    levels = (
         (member.ref.path, member.ref.entry.capabilities),
         (member.model_path, member.model.capabilities),
         (member.provider_path, member.provider.capabilities),
-    ):
+    )
+    entry = catalogue.backends.get(member.dialect) if any(n for _, n in levels) else None
+    known = getattr(entry.factory, "capabilities", None) if entry else None
+    if known is None:
+        return
+    for path, names in levels:
         for index, name in enumerate(names):
             if name.removeprefix("-") not in known:
                 text = (

@@ -11,8 +11,6 @@ import tomli
 from attrs import evolve, field, frozen
 
 from muxcore.config.problems import Problem
-from muxcore.config.toml.lines import line_of, lines_of
-from muxcore.config.toml.syntax import fault_of
 from muxcore.errors import ConfigError
 
 FILE_NAME = "config.toml"
@@ -56,7 +54,12 @@ class Document:
         return (*self._located(others), *self.section.located(of_section))
 
     def _located(self, problems: Sequence[Problem]) -> tuple[str, ...]:
-        places = lines_of(self.text) if problems else {}
+        if not problems:
+            return ()
+        # Only a mistake needs it, and every start of a command would wait for it.
+        from muxcore.config.toml.lines import line_of, lines_of  # noqa: PLC0415
+
+        places = lines_of(self.text)
         lines = {problem: line_of(problem.path, places) for problem in problems}
         ordered = sorted(lines, key=lambda problem: lines[problem] or 0)
         return tuple(f"{self._place(lines[problem])}: {problem}" for problem in ordered)
@@ -115,6 +118,8 @@ def document_of(file: Path, content: bytes) -> Document:
     try:
         return Document(str(file), tomli.loads(text), file, file.parent, text)
     except tomli.TOMLDecodeError as error:
+        from muxcore.config.toml.syntax import fault_of  # noqa: PLC0415 - as above
+
         fault = fault_of(error)
         problem = (
             f"{file}:{fault.line}: not valid TOML: {fault.reason} (column {fault.column})"

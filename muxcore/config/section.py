@@ -20,7 +20,7 @@ from muxcore.config.problems import (
 from muxcore.config.read import SECTION as NAME
 from muxcore.config.records import MultiplexerConfig, PoolEntry
 from muxcore.config.structure import structure
-from muxcore.config.toml.lines import KeyPath
+from muxcore.config.toml import KeyPath
 from muxcore.core import phases
 from muxcore.core.phases import SINGLE, Phase, Section, Use
 

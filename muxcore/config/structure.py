@@ -24,7 +24,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from muxcore.config.problems import Problem, listed, nearest, other_brackets, shown
 from muxcore.config.records import Bounds
-from muxcore.config.toml.lines import KeyPath
+from muxcore.config.toml import KeyPath
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]

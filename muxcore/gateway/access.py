@@ -9,6 +9,9 @@ from attrs import frozen
 from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
 
+POOL = "mux"
+"""The `model` that stands for the whole pool."""
+
 NO_PROXY = ("NO_PROXY", "no_proxy")
 
 

@@ -7,12 +7,15 @@ models never wait for it longer than a bounded moment.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from attrs import frozen
 
-from muxcore.core.sharing.facts import Fact
 from muxcore.errors import MultiplexerError
+
+if TYPE_CHECKING:
+    # A command that only looks for the state file needs no fact.
+    from muxcore.core.sharing.facts import Fact
 
 
 class BoardBusyError(MultiplexerError):

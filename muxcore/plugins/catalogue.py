@@ -7,32 +7,37 @@ plugin affects only the pools that use it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
-from muxcore.core.strategy import Strategy
 from muxcore.plugins import hookspecs
-from muxcore.plugins.backend import Backend
-from muxcore.plugins.board import Board
-from muxcore.plugins.observer import Observer
 
 if TYPE_CHECKING:
+    # To read a config needs none of these.
     from importlib import metadata
 
+    from muxcore.core.strategy import Strategy
+    from muxcore.plugins.backend import Backend
+    from muxcore.plugins.board import Board
+    from muxcore.plugins.observer import Observer
+
 DISTRIBUTION = "vibe-mux"
+BACKENDS = {
+    "generic": "muxcore_backends.generic",
+    "mistral": "muxcore_backends.mistral",
+    "anthropic": "muxcore_backends.anthropic",
+    "openai-responses": "muxcore_backends.openai_responses",
+}
 BUILT_IN = (
     "muxcore_strategies.failover",
     "muxcore_strategies.load_balance",
     "muxcore_strategies.lowest_cost",
     "muxcore_strategies.lowest_latency",
-    "muxcore_backends.generic",
-    "muxcore_backends.mistral",
-    "muxcore_backends.anthropic",
-    "muxcore_backends.openai_responses",
+    *BACKENDS.values(),
     "muxcore.board.file",
 )
 WITH_EXTRAS = ("muxcore.board.engine.redis",)
@@ -130,6 +135,31 @@ def _entry(
         return entries[name]
     lines = [f"there is no {kind} {name!r}", *problems]
     raise PluginError("; ".join(lines), known=entries)
+
+
+class _OwnBackends(Mapping[str, "Registration[Backend]"]):
+    """Backends that are built in, each imported when it is looked up.
+
+    A command that reads a config and calls no model starts sooner by a tenth without them.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, name: str) -> Registration[Backend]:
+        if name not in self._names:
+            raise KeyError(name)
+        held = _built_in((BACKENDS[name],))
+        return _entry(held.backends, name, "backend", held.problems)
 
 
 @frozen
@@ -233,13 +263,12 @@ def holding(
     observers: Collection[str] = (),
 ) -> Catalogue:
     """Return a catalogue with these names. It imports plugins only if one is not built in."""
-    names = {mode, *backends, board}
-    small = _built_in(_modules_of(names))
+    small = _built_in(_modules_of({mode, board}))
     has_board = board == MEMORY or board in small.boards
-    has_backends = all(name in small.backends for name in backends)
+    has_backends = BACKENDS.keys() >= set(backends)
     # No observer is built in.
     if mode in small.strategies and has_backends and has_board and not observers:
-        return small
+        return evolve(small, backends=_OwnBackends(backends))
     return everything()
 
 

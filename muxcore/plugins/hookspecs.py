@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pluggy
 
-from muxcore.core.strategy import Strategy
-from muxcore.plugins.backend import Backend
-from muxcore.plugins.board import Board
-from muxcore.plugins.observer import Observer
+if TYPE_CHECKING:
+    # Whoever registers one imports it anyway, and no more than it.
+    from muxcore.core.strategy import Strategy
+    from muxcore.plugins.backend import Backend
+    from muxcore.plugins.board import Board
+    from muxcore.plugins.observer import Observer
 
 PROJECT = "vibe_mux"
 """The name of pluggy's project and of the entry-point group."""
 
-StrategyFactory: TypeAlias = Callable[..., Strategy]
-BackendFactory: TypeAlias = Callable[..., Backend]
-BoardFactory: TypeAlias = Callable[..., Board]
-ObserverFactory: TypeAlias = Callable[..., Observer]
+StrategyFactory: TypeAlias = "Callable[..., Strategy]"
+BackendFactory: TypeAlias = "Callable[..., Backend]"
+BoardFactory: TypeAlias = "Callable[..., Board]"
+ObserverFactory: TypeAlias = "Callable[..., Observer]"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -16,12 +16,8 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-from muxcore.errors import MultiplexerError
+from muxcore.setup import SetupError
 from muxcore.setup.section_edit import restored, split
-
-
-class SetupError(MultiplexerError):
-    """A file could not be read or written as it must be."""
 
 
 @frozen

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from muxcore.setup.files import SetupError
+from muxcore.setup import SetupError
 
 NAMES = ("vibe", "vibe-acp")
 MARK = "A shim of vibe-mux"

@@ -11,7 +11,8 @@ import tomlkit
 from hypothesis import given, strategies
 
 from muxcore.config.problems import listed, shown, spelled
-from muxcore.config.toml.lines import KeyPath, line_of, lines_of
+from muxcore.config.toml import KeyPath
+from muxcore.config.toml.lines import line_of, lines_of
 
 TEXT = '''# [multiplexer] weight
 models = [

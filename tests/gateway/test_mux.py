@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muxcore.gateway.api.skill import TEXT
+from muxcore.gateway.skill_file import TEXT
 from muxcore.standin import server_error
 from tests.gateway.conftest import Served, events, text_of
 

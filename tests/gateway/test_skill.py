@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from muxcore.gateway.api.skill import ALREADY_LOADED, BODY, MARKER, TEXT, asks_for_status
+from muxcore.gateway.api.skill import ALREADY_LOADED, asks_for_status
+from muxcore.gateway.skill_file import BODY, MARKER, TEXT
 
 VIBE_3 = (
     f'/mux\n\n<skill_content name="mux">\n# Skill: mux\n\n{BODY.strip()}\n\nBase directory for'

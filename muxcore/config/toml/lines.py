@@ -10,12 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import TypeAlias
 
 import tomli
 
-KeyPath: TypeAlias = tuple[str | int, ...]
-"""Where a value is: `("multiplexer", "pool", 1, "weight")`."""
+from muxcore.config.toml import KeyPath
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _KEY = re.compile(r"""[ \t]*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*""")

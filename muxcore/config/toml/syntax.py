@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import tomli
 from attrs import frozen
 
+from muxcore.config.toml import TYPOGRAPHIC_QUOTES
 from muxcore.config.toml.lines import lines_of
-
-TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›"  # noqa: RUF001 - ambiguity is the point
-"""Quotes that a word processor makes; neither TOML nor a key has one."""
 
 NO_DATE = "there is no such date or time; text needs quotes"
 NOT_CLOSED = "a text is not closed; add the quote at its end"

@@ -23,6 +23,7 @@ from muxcore.chat import Chat, Json, Reply
 from muxcore.config.definitions import VIBES_TEMPERATURE, known_as
 from muxcore.config.records import UnseenImages
 from muxcore.errors import MultiplexerError
+from muxcore.gateway.access import POOL
 from muxcore.gateway.api.authorization import (
     JSON_TYPE,
     LARGEST_BODY,
@@ -54,7 +55,6 @@ from muxcore.gateway.api.status_page import status_text
 from muxcore.gateway.api.views import view_of
 from muxcore.gateway.front_doors import completions
 from muxcore.gateway.front_doors.door import (
-    POOL,
     ClientRequest,
     FrontDoor,
     Stamp,

@@ -1,4 +1,4 @@
-"""The skill that makes `/mux` a command of vibe, and how the gateway recognises it. Pure.
+"""How the gateway recognises `/mux`, and answers it. Pure.
 
 Vibe sends a skill's text to the model as the user's message. The gateway sees it first and
 answers it: no model is called, so it works while every model is down.
@@ -13,33 +13,7 @@ from attrs import evolve
 
 from muxcore.chat import Chat, Chunk, Json, Reply
 from muxcore.core.status import TITLE
-
-NAME = "mux"
-COMMAND = f"/{NAME}"
-FILE = f"{NAME}/SKILL.md"
-"""Its path under a directory of `VIBE_SKILL_PATHS`."""
-
-MARKER = "vibe-mux:status:7f1c2f6e"
-"""Unique to this skill: no user types it by chance."""
-
-BODY = f"""\
-<!-- {MARKER} -->
-The user asks for the status of the multiplexer. When vibe runs through vibe-mux, this message
-is answered before it reaches a model. If you read it, vibe does not run through vibe-mux: say
-so in one sentence, and that `vibe-mux run -- vibe` starts vibe through the pool of models.
-Call no tool.
-"""
-
-TEXT = f"""\
----
-name: {NAME}
-description: Show the status of the multiplexer (vibe-mux) without calling a model.
-user-invocable: true
-disable-model-invocation: true
----
-
-{BODY}"""
-"""The whole of `SKILL.md`."""
+from muxcore.gateway.skill_file import COMMAND, MARKER, NAME
 
 ALREADY_LOADED = f"Skill '{NAME}' is already loaded earlier in this conversation."
 """What vibe 3 sends in place of the text from the second time on."""

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from muxcore.chat import Json
-from muxcore.gateway.front_doors.door import POOL
+from muxcore.gateway.access import POOL
 from muxcore.gateway.http.wire import ErrorResponse, RefusedError
 
 WORDS = {

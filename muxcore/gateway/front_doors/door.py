@@ -16,9 +16,6 @@ from muxcore import jsontext
 from muxcore.chat import Chat, Chunk, Json, Reply
 from muxcore.gateway.http.wire import ErrorResponse
 
-POOL = "mux"
-"""The `model` that stands for the whole pool."""
-
 
 @frozen
 class ClientRequest:

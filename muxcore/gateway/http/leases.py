@@ -1,8 +1,4 @@
-"""Leases: connections whose clients keep the server alive and hear of calls and of its end.
-
-The events are lines. A client that has read `began` without `ended` when the connection breaks
-knows that this call was lost with the server.
-"""
+"""Leases: connections whose clients keep the server alive and hear of calls and of its end."""
 
 from __future__ import annotations
 
@@ -12,15 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Generator
 
 from muxcore.gateway.http.connection import Connection
+from muxcore.gateway.lease_events import BEGAN, DRAINING, ENDED, HELD, RELEASED
 from muxcore.http_framing import chunk
-
-HELD, BEGAN, ENDED, DRAINING, RELEASED = (
-    b"held",
-    b"began",
-    b"ended",
-    b"draining",
-    b"released",
-)
 
 
 def event(name: bytes) -> bytes:
