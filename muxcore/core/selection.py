@@ -147,18 +147,19 @@ def _stay(
 def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdict, ...]:
     """Return the standing of each endpoint for `call`, in pool order."""
     window = _window_needed(state, call)
-    if call.conversation is not None:
-        call = evolve(call, pin=_pin(state, call, now))
+    if call.conversation is not None and (pin := _pin(state, call, now)) is not call.pin:
+        call = evolve(call, pin=pin)
     verdicts = []
     for candidate in state.candidates:
         alias, standing = candidate.endpoint.alias, _standing(candidate, call, window, now)
-        cooldown = candidate.health.active_cooldown(now)
-        if standing is Standing.SPENT:
-            verdicts.append(Verdict(alias, standing, candidate.has_room_at(call, now)))
-        elif cooldown is None:
+        if standing is OPEN:
             verdicts.append(Verdict(alias, standing))
-        else:
+        elif standing is Standing.SPENT:
+            verdicts.append(Verdict(alias, standing, candidate.has_room_at(call, now)))
+        elif cooldown := candidate.health.active_cooldown(now):
             verdicts.append(Verdict(alias, standing, cooldown.until, cooldown.cause))
+        else:
+            verdicts.append(Verdict(alias, standing))
     return tuple(verdicts)
 
 

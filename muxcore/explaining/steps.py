@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from muxcore.core.outcomes import PickReason
-from muxcore.core.records import WaitReason
-from muxcore.core.selection import Standing
+from muxcore.core.records import Call, PoolState, WaitReason
+from muxcore.core.selection import Standing, explain
 
 
 @frozen
@@ -28,13 +29,39 @@ class PassedOver:
 
 
 @frozen
+class Alternatives:
+    """The models of the pool that were not asked, as a call found them.
+
+    They are judged when they are looked at: most stories are read for something else.
+    """
+
+    state: PoolState = field(repr=False)
+    call: Call
+    now: datetime
+    asked: str | None = None
+
+    def __iter__(self) -> Iterator[PassedOver]:
+        verdicts = explain(self.state, self.now, self.call)
+        for verdict, candidate in zip(verdicts, self.state.candidates, strict=True):
+            if verdict.alias != self.asked:
+                yield PassedOver(
+                    verdict.alias,
+                    verdict.standing,
+                    verdict.until,
+                    verdict.cause,
+                    candidate.endpoint.is_fallback,
+                    candidate.context_window,
+                )
+
+
+@frozen
 class ModelAsked:
-    """A model was asked. `alternatives` are the others of the pool."""
+    """A model was asked."""
 
     at: datetime
     alias: str
     reason: PickReason | None
-    alternatives: tuple[PassedOver, ...] = ()
+    alternatives: Alternatives
 
 
 @frozen
@@ -66,7 +93,7 @@ class CallWaited:
     at: datetime
     until: datetime
     reason: WaitReason
-    alternatives: tuple[PassedOver, ...] = ()
+    alternatives: Alternatives
 
 
 @frozen
@@ -76,7 +103,7 @@ class NobodyLeft:
     at: datetime
     retry_at: datetime | None
     reason: WaitReason
-    alternatives: tuple[PassedOver, ...] = ()
+    alternatives: Alternatives
 
 
 @frozen

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from attrs import define, field
 
-from muxcore.core.entries import Asked, CallResult, Chosen, Ended
+from muxcore.core.entries import Asked, CallResult, Chosen, Ended, Entry
 from muxcore.core.outcomes import (
     Cancelled,
     End,
@@ -21,14 +21,13 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.records import Call, Exhausted, PoolState, Wait
-from muxcore.core.selection import explain
-from muxcore.explaining.folding import FoldedLine, fold
+from muxcore.explaining.folding import fold
 from muxcore.explaining.steps import (
+    Alternatives,
     CallWaited,
     ModelAnswered,
     ModelAsked,
     NobodyLeft,
-    PassedOver,
     ProvedWrong,
     StoryStep,
 )
@@ -43,7 +42,8 @@ def stories(journal: Journal) -> Iterator[Story]:
     """
     reader = StoryReader()
     for folded in fold(journal):
-        story = reader.read(folded)
+        _, now, entry = folded.line
+        story = reader.read(now, entry, folded.before, folded.after)
         if story is not None:
             yield story
     for opened in reader.opened.values():
@@ -78,37 +78,45 @@ class _Tried:
 
 @define
 class StoryReader:
-    """Reads a journal line by line, and returns each story when its call has ended."""
+    """Reads a journal entry by entry, and returns each story when its call has ended."""
 
     opened: dict[int, _Opened] = field(factory=dict)
     tried: dict[int, _Tried] = field(factory=dict)
     """By the number of the attempt."""
 
-    def read(self, folded: FoldedLine) -> Story | None:
-        """Read one line; return the story that it ends."""
-        _, now, entry = folded.line
+    def read(
+        self, now: datetime, entry: Entry, before: PoolState, after: PoolState
+    ) -> Story | None:
+        """Read one entry, with the states around it; return the story that it ends."""
         match entry:
             case Asked():
                 self.opened[entry.number] = _Opened(entry, now, entry.call)
             case Chosen() if entry.number in self.opened:
-                _choose(self.opened[entry.number], entry, folded.before, now)
+                _choose(self.opened[entry.number], entry, before, now)
             case Started(call=int(number)) if number in self.opened:
-                self._start(self.opened[number], entry, folded)
+                self._start(self.opened[number], entry, before, now, after.attempts)
             case Responding() if entry.attempt in self.tried:
                 self.tried[entry.attempt].first_content = entry.after
             case Succeeded() | RateLimited() | Failed() | Rejected() | Cancelled():
                 tried = self.tried.pop(entry.attempt, None)
                 if tried is not None:
-                    tried.opened.steps.append(_answered(entry, tried, folded))
+                    tried.opened.steps.append(_answered(entry, tried, now, before, after))
             case Refuted():
                 self._refute(entry, now)
             case Ended() if entry.number in self.opened:
                 return self.opened.pop(entry.number).story(now, entry.result)
         return None
 
-    def _start(self, opened: _Opened, started: Started, folded: FoldedLine) -> None:
-        now, alias, attempt = folded.line.now, started.alias, folded.after.attempts
-        others = _others(folded.before, now, opened.call, alias)
+    def _start(
+        self,
+        opened: _Opened,
+        started: Started,
+        state: PoolState,
+        now: datetime,
+        attempt: int,
+    ) -> None:
+        alias = started.alias
+        others = Alternatives(state, opened.call, now, alias)
         opened.steps.append(ModelAsked(now, alias, started.reason, others))
         opened.attempts.add(attempt)
         self.tried[attempt] = _Tried(opened, now)
@@ -120,7 +128,7 @@ class StoryReader:
 
 
 def _choose(opened: _Opened, chosen: Chosen, state: PoolState, now: datetime) -> None:
-    opened.call, others = chosen.call, _others(state, now, chosen.call)
+    opened.call, others = chosen.call, Alternatives(state, chosen.call, now)
     match chosen.choice:
         case Wait(until=until, reason=reason):
             opened.steps.append(CallWaited(now, until, reason, others))
@@ -128,33 +136,14 @@ def _choose(opened: _Opened, chosen: Chosen, state: PoolState, now: datetime) ->
             opened.steps.append(NobodyLeft(now, retry_at, reason, others))
 
 
-def _others(
-    state: PoolState, now: datetime, call: Call, asked: str | None = None
-) -> tuple[PassedOver, ...]:
-    """Return where all others of the pool stand."""
-    return tuple(
-        PassedOver(
-            verdict.alias,
-            verdict.standing,
-            verdict.until,
-            verdict.cause,
-            candidate.endpoint.is_fallback,
-            candidate.context_window,
-        )
-        for verdict, candidate in zip(
-            explain(state, now, call), state.candidates, strict=True
-        )
-        if verdict.alias != asked
-    )
-
-
-def _answered(outcome: End, tried: _Tried, folded: FoldedLine) -> ModelAnswered:
-    now, alias = folded.line.now, outcome.alias
-    took = now - tried.since
+def _answered(
+    outcome: End, tried: _Tried, now: datetime, before: PoolState, after: PoolState
+) -> ModelAnswered:
+    alias, took = outcome.alias, now - tried.since
     match outcome:
         case Succeeded(tokens_in=read, tokens_cached=cached, tokens_out=written):
             first = outcome.after or tried.first_content
-            candidate = folded.before.find(alias)
+            candidate = before.find(alias)
             cost = 0.0
             if candidate is not None:
                 cost = candidate.endpoint.cost_of(read, cached, written)
@@ -171,19 +160,20 @@ def _answered(outcome: End, tried: _Tried, folded: FoldedLine) -> ModelAnswered:
                 took,
                 tried.first_content,
                 outcome.message,
-                disabled_until=_disabled_until(folded, alias),
+                disabled_until=_disabled_until(alias, now, before, after),
                 asked_for=None if isinstance(outcome, Rejected) else outcome.hint,
             )
         case _ as never:
             assert_never(never)
 
 
-def _disabled_until(folded: FoldedLine, alias: str) -> datetime | None:
+def _disabled_until(
+    alias: str, now: datetime, before: PoolState, after: PoolState
+) -> datetime | None:
     """Return the end of the cooldown which this entry began or lengthened."""
-    after = folded.after.find(alias)
-    if after is None:
+    candidate, former = after.find(alias), before.find(alias)
+    if candidate is None:
         return None
-    cooldown = after.health.active_cooldown(folded.line.now)
-    before = folded.before.find(alias)
-    known = () if before is None else before.health.cooldowns
+    cooldown = candidate.health.active_cooldown(now)
+    known = () if former is None else former.health.cooldowns
     return None if cooldown is None or cooldown in known else cooldown.until

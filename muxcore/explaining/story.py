@@ -14,6 +14,7 @@ from muxcore.core.records import Call, WaitReason
 from muxcore.core.selection import Standing
 from muxcore.core.text import printable, short_count
 from muxcore.explaining.steps import (
+    Alternatives,
     CallWaited,
     ModelAnswered,
     ModelAsked,
@@ -93,11 +94,11 @@ def story_text(story: Story) -> str:
 
 
 def story_line(story: Story) -> str:
-    """Return the story as one line: when it ended, which call, and what each model answered."""
+    """Return the story as one line: when it ended, which call, who was passed over, and what came."""
     ended = story.ended or story.began
-    answers = "; ".join(map(_answer, story.answers))
     head = f"{_time(ended)} {printable(story.call_id)} {_result(story)}"
-    return f"{head}; {answers}" if answers else head
+    answers = map(_answer, story.answers)
+    return "; ".join([head, *dict.fromkeys(_passed_over(story)), *answers])
 
 
 def story_json(story: Story) -> dict[str, Any]:
@@ -120,15 +121,31 @@ def story_json(story: Story) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | Alternatives):
+        return [_plain(one) for one in value]
     if has(type(value)):
         return {
             field.name: _plain(getattr(value, field.name)) for field in fields(type(value))
         }
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
     if isinstance(value, datetime):
         return value.isoformat()
     return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _passed_over(story: Story) -> Iterator[str]:
+    """Yield why models could not be chosen. A turn that stays on its model passes nobody over."""
+    if story.call.only is not None:
+        return
+    for step in story.steps:
+        if isinstance(step, ModelAnswered | ProvedWrong):
+            continue
+        if isinstance(step, ModelAsked) and step.reason is PickReason.STICKY:
+            continue
+        is_primary = isinstance(step, ModelAsked) and step.reason is PickReason.MODE
+        for one in step.alternatives:
+            came_first = not (is_primary and one.is_fallback)
+            if came_first and one.standing not in {Standing.OPEN, Standing.TRIED}:
+                yield _standing(one, story)
 
 
 def _title(story: Story) -> str:
@@ -147,8 +164,8 @@ def _result(story: Story) -> str:
     if story.ended is None or story.result is None:
         return "it has not ended, as far as the journal goes"
     took = _seconds(story.ended - story.began)
-    if story.served_by is not None:
-        return f"served by {printable(story.served_by)} in {took}"
+    if (alias := story.served_by) is not None:
+        return f"served by {printable(alias)} in {took}"
     return f"{story.result} after {took}"
 
 
@@ -261,8 +278,10 @@ def _seconds(time: timedelta) -> str:
 
 
 def _time(moment: datetime) -> str:
+    # A log writes it for each call; `strftime` takes three times as long.
     local = moment.astimezone()
-    return f"{local:%H:%M:%S}.{local.microsecond // 1000:03}"
+    hour, minute, second = local.hour, local.minute, local.second
+    return f"{hour:02}:{minute:02}:{second:02}.{local.microsecond // 1000:03}"
 
 
 def _at(moment: datetime) -> str:

@@ -8,10 +8,8 @@ from datetime import datetime
 
 from muxcore.core.entries import Entry
 from muxcore.core.records import PoolState
-from muxcore.explaining.folding import FoldedLine
 from muxcore.explaining.stories import StoryReader
 from muxcore.explaining.story import Story, story_json, story_line
-from muxcore.journal.recent import JournalLine
 
 
 class CallObserver:
@@ -24,8 +22,7 @@ class CallObserver:
     def observe(
         self, now: datetime, entry: Entry, before: PoolState, after: PoolState
     ) -> None:
-        line = JournalLine(0, now, entry)
-        story = self._reader.read(FoldedLine(line, before, after))
+        story = self._reader.read(now, entry, before, after)
         if story is not None:
             self._report(story, after)
 

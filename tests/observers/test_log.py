@@ -24,7 +24,14 @@ def test_a_line_says_who_was_passed_over_and_what_it_cost(
     with Multiplexer.from_config(made, env={}) as multiplexer:
         multiplexer.observe("log", call_log(lines.append))
         reply = multiplexer.complete(PING)
-    (line,) = lines
+        following = multiplexer.complete(PING)
+    line, next_line = lines
+    assert re.fullmatch(
+        rf"\d\d:\d\d:\d\d\.\d\d\d {following.call_id} served by small in \d+ ms;"
+        r" large is disabled until \d\d:\d\d:\d\d \(rate limited\);"
+        r" small: answered after .*",
+        next_line,
+    ), next_line
     assert re.fullmatch(
         rf"\d\d:\d\d:\d\d\.\d\d\d {reply.call_id} served by small in \d+ ms;"
         r" large: rate limited after \d+ ms: Rate limit exceeded;"
