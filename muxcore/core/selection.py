@@ -147,8 +147,10 @@ def _stay(
 def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdict, ...]:
     """Return the standing of each endpoint for `call`, in pool order."""
     window = _window_needed(state, call)
-    if call.conversation is not None and (pin := _pin(state, call, now)) is not call.pin:
-        call = evolve(call, pin=pin)
+    if call.conversation is not None and any(
+        c.headroom is not None for c in state.candidates
+    ):
+        call = evolve(call, pin=_pin(state, call, now))
     verdicts = []
     for candidate in state.candidates:
         alias, standing = candidate.endpoint.alias, _standing(candidate, call, window, now)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from attrs import fields, frozen, has
+from attrs import fields, frozen
 
 from muxcore.core.entries import CallResult
 from muxcore.core.outcomes import PickReason
@@ -121,15 +121,18 @@ def story_json(story: Story) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | Alternatives):
-        return [_plain(one) for one in value]
-    if has(type(value)):
-        return {
-            field.name: _plain(getattr(value, field.name)) for field in fields(type(value))
-        }
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    match value:
+        case None | str() | int() | float():
+            return value
+        case datetime():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case tuple() | Alternatives():
+            return [_plain(one) for one in value]
+        case _:
+            members = fields(type(value))
+            return {member.name: _plain(getattr(value, member.name)) for member in members}
 
 
 def _passed_over(story: Story) -> Iterator[str]:
