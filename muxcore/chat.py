@@ -112,6 +112,21 @@ class Reply:
     attempts: tuple[AttemptReport, ...] = ()
     call_id: str = ""
 
+    def of_call(
+        self, call_id: str, model: str, attempts: tuple[AttemptReport, ...]
+    ) -> Reply:
+        """Return it as the answer of a call, which the model of this alias has served."""
+        # Written out: a quarter of the time of `evolve`.
+        return Reply(
+            self.message,
+            self.finish_reason,
+            self.usage,
+            self.raw,
+            model,
+            attempts,
+            call_id,
+        )
+
     @property
     def text(self) -> str:
         return self.message.get("content") or ""

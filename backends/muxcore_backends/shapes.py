@@ -106,6 +106,9 @@ FAILED = re.compile(
 CUT = re.compile(r"length|max|limit|window|truncat|incomplete")
 """Stems of the names for an answer that had no more room."""
 
+OPENAIS = {"stop": "stop", "tool_calls": "stop", "length": "length"}
+"""Nearly every answer has one of these names, which need no search."""
+
 
 class FailedAnswerError(Exception):
     """The finish reason names a failure. The text is that reason."""
@@ -131,6 +134,8 @@ def finish_reason_of(said: object, native: object = None, *, calls: bool) -> str
 
 def _reason(said: str) -> str:
     """Read one name; "OUTER: INNER" by its inner part first. What nobody knows is "stop"."""
+    if said in OPENAIS:
+        return OPENAIS[said]
     name = said.strip().lower()
     for part in (name.rpartition(":")[2].strip(), name):
         if WITHHELD.search(part):

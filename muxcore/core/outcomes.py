@@ -216,4 +216,6 @@ class Reset:
 
 
 End: TypeAlias = Succeeded | RateLimited | Failed | Rejected | Cancelled
-Outcome: TypeAlias = Started | Responding | End | Refuted | Reset
+AttemptOutcome: TypeAlias = Responding | End
+"""What an attempt comes to. A stream responds first, and ends later."""
+Outcome: TypeAlias = Started | AttemptOutcome | Refuted | Reset

@@ -16,8 +16,8 @@ from attrs import evolve, field, frozen
 from muxcore.core.allowance import Demand
 from muxcore.core.outcomes import (
     TRANSIENT_KINDS,
+    AttemptOutcome,
     Cancelled,
-    End,
     Failed,
     PickReason,
     RateLimited,
@@ -99,7 +99,7 @@ class EndedAttempt:
     """One attempt of a call and its outcome."""
 
     slot: Slot
-    outcome: Responding | End
+    outcome: AttemptOutcome
 
 
 @frozen
@@ -138,7 +138,7 @@ class CallCancelled:
 
 
 CallStep: TypeAlias = Choose | Sleep | Attempt | Record
-CallEvent: TypeAlias = Slot | Wait | Exhausted | Slept | Responding | End | None
+CallEvent: TypeAlias = Slot | Wait | Exhausted | Slept | AttemptOutcome | None
 CallEnding: TypeAlias = CallServed | CallRejected | CallExhausted | CallCancelled
 
 
@@ -183,7 +183,7 @@ def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
             return _ended(trail, refusals, choice)
 
         outcome = yield Attempt(call, choice)
-        if not isinstance(outcome, Responding | End):
+        if not isinstance(outcome, AttemptOutcome):
             raise _unexpected(outcome)
         trail = (*trail, EndedAttempt(choice, outcome))
         match outcome:
@@ -209,8 +209,8 @@ def call_steps(call: Call) -> Generator[CallStep, CallEvent, CallEnding]:
 @overload
 def credited(outcome: Succeeded, call: Call) -> Succeeded: ...
 @overload
-def credited(outcome: Responding | End, call: Call) -> Responding | End: ...
-def credited(outcome: Responding | End, call: Call) -> Responding | End:
+def credited(outcome: AttemptOutcome, call: Call) -> AttemptOutcome: ...
+def credited(outcome: AttemptOutcome, call: Call) -> AttemptOutcome:
     """Return the outcome; a success gets the call's conversation, turn and refusers."""
     if call.conversation is None or not isinstance(outcome, Succeeded):
         return outcome

@@ -55,7 +55,7 @@ class AnnouncedLimits(StrEnum):
     IGNORE = "ignore"
 
 
-@frozen
+@frozen(cache_hash=True)
 class Wire:
     """How a backend speaks to an endpoint. Of this, the core reads `api_base` alone.
 
@@ -121,7 +121,7 @@ def _a_name(_: Endpoint, attribute: Attribute[str], value: object) -> None:
         )
 
 
-@frozen
+@frozen(cache_hash=True)
 class Endpoint:
     """One pool entry, resolved to its model and provider; `alias` names it everywhere.
 

@@ -26,8 +26,8 @@ from muxcore.core.folding.cooldowns import cleared, lengthened, proven
 from muxcore.core.folding.leases import after_start, changed
 from muxcore.core.migration import forgiven, migrate
 from muxcore.core.outcomes import (
+    AttemptOutcome,
     Cancelled,
-    End,
     Failed,
     Fault,
     Limit,
@@ -340,7 +340,7 @@ def _since(refutations: tuple[Refutation, ...], attempt: int) -> tuple[Refutatio
 
 
 def _headroom(
-    candidate: Candidate, outcome: Responding | End, state: PoolState, now: datetime
+    candidate: Candidate, outcome: AttemptOutcome, state: PoolState, now: datetime
 ) -> Headroom | None:
     """Return what is left of the endpoint's limits after this."""
     headroom = candidate.headroom

@@ -15,7 +15,6 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-import requests
 from attrs import evolve, field, frozen
 
 from muxcore.chat import Json
@@ -30,7 +29,7 @@ from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.factory import parts_of
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.connections import Sender
-from muxcore.shell.http.fast_path import Response
+from muxcore.shell.http.fast_path import OutgoingRequest, Response
 
 LONGEST = 90.0
 """Seconds for one call: a local server may have to load the model first."""
@@ -390,7 +389,7 @@ class _ObservedSender:
 
     def send(
         self,
-        request: requests.PreparedRequest,
+        request: OutgoingRequest,
         timeout: tuple[float, float],
         scope: CancelScope,
     ) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import is_
 from typing import Any, TypeAlias
 
 from attrs import frozen
@@ -41,14 +42,8 @@ def each(change: Callable[[Message], Message]) -> Callable[[Messages], Messages]
     """
 
     def apply(messages: Messages) -> Messages:
-        out: list[Message] | None = None
-        for position, message in enumerate(messages):
-            changed = change(message)
-            if out is not None:
-                out.append(changed)
-            elif changed is not message:
-                out = [*messages[:position], changed]
-        return messages if out is None else out
+        changed = [change(message) for message in messages]
+        return messages if all(map(is_, changed, messages)) else changed
 
     return apply
 

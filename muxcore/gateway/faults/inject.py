@@ -20,7 +20,7 @@ from muxcore.gateway.faults.spec import Drill, FaultSpec
 from muxcore.shell.call.member import Wrapping
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.connections import Sender
-from muxcore.shell.http.fast_path import Response
+from muxcore.shell.http.fast_path import OutgoingRequest, Response
 
 _ERRORS = {
     FaultSpec.RATE_LIMIT: ("rate_limit_error", "Rate limit exceeded"),
@@ -52,7 +52,7 @@ class _FaultySender:
 
     def send(
         self,
-        request: requests.PreparedRequest,
+        request: OutgoingRequest,
         timeout: tuple[float, float],
         scope: CancelScope,
     ) -> Response:

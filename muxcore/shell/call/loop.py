@@ -13,7 +13,7 @@ from typing import TypeAlias, assert_never
 from attrs import frozen
 
 from muxcore.core.entries import CallResult
-from muxcore.core.outcomes import End, Responding
+from muxcore.core.outcomes import AttemptOutcome, Responding
 from muxcore.core.protocol import (
     Attempt,
     CallCancelled,
@@ -42,7 +42,7 @@ class GiveWay:
 GIVE_WAY = GiveWay()
 Need: TypeAlias = Nap | Attempt | GiveWay
 """What the driver must do next: sleep until woken, make this attempt, or give way."""
-Done: TypeAlias = bool | Responding | End | None
+Done: TypeAlias = bool | AttemptOutcome | None
 """What the driver sends after it: whether it was woken, the outcome, or None."""
 Loop: TypeAlias = Generator[Need, Done, CallEnding]
 
@@ -77,7 +77,7 @@ def call_loop(  # noqa: C901 - one for each step
                     event = pool.end_sleep(step, waiter, nap, woken=woken is True)
                 case Attempt():
                     outcome = yield step
-                    if not isinstance(outcome, Responding | End):
+                    if not isinstance(outcome, AttemptOutcome):
                         raise TypeError(f"the driver sent {outcome!r}, expected an outcome")
                     responding = isinstance(outcome, Responding)
                     event = credited(outcome, step.call)

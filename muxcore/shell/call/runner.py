@@ -6,8 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeAlias, TypeVar, assert_never
 
-from attrs import evolve
-
 from muxcore.chat import AttemptReport, Chat, Reply
 from muxcore.core.entries import CallResult
 from muxcore.core.outcomes import (
@@ -75,9 +73,7 @@ class CallRun:
             error.call_id = self.call_id
             raise
         alias = answered.slot.endpoint.alias
-        return evolve(
-            answered.answer, model=alias, attempts=self.reports, call_id=self.call_id
-        )
+        return answered.answer.of_call(self.call_id, alias, self.reports)
 
     def open(self) -> Answered[Opened]:
         """Make attempts until a stream has its first content.

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from attrs import evolve
-
 from muxcore.chat import Chunk, Reply
 from muxcore.core.outcomes import Cancelled, CancelReason, End, Failed
 from muxcore.core.protocol import EndedAttempt, credited
@@ -89,8 +87,7 @@ class Stream:
             ended = EndedAttempt(answered.slot, self._outcome)
             attempts = (*others, report(ended, rewrites))
         alias = answered.slot.endpoint.alias
-        call_id = self._call.call_id
-        return evolve(decoder.reply(), model=alias, attempts=attempts, call_id=call_id)
+        return decoder.reply().of_call(self._call.call_id, alias, attempts)
 
     def close(self) -> None:
         """End the stream where it is. An answer that was complete counts as a success."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
@@ -34,6 +35,7 @@ from urllib3.util.connection import allowed_gai_family
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.fast_path import (
     FinalResponse,
+    OutgoingRequest,
     Repeatable,
     RequestHead,
     Response,
@@ -43,7 +45,6 @@ from muxcore.shell.http.fast_path import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from requests.structures import CaseInsensitiveDict
     from urllib3 import BaseHTTPResponse
 
 Address: TypeAlias = (
@@ -56,9 +57,10 @@ _SEND = HTTPAdapter.send
 
 
 class _Current(threading.local):
-    """The attempt that this thread is sending, and its limits."""
+    """The attempt that this thread is sending, its request and its limits."""
 
     scope: CancelScope
+    request: OutgoingRequest
     connect: float
     silence: float
 
@@ -133,7 +135,7 @@ class _Cancellable(Repeatable):
         try:
             super().request(method, url, body, headers, **options)
             self._unsent = None
-            self._last_head = RequestHead(url, headers, unsent[0])
+            self._last_head = RequestHead(_current.request, unsent[0])
             self.send(b"".join(unsent))
         finally:
             self._unsent = None
@@ -219,6 +221,18 @@ class _HTTPSConnectionPool(HTTPSConnectionPool):
     QueueCls = _Idle  # type: ignore[assignment]
 
 
+def _prepared(request: OutgoingRequest) -> requests.PreparedRequest:
+    """Make the request as `requests` sends it, without the lookups of its `prepare`."""
+    prepared = requests.PreparedRequest()
+    prepared.method = "POST"
+    prepared.url = request.url
+    # Of two fields that differ only in case, the later counts.
+    prepared.headers = CaseInsensitiveDict(request.headers)
+    prepared.headers["Content-Length"] = str(len(request.body))
+    prepared.body = request.body
+    return prepared
+
+
 _POOLS = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
 
 
@@ -250,20 +264,18 @@ class _Adapter(HTTPAdapter):
             self._target = (url, super().request_url(request, proxies))
         return self._target[1]
 
-    def resend(self, request: requests.PreparedRequest) -> Response | None:
+    def resend(self, request: OutgoingRequest) -> Response | None:
         """Send it on the fast path; return None if no idle connection can repeat it."""
         pool = self._pool
         if pool is None or pool.pool is None or pool.proxy or HTTPAdapter.send is not _SEND:
             return None
         idle = cast("_Idle", pool.pool)
-        body = request.body
-        if not isinstance(body, bytes):
+        if not isinstance(request.body, bytes):
             return None
         connection = idle.newest()
         if connection is None:
             return None
-        target = self.request_url(request, None)
-        message = connection.repeated(target, request.headers, body)
+        message = connection.repeated(request)
         if message is None:
             idle.put(connection)
             return None
@@ -278,6 +290,8 @@ class _Adapter(HTTPAdapter):
         response.raw = resp
         response.url = req.url or ""
         response.request = req
+        # It is kept with the response, and must not hold the key.
+        req.headers.pop(_current.request.key_header, None)
         return response
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
@@ -310,7 +324,7 @@ class Sender(Protocol):
 
     def send(
         self,
-        request: requests.PreparedRequest,
+        request: OutgoingRequest,
         timeout: tuple[float, float],
         scope: CancelScope,
     ) -> Response:
@@ -339,17 +353,17 @@ class Connections:
 
     def send(
         self,
-        request: requests.PreparedRequest,
+        request: OutgoingRequest,
         timeout: tuple[float, float],
         scope: CancelScope,
     ) -> Response:
-        _current.scope = scope
+        _current.scope, _current.request = scope, request
         _current.connect, _current.silence = timeout
         # Set to False when a new connection is made.
         scope.reused = True
         try:
             return self._adapter.resend(request) or self._adapter.send(
-                request,
+                _prepared(request),
                 stream=True,
                 timeout=timeout,
                 verify=self._verify,
@@ -357,7 +371,7 @@ class Connections:
                 proxies=self._proxies,
             )
         finally:
-            del _current.scope
+            del _current.scope, _current.request
 
     def close(self) -> None:
         self._adapter.close()

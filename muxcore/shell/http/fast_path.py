@@ -16,12 +16,10 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
-from attrs import define
+from attrs import define, field
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError, SSLError
 from urllib3.util.connection import is_connection_dropped
-
-LENGTH = "Content-Length"
 
 if TYPE_CHECKING:
     from urllib3 import HTTPConnectionPool
@@ -31,33 +29,42 @@ else:
     ConnectionBase = object
 
 
+@define(eq=False)
+class OutgoingRequest:
+    """A POST to be sent. Its `headers` hold the key, under `key_header`, but no length."""
+
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    key_header: str = ""
+
+
 class RequestHead:
     """The head of a request as `http.client` wrote it, to be sent with other bodies.
 
     It holds the key, as the connection's buffer does, so its repr does not show it.
     """
 
-    __slots__ = ("_after", "_before", "_fields", "_url")
+    __slots__ = ("_after", "_before", "_headers", "_url")
 
-    def __init__(self, url: str, headers: Mapping[str, str], head: bytes) -> None:
-        self._url = url
-        self._fields = _fields(headers)
-        length = f"\r\n{LENGTH}: {headers.get(LENGTH)}\r\n".encode("latin-1")
-        self._before, found, self._after = head.partition(length)
+    def __init__(self, request: OutgoingRequest, head: bytes) -> None:
+        self._url = request.url
+        self._headers = dict(request.headers)
+        self._before, found, self._after = head.partition(_length(request.body))
         if not found:
             # Without that line the head cannot be reused: no URL equals this one.
             self._url = ""
 
-    def with_body(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
-        """Return the request with this body, or None if its URL or headers differ."""
-        if url != self._url or _fields(headers) != self._fields:
+    def with_body(self, request: OutgoingRequest) -> bytes | None:
+        """Return the bytes of this request, or None if its URL or headers differ."""
+        if request.url != self._url or request.headers != self._headers:
             return None
-        length = b"\r\nContent-Length: %d\r\n" % len(body)
-        return b"".join((self._before, length, self._after, body))
+        body = request.body
+        return b"".join((self._before, _length(body), self._after, body))
 
 
-def _fields(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [field for field in headers.items() if field[0] != LENGTH]
+def _length(body: bytes) -> bytes:
+    return b"\r\nContent-Length: %d\r\n" % len(body)
 
 
 _PLAIN_HEAD = re.compile(
@@ -312,11 +319,11 @@ class Repeatable(ConnectionBase):
     sock: Any = None
     _last_head: RequestHead | None = None
 
-    def repeated(self, url: str, headers: Mapping[str, str], body: bytes) -> bytes | None:
-        """Return the last request with this body, or None if it cannot be repeated."""
+    def repeated(self, request: OutgoingRequest) -> bytes | None:
+        """Return the bytes of this request, or None if the last was of another kind."""
         if self._last_head is None or is_connection_dropped(self):
             return None
-        return self._last_head.with_body(url, headers, body)
+        return self._last_head.with_body(request)
 
     def prepare(self) -> None:
         """Make the connection ready for another request."""

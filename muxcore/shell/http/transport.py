@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import requests
 import urllib3
-from requests.cookies import RequestsCookieJar
-from requests.structures import CaseInsensitiveDict
 
 from muxcore.core.outcomes import CancelReason
 from muxcore.plugins.backend import HttpRequest, HttpResponse
@@ -23,7 +21,7 @@ from muxcore.plugins.catalogue import version
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.events import LARGEST_BODY
-from muxcore.shell.http.fast_path import FastResponse, Response
+from muxcore.shell.http.fast_path import FastResponse, OutgoingRequest, Response
 from muxcore.shell.importing import is_lacking, is_short_of_descriptors
 
 if TYPE_CHECKING:
@@ -181,15 +179,18 @@ def send(
     """
     if scope.reason is not None:
         return TransportError(str(scope.reason))
-    prepared = _prepared(request)
-    name = None
+    headers = {"User-Agent": USER_AGENT, **request.headers}
+    name = ""
     if key is not None and request.key_header is not None:
         name = request.key_header.name
-        prepared.headers[name] = request.key_header.prefix + key.reveal()
+        # It comes last: of two fields that differ only in case, the later counts.
+        headers.pop(name, None)
+        headers[name] = request.key_header.prefix + key.reveal()
+    outgoing = OutgoingRequest(request.url, headers, request.body, name)
     try:
         while True:
             try:
-                return Exchange(connections.send(prepared, timeout, scope), scope)
+                return Exchange(connections.send(outgoing, timeout, scope), scope)
             except BROKEN as error:
                 # The server closed the idle connection, which says nothing about the model.
                 # The next one may be closed too; the last is a new one.
@@ -205,22 +206,8 @@ def send(
         error.__cause__ = error.__context__ = None
         raise error.with_traceback(None)  # noqa: B904 - a cause would bring them back
     finally:
-        if name is not None:
-            # The response refers to its request.
-            del prepared.headers[name]
-
-
-def _prepared(request: HttpRequest) -> requests.PreparedRequest:
-    """Make the request as `requests` sends it, without the lookups of its `prepare`."""
-    prepared = requests.PreparedRequest()
-    prepared.method = "POST"
-    prepared.url = request.url
-    # Of two fields that differ only in case, the later counts: the request's own.
-    prepared.headers = CaseInsensitiveDict({"User-Agent": USER_AGENT, **request.headers})
-    prepared.headers["Content-Length"] = str(len(request.body))
-    prepared.body = request.body
-    prepared._cookies = RequestsCookieJar()  # type: ignore[attr-defined]  # noqa: SLF001 - as `prepare` does
-    return prepared
+        # The frame of this function may be seen in a traceback.
+        headers.clear()
 
 
 ERRORS = (
