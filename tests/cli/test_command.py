@@ -285,7 +285,7 @@ IMPORTED = """
 import sys
 {what}
 heavy = {{"requests", "urllib3", "ssl", "cattrs", "tomli", "pluggy", "http.client", "asyncio"}}
-heavy |= {{"muxcore.dialects", "muxcore.explaining"}}
+heavy |= {{"muxcore.dialects", "muxcore.explaining", "muxcore.core.status", "muxcore_backends"}}
 print(*sorted(heavy & set(sys.modules)))
 """
 
@@ -317,16 +317,16 @@ def test_making_a_multiplexer_imports_no_http(configure: Configure) -> None:
     assert not {"requests", "urllib3", "http.client"} & set(brought)
 
 
-def test_checking_a_config_imports_no_http(configure: Configure) -> None:
+def test_checking_a_config_imports_no_http_and_no_backend(configure: Configure) -> None:
     what = f"from muxcore.cli.main import main; main(['check', '--config', {str(configure())!r}])"
     brought = imported_by(what)
-    assert not {"requests", "urllib3", "http.client", "asyncio"} & set(brought)
+    unwanted = {"requests", "urllib3", "http.client", "asyncio", "muxcore_backends"}
+    assert not unwanted & set(brought)
 
 
 def test_run_and_serve_import_no_api_and_no_story_before_they_need_them() -> None:
-    assert not {"muxcore.dialects", "muxcore.explaining"} & set(
-        imported_by("import muxcore.cli.run")
-    )
+    unwanted = {"muxcore.dialects", "muxcore.explaining", "muxcore.core.status"}
+    assert not unwanted & set(imported_by("import muxcore.cli.run"))
     assert "muxcore.explaining" not in imported_by("import muxcore.cli.serve")
 
 
