@@ -3,7 +3,8 @@
 It needs Python 3.11 or newer and the package registry, nothing more. The newest Python from
 3.11 on that it finds here runs linters, type checks and tests with the newest versions of
 all that the project depends on; the oldest runs the tests with the lowest versions that
-setup.cfg allows. Where there are two cores, the two run side by side.
+setup.cfg allows. Where there are two cores, the two run side by side, and the type checks
+begin on the first that is free.
 
 `--all` adds the tests marked `slow`, and the oldest Python with the newest versions; a vibe, or
 another agent, that cannot be installed is then a failure.
@@ -22,8 +23,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,10 @@ COVERED = 95
 """Percent of lines and branches that the tests reach, in all."""
 WHOLE = "muxcore/core/*,strategies/muxcore_strategies/*"
 """What decides: all of it is reached."""
+PRODUCT = ("muxcore", "strategies", "backends")
+"""What is type-checked for the oldest Python. The tests run there: with `--all`, they are too."""
+HISTORIES = "400"
+"""With `--all`, tests/dialects/test_any_switch.py takes as many through each of its doors."""
 LINTERS = re.compile(r"ruff|mypy|import-linter|types-")
 """What the tests do without. These need newer libraries than the lowest versions."""
 BOUND = re.compile(r"([\w.-]+)\s*>=\s*([\w.]+)$")
@@ -68,6 +73,8 @@ class Lane:
     """Also linted, type-checked, and with its coverage measured."""
     slow: bool = False
     environment: Path = Path()
+    failures: list[str] = field(default_factory=list)
+    """The steps that failed."""
     closing_line: str = ""
     not_run: list[str] = field(default_factory=list)
 
@@ -88,11 +95,14 @@ class Lane:
             name: value
             for name, value in os.environ.items()
             if not re.fullmatch(
-                r"PYTHONPATH|PYTHONHOME|VIRTUAL_ENV|VIBE_.*|.*_API_KEY", name
+                r"PYTHON(PATH|HOME|DONTWRITEBYTECODE)|VIRTUAL_ENV|VIBE_.*|.*_API_KEY",
+                name,
             )
         }
         # Two runs side by side must not write the same file.
         more = {"COVERAGE_FILE": str(self.environment / "coverage")}
+        if self.slow:
+            more["VIBE_MUX_HISTORIES"] = HISTORIES
         started = time.perf_counter()
         with subprocess.Popen(
             [str(part) for part in command],
@@ -115,28 +125,46 @@ class Lane:
         if process.returncode:
             raise CheckFailedError(" ".join(shown[:4]))
 
-    def check(self) -> None:
-        """Make an environment and run all checks of this lane in it."""
-        with tempfile.TemporaryDirectory(prefix="vibe-mux-check-") as folder:
-            self.environment = Path(folder)
-            self.run(self.python, "-m", "venv", folder)
-            tools = Path(folder) / ("Scripts" if os.name == "nt" else "bin")
-            own = tools / "python"
-            self.install(own)
-            if self.measured:
-                self.run(tools / "ruff", "check", ".")
-                self.run(tools / "ruff", "format", "--check", ".")
-                self.run(tools / "lint-imports")
-                self.run(tools / "mypy")
-                self.run(tools / "mypy", "--python-version", ".".join(map(str, OLDEST)))
-            tests = ["-m", "pytest", "-q", *([] if self.slow else ["-m", "not slow"])]
-            if not self.measured:
-                self.run(own, *tests)
-                return
-            self.run(own, "-m", "coverage", "run", *tests)
-            self.run(own, "-m", "coverage", "report", f"--fail-under={COVERED}")
-            whole = (f"--include={WHOLE}", "--fail-under=100")
-            self.run(own, "-m", "coverage", "report", *whole)
+    @property
+    def tools(self) -> Path:
+        return self.environment / ("Scripts" if os.name == "nt" else "bin")
+
+    def check(self, threads: Executor) -> None:
+        """Make an environment and run all checks of this lane in it.
+
+        The types are checked by the first thread that has nothing else to do.
+        """
+        own = self.tools / "python"
+        self.run(self.python, "-m", "venv", self.environment)
+        self.install(own)
+        tests = ["-m", "pytest", "-q", *([] if self.slow else ["-m", "not slow"])]
+        if not self.measured:
+            self.run(own, *tests)
+            return
+        threads.submit(self.note_failure, self.check_types)
+        self.run(self.tools / "ruff", "check", ".")
+        self.run(self.tools / "ruff", "format", "--check", ".")
+        self.run(self.tools / "lint-imports")
+        self.run(own, "-m", "coverage", "run", *tests)
+        self.run(own, "-m", "coverage", "report", f"--fail-under={COVERED}")
+        whole = (f"--include={WHOLE}", "--fail-under=100")
+        self.run(own, "-m", "coverage", "report", *whole)
+
+    def note_failure(self, part: Callable[..., None], *arguments: Executor) -> None:
+        """Run a part of this lane, and note which of its steps failed, if one did."""
+        try:
+            part(*arguments)
+        except CheckFailedError as error:
+            self.failures.append(str(error))
+        except Exception as error:  # noqa: BLE001 - nobody else hears of it
+            self.failures.append(repr(error))
+
+    def check_types(self) -> None:
+        """Check them for this Python, and those of the product for the oldest."""
+        mypy = self.tools / "mypy"
+        self.run(mypy)
+        product = () if self.slow else PRODUCT
+        self.run(mypy, "--python-version", ".".join(map(str, OLDEST)), *product)
 
     def install(self, own: Path) -> None:
         run, development, extras = requirements()
@@ -147,8 +175,8 @@ class Lane:
         else:
             constraints.touch()
         wanted = dict.fromkeys([*run, *development, *extras])
-        # Twice quiet: errors only.
-        pip = (own, "-m", "pip", "install", "--quiet", "--quiet")
+        # Twice quiet: errors only. What is imported is compiled then; most never is.
+        pip = (own, "-m", "pip", "install", "--quiet", "--quiet", "--no-compile")
         self.run(*pip, "--upgrade", "pip")
         self.run(*pip, "--constraint", constraints, *wanted)
         with installing:
@@ -224,15 +252,6 @@ def lanes(*, here: bool, slow: bool) -> list[Lane]:
     return made
 
 
-def outcome(lane: Lane) -> str:
-    """Run a lane and return which step failed, "" if none did."""
-    try:
-        lane.check()
-    except CheckFailedError as error:
-        return str(error)
-    return ""
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run every check of the project.")
     parser.add_argument("--all", action="store_true", help="run the slow tests, too")
@@ -242,12 +261,19 @@ def main() -> int:
     if not chosen:
         print("vibe-mux needs Python 3.11 or newer, and none was found.", file=sys.stderr)
         return 1
-    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as threads:
-        failures = list(threads.map(outcome, chosen))
+    with (
+        tempfile.TemporaryDirectory(prefix="vibe-mux-check-") as folder,
+        ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as threads,
+    ):
+        for number, lane in enumerate(chosen):
+            lane.environment = Path(folder) / str(number)
+        # While they run, they may ask for more.
+        wait([threads.submit(lane.note_failure, lane.check, threads) for lane in chosen])
     print()
-    for lane, failure in zip(chosen, failures, strict=True):
+    for lane in chosen:
+        failed = ", ".join(lane.failures)
         # A line of its own: programs that read a log look for pytest's.
-        print(f"Python {lane.name}: {f'FAILED: {failure}' if failure else 'passed'}")
+        print(f"Python {lane.name}: {f'FAILED: {failed}' if failed else 'passed'}")
         print(lane.closing_line)
     print("Not run, and in brackets the number of tests:")
     for line in dict.fromkeys(line for lane in chosen for line in lane.not_run):
@@ -260,7 +286,7 @@ def main() -> int:
     ]
     if missed:
         print(f"FAILED: --all is to run the tests against real agents: {missed[0]}")
-    return int(any(failures) or bool(missed))
+    return int(any(lane.failures for lane in chosen) or bool(missed))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def sample(dialect: Dialect, name: str) -> Sample:
     return Sample(name, body, b"".join(streamed(raw)), said, finish, ERROR)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("make", "name"),
     [

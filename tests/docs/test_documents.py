@@ -33,6 +33,7 @@ sybil_with_configs = Sybil(
 )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_its_examples_hold(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # So that what a document sets is unset again, whatever it raises.

@@ -76,7 +76,12 @@ def expect_well(multiplexer: Multiplexer) -> None:
     # The next change delivers what an interrupt left undelivered: here the end of a call.
     multiplexer.reset()
     assert inner._undelivered is None
-    numbers = [line.number for line in inner.journal.lines()]
+    # Of the last changes alone: all entries, without their texts, take longer than a call.
+    numbers = [
+        number + place
+        for number, _, entries, _ in inner.journal._kept()[-50:]
+        for place in range(len(entries))
+    ]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert multiplexer.complete(PING, timeout=PATIENCE).text.startswith("pong")
 

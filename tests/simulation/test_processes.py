@@ -54,6 +54,7 @@ def test_a_lease_too_many_is_found(
         run_worlds(30)
 
 
+@pytest.mark.unmeasured
 def test_a_probe_keeps_its_lease_when_it_hears_of_another_failure() -> None:
     """Who has not heard of it must not probe beside it."""
     assert ProcessWorld(923).run().endings["CallServed"]

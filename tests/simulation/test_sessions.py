@@ -53,6 +53,7 @@ def test_a_session_is_the_same_every_time() -> None:
     assert bare(script, script.models[0]) == bare(script, script.models[0])
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("callers", [1, 8])
 @pytest.mark.parametrize("models", [1, 3])
 @pytest.mark.parametrize(

@@ -37,18 +37,21 @@ def test_the_hash_of_a_world_does_not_depend_on_names() -> None:
 A_WORLD_THAT_IS_CLOSED = 107
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("first", range(0, 40, 10))
 def test_the_rules_hold_in_every_world(first: int) -> None:
     for seed in range(first, first + 10):
         assert ran(seed).steps
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", [710, 864, 4016, 4401, 6205, 6234, 6696, 8612, 8960, 9295])
 def test_the_rules_hold_in_worlds_that_once_broke_them(seed: int) -> None:
     """710: a cancel after a jump of the clock. The others: a clock set back under a second."""
     assert ran(seed).steps
 
 
+@pytest.mark.unmeasured
 def test_the_worlds_contain_every_ending_and_every_mode() -> None:
     """Otherwise the rules might hold for lack of cases."""
     endings: Counter[str] = Counter()
@@ -75,6 +78,7 @@ def test_the_worlds_contain_every_ending_and_every_mode() -> None:
     }
 
 
+@pytest.mark.unmeasured
 def test_rule_13_one_seed_makes_one_trace_byte_for_byte() -> None:
     for seed in range(4):
         one, other = run(world_of(seed), keep=True), run(world_of(seed), keep=True)
@@ -148,6 +152,7 @@ def test_a_lost_slot_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     broken_world(rule=2)
 
 
+@pytest.mark.unmeasured
 def test_a_wait_that_a_clock_set_back_lengthens_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -165,6 +170,7 @@ def test_a_wait_that_a_clock_set_back_lengthens_is_found(
     assert any(isinstance(one, ClockSet) for one in smallest.world.happenings)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("name", "wrong", "text"),
     [

@@ -26,6 +26,7 @@ def modes() -> Iterator[ModuleType]:
         yield importlib.import_module("modes")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("size", [2, 5, 64])
 def test_shares_stay_within_one_request(modes: ModuleType, size: int) -> None:
     assert modes.deviation(size, 3, "") < 1
@@ -33,6 +34,7 @@ def test_shares_stay_within_one_request(modes: ModuleType, size: int) -> None:
         assert modes.deviation(size, 3, away) < 2
 
 
+@pytest.mark.unmeasured
 def test_stickiness_keeps_caches_warm(modes: ModuleType) -> None:
     pool = [modes.FIRST, modes.SECOND, modes.THIRD]
     alone = modes.run_agents([modes.FIRST], Failover(), Sticky.TURN, 2)
@@ -48,6 +50,7 @@ def test_stickiness_keeps_caches_warm(modes: ModuleType) -> None:
     assert failover.calls >= alone.calls
 
 
+@pytest.mark.unmeasured
 def test_lowest_latency_avoids_slow_models(modes: ModuleType) -> None:
     balanced = modes.latencies(LoadBalance(), 1500, 2.0)
     lowest = modes.latencies(LowestLatency(), 1500, 2.0)
@@ -57,6 +60,7 @@ def test_lowest_latency_avoids_slow_models(modes: ModuleType) -> None:
     assert min(lowest.by_model.values()) > 0
 
 
+@pytest.mark.unmeasured
 def test_lowest_cost_is_as_cheap_as_the_cheapest_model_alone(modes: ModuleType) -> None:
     def money(mode: object, *pool: object) -> float:
         return float(modes.cost_of(pool, mode, Sticky.TURN, 2)[0])
@@ -67,6 +71,7 @@ def test_lowest_cost_is_as_cheap_as_the_cheapest_model_alone(modes: ModuleType) 
     assert lowest < money(LoadBalance(), *modes.PRICED) / 2
 
 
+@pytest.mark.unmeasured
 def test_it_prints_the_same_tables_each_time(
     modes: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

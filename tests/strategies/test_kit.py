@@ -19,6 +19,7 @@ FACTORIES: dict[str, Callable[[], Strategy]] = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("make", FACTORIES.values(), ids=FACTORIES)
 def test_the_built_in_modes_pass(make: Callable[[], Strategy]) -> None:
     check_strategy(make)

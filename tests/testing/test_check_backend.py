@@ -141,9 +141,12 @@ SAMPLES = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", BACKENDS)
-def test_the_built_in_backends_pass(name: str) -> None:
-    check_backend(BACKENDS[name], samples=SAMPLES.get(name, OPENAI_SAMPLES))
+@pytest.mark.parametrize("runs", [20, pytest.param(500, marks=pytest.mark.slow)])
+def test_the_built_in_backends_pass(name: str, runs: int) -> None:
+    samples = SAMPLES.get(name, OPENAI_SAMPLES)
+    check_backend(BACKENDS[name], samples=samples, runs=runs)
 
 
 def fault_found(make: Callable[[], Any], **more: Any) -> str:
@@ -208,6 +211,7 @@ REQUESTS: dict[str, tuple[Callable[[Endpoint, Chat, HttpRequest], Any], str]] = 
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("change", "fault"), REQUESTS.values(), ids=REQUESTS)
 def test_a_faulty_request_is_found(change: Any, fault: str) -> None:
     assert fault in fault_found(requesting(change))
@@ -460,6 +464,7 @@ def test_a_decoder_that_cannot_be_made_is_found() -> None:
 # --- samples -------------------------------------------------------------------------------
 
 
+@pytest.mark.unmeasured
 def test_a_dialect_may_have_its_own_samples() -> None:
     sample = OPENAI_SAMPLES[0]
     check_backend(Generic, samples=[sample], failures=[], runs=10)

@@ -185,6 +185,7 @@ PLANTED: dict[Pick, str] = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("pick", PLANTED, ids=lambda pick: pick.__name__)
 def test_a_planted_fault_is_found(pick: Pick) -> None:
     assert PLANTED[pick] in fault_found(pick)
@@ -204,6 +205,7 @@ def test_the_case_is_the_smallest_one() -> None:
     ]
 
 
+@pytest.mark.unmeasured
 def test_the_case_shows_the_steps_before_it() -> None:
     def fails_after_a_limit(self: Any, shown: Any, memory: Any, call: Any, now: Any) -> Any:
         if any(one.tally.rate_limited for one in shown):
@@ -218,6 +220,7 @@ def test_the_case_shows_the_steps_before_it() -> None:
     assert len(lines) <= 20
 
 
+@pytest.mark.unmeasured
 def test_the_same_case_every_time() -> None:
     assert fault_found(depends_on_its_own_count) == fault_found(depends_on_its_own_count)
 
