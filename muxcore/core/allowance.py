@@ -22,6 +22,10 @@ FIRST_MARGIN, LARGEST_MARGIN = 50, 500
 """The part of a limit, in thousandths, that is kept free after a first surprise, and at most."""
 MARGIN_LASTS = 32
 """Each success takes this part of the margin away."""
+CACHE_LASTS = timedelta(minutes=5)
+"""Providers keep a prompt cache for about as long."""
+MOST_PROMPTS = 256
+"""Prompts that are remembered of one endpoint, the newest."""
 
 
 class AllowanceKind(StrEnum):
@@ -34,6 +38,9 @@ class AllowanceKind(StrEnum):
     UNCACHED_TOKENS = "uncached tokens"
     """Input that no cache served, and output."""
     OUTPUT_TOKENS = "output tokens"
+
+
+UNCACHED = (AllowanceKind.UNCACHED_INPUT_TOKENS, AllowanceKind.UNCACHED_TOKENS)
 
 
 @frozen
@@ -94,6 +101,15 @@ class Charge:
 
 
 @frozen
+class CachedPrompt:
+    """The tokens that a conversation's last call here may have left in the cache, at `at`."""
+
+    conversation: str
+    tokens: int
+    at: datetime
+
+
+@frozen
 class Announcement:
     """The newest allowance of one limit: the answer to `attempt` announced it at `at`.
 
@@ -139,12 +155,14 @@ class Headroom:
 
     `charges` are of attempts which began after the newest announcement, by attempt number.
     `margin` is the part of each limit that is kept free, in thousandths: estimates are rough,
-    and others may share the limit.
+    and others may share the limit. `prompts` are those that may be cached, the newest last,
+    where a limit counts only what no cache serves.
     """
 
     announcements: tuple[Announcement, ...]
     charges: tuple[Charge, ...] = ()
     margin: int = 0
+    prompts: tuple[CachedPrompt, ...] = ()
 
     def fits_at(self, demand: Demand, now: datetime) -> datetime:
         """Return when there is room for a call of this demand; `now` if there is."""
@@ -183,6 +201,23 @@ class Headroom:
         kind = announcement.allowance.kind
         later = (c for c in self.charges if c.attempt > announcement.attempt)
         return sum(charge.demand.of(kind) for charge in later)
+
+    def cached(self, conversation: str | None, size: int, now: datetime) -> int:
+        """Return how many tokens of a conversation, of this size by now, may be cached."""
+        for prompt in reversed(self.prompts):
+            if prompt.conversation == conversation:
+                # One that was larger has been compacted since, which changes its beginning.
+                warm = prompt.at <= now < prompt.at + CACHE_LASTS and prompt.tokens <= size
+                return prompt.tokens if warm else 0
+        return 0
+
+    def after_serving(self, conversation: str, tokens: int, now: datetime) -> Headroom:
+        """Return the headroom after an answer to a conversation, of this size by now."""
+        if all(one.allowance.kind not in UNCACHED for one in self.announcements):
+            return self
+        others = (p for p in self.prompts if p.conversation != conversation)
+        warm = [p for p in others if now < p.at + CACHE_LASTS][1 - MOST_PROMPTS :]
+        return evolve(self, prompts=(*warm, CachedPrompt(conversation, tokens, now)))
 
     def after_start(self, attempt: int, demand: Demand, now: datetime) -> Headroom:
         """Return the headroom after an attempt began."""
@@ -235,7 +270,7 @@ def announced(
             place = announcements.index(former)
             announcements[place] = _announcement(former, allowance, attempt, now - age)
     charges = tuple(c for c in headroom.charges if c.attempt > attempt)
-    return Headroom(tuple(announcements), charges, headroom.margin)
+    return Headroom(tuple(announcements), charges, headroom.margin, headroom.prompts)
 
 
 def _announcement(

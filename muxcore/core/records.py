@@ -402,8 +402,8 @@ class Candidate:
         """Whether attempts under way keep others out: its probe, or as many as its cap."""
         return self.health.probed(now) or self.needs_probe_lease(now) or self.is_full
 
-    def demand(self, call: Call) -> Demand | None:
-        """Estimate what the call takes of its limits; None if it announces none."""
+    def demand(self, call: Call, now: datetime) -> Demand | None:
+        """Estimate what the call takes of its limits at `now`; None if it announces none."""
         if self.headroom is None:
             return None
         pin, tally = call.pin, self.tally
@@ -412,13 +412,15 @@ class Candidate:
         if pin is not None and pin.tokens:
             # The last call was counted, which is better than an estimate.
             prompt = max(call.prompt_tokens or 0, pin.tokens + LARGE_GROWTH)
-            cached = pin.tokens if pin.alias == self.endpoint.alias else 0
+            cached = pin.tokens
+            if pin.alias != self.endpoint.alias:
+                cached = self.headroom.cached(call.conversation, pin.tokens, now)
         answer = tally.tokens_out // tally.succeeded if tally.succeeded else 0
         return Demand(prompt, prompt - cached, answer)
 
     def has_room_at(self, call: Call, now: datetime) -> datetime:
         """Return when its limits have room for the call; `now` if they have."""
-        demand = self.demand(call)
+        demand = self.demand(call, now)
         if self.headroom is None or demand is None:
             return now
         return self.headroom.fits_at(demand, now)

@@ -29,6 +29,7 @@ from enum import StrEnum
 
 from attrs import evolve, frozen
 
+from muxcore.core.allowance import CACHE_LASTS
 from muxcore.core.outcomes import PickReason
 from muxcore.core.records import (
     Call,
@@ -53,8 +54,6 @@ SHORT_WAIT = timedelta(seconds=2)
 """How long a turn waits for its own model if that is spent: about what a cold prompt costs.
 
 With 5 seconds, agents in benchmarks/limits.py finished up to 5 % fewer calls."""
-PIN_LASTS = timedelta(minutes=5)
-"""Providers keep a prompt cache for about as long, so an older pin saves nothing."""
 
 
 class Standing(StrEnum):
@@ -134,7 +133,7 @@ def _stay(
         call = call.pinned(pin, ())
     standing = _standing(pinned, call, window, now)
     if standing is OPEN:
-        reason, demand = PickReason.STICKY, pinned.demand(call)
+        reason, demand = PickReason.STICKY, pinned.demand(call, now)
         return Picked(pinned.endpoint, reason, state.memory, demand)
     if standing is Standing.SPENT:
         until = pinned.has_room_at(call, now)
@@ -332,7 +331,8 @@ def _pin(state: PoolState, call: Call, now: datetime) -> Pin | None:
     # The newest pins come last, and a conversation under way is among them.
     for pin in reversed(state.pins):
         if pin.conversation == call.conversation:
-            return pin if pin.at <= now < pin.at + PIN_LASTS else None
+            # Without a warm cache, a pin saves nothing.
+            return pin if pin.at <= now < pin.at + CACHE_LASTS else None
     return None
 
 
@@ -353,10 +353,10 @@ def _picked(
         raise StrategyError(f"the mode {_name(mode)} raised {reason}") from error
     for candidate in shown:
         if endpoint is candidate.endpoint:
-            return Picked(endpoint, why, memory, candidate.demand(call))
+            return Picked(endpoint, why, memory, candidate.demand(call, now))
     for candidate in shown:
         if endpoint == candidate.endpoint:
-            return Picked(endpoint, why, memory, candidate.demand(call))
+            return Picked(endpoint, why, memory, candidate.demand(call, now))
     text = f"the mode {_name(mode)} picked {endpoint!r}, which it was not shown"
     raise StrategyError(text)
 

@@ -359,7 +359,11 @@ def _headroom(
         if not isinstance(outcome, Responding):
             headroom = headroom.after_end(attempt)
     age = outcome.after if isinstance(outcome, Responding) else None
-    return announced(headroom, allowances, attempt, now, age or NO_TIME)
+    headroom = announced(headroom, allowances, attempt, now, age or NO_TIME)
+    if headroom is not None and isinstance(outcome, Succeeded) and outcome.conversation:
+        size = outcome.tokens_in + outcome.tokens_out
+        headroom = headroom.after_serving(outcome.conversation, size, now)
+    return headroom
 
 
 def _position(state: PoolState, alias: str, attempt: int | None = None) -> int | None:

@@ -90,8 +90,15 @@ def _redacted_candidate(candidate: Candidate, salt: bytes) -> Candidate:
         else evolve(one, conversation=fingerprint(salt, one.conversation))
         for one in candidate.refutations
     )
+    headroom = candidate.headroom
+    if headroom is not None:
+        prompts = tuple(
+            evolve(one, conversation=fingerprint(salt, one.conversation))
+            for one in headroom.prompts
+        )
+        headroom = evolve(headroom, prompts=prompts)
     endpoint = _without_secrets(candidate.endpoint, salt)
-    return evolve(candidate, endpoint=endpoint, refutations=refutations)
+    return evolve(candidate, endpoint=endpoint, refutations=refutations, headroom=headroom)
 
 
 def _without_secrets(endpoint: Endpoint, salt: bytes) -> Endpoint:

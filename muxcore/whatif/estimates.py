@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from attrs import define, evolve, field, frozen
 
+from muxcore.core.allowance import CACHE_LASTS
 from muxcore.core.outcomes import (
     Cancelled,
     End,
@@ -21,7 +22,6 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.records import Endpoint
-from muxcore.core.selection import PIN_LASTS
 from muxcore.whatif.evidence import Weather, middle, weather_of
 from muxcore.whatif.recorded import (
     Observation,
@@ -91,7 +91,7 @@ class _Whereabouts:
     def warm(self, place: PlaceKey, at: datetime) -> int:
         """Return how many tokens the place may have cached."""
         visit = self.visits.get(place)
-        return 0 if visit is None or at - visit.at > PIN_LASTS else visit.size
+        return 0 if visit is None or at - visit.at > CACHE_LASTS else visit.size
 
     def arrive(self, place: PlaceKey, at: datetime, size: int) -> None:
         self.visits[place], self.last = _Visit(at, size), place

@@ -8,11 +8,14 @@ import pytest
 from attrs import evolve
 
 from muxcore.core.allowance import (
+    CACHE_LASTS,
     MINUTE,
+    MOST_PROMPTS,
     TRUSTED_FOR,
     Allowance,
     AllowanceKind,
     Announcement,
+    CachedPrompt,
     Charge,
     Demand,
     Headroom,
@@ -163,6 +166,63 @@ def test_nobody_waits_longer_than_an_announcement_is_trusted() -> None:
     assert seconds_until_room(Headroom((month,)), ONE) == trusted
     assert seconds_until_room(Headroom((month,)), ONE, at=trusted) == trusted
     assert seconds_until_room(Headroom((month,)), ONE, at=-1) == -1
+
+
+# -- What is cached --------------------------------------------------------------------------
+
+
+def uncached(conversation: str, *, kind: AllowanceKind, at: float = 0) -> Headroom:
+    """Serve 100 tokens of a conversation where another's are cached since noon."""
+    one = evolve(announcement(4_000), allowance=evolve(tokens(4_000), kind=kind))
+    headroom = Headroom((one,), prompts=(CachedPrompt("a", 50, NOON),))
+    return headroom.after_serving(conversation, 100, NOON + at * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_kept"),
+    [
+        (AllowanceKind.REQUESTS, False),
+        (AllowanceKind.TOKENS, False),
+        (AllowanceKind.INPUT_TOKENS, False),
+        (AllowanceKind.UNCACHED_INPUT_TOKENS, True),
+        (AllowanceKind.UNCACHED_TOKENS, True),
+        (AllowanceKind.OUTPUT_TOKENS, False),
+    ],
+)
+def test_what_may_be_cached_is_kept_where_a_limit_depends_on_it(
+    kind: AllowanceKind,
+    is_kept: bool,
+) -> None:
+    headroom = uncached("b", kind=kind)
+    assert headroom.cached("b", 100, NOON) == (100 if is_kept else 0)
+    assert headroom.cached("a", 100, NOON) == 50
+
+
+def test_the_last_call_of_a_conversation_says_what_is_cached() -> None:
+    headroom = uncached("a", kind=AllowanceKind.UNCACHED_TOKENS)
+    assert headroom.prompts == (CachedPrompt("a", 100, NOON),)
+
+
+def test_what_no_cache_keeps_any_more_is_forgotten() -> None:
+    lasts = CACHE_LASTS / SECOND
+    for at, kept in ((lasts - 1, ["a", "b"]), (lasts, ["b"])):
+        headroom = uncached("b", kind=AllowanceKind.UNCACHED_TOKENS, at=at)
+        assert [prompt.conversation for prompt in headroom.prompts] == kept
+
+
+def test_so_many_prompts_are_kept_the_newest() -> None:
+    headroom = uncached("b", kind=AllowanceKind.UNCACHED_TOKENS)
+    for number in range(MOST_PROMPTS - 1):
+        headroom = headroom.after_serving(str(number), 100, NOON)
+    assert [prompt.conversation for prompt in headroom.prompts[:2]] == ["b", "0"]
+    assert len(headroom.prompts) == MOST_PROMPTS
+
+
+def test_an_announcement_keeps_what_is_cached() -> None:
+    headroom = uncached("b", kind=AllowanceKind.UNCACHED_TOKENS)
+    later = announced(headroom, [tokens(9_000)], 2, NOON)
+    assert later is not None
+    assert later.prompts == headroom.prompts
 
 
 # -- The margin ------------------------------------------------------------------------------

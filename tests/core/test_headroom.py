@@ -185,6 +185,21 @@ def test_what_a_cache_serves_does_not_count_where_the_provider_says_so() -> None
     assert picked(pool.select(evolve(LARGE, conversation="new")))[0] == "b"
 
 
+def test_a_prompt_is_still_cached_where_an_earlier_call_was_served() -> None:
+    """Of its limit, the call takes what was added since."""
+    pool = History("a", "b", policy=Policy(sticky=Sticky.CALL))
+    allowances = (left(pool, 6_000, kind=UNCACHED),)
+    for alias, tokens in (("a", 8_000), ("b", 9_000)):
+        attempt = pool.start(alias)
+        served = Succeeded(alias, attempt, tokens, conversation="c", allowances=allowances)
+        pool.record(served)
+    call = Call(conversation="c", prompt_tokens=9_500)
+    assert picked(pool.select(call)) == ("a", PickReason.MODE)
+    assert explain(pool.state, pool.now, evolve(call, conversation="new"))[0] == Verdict(
+        "a", Standing.SPENT, pool.now + 40 * SECOND
+    )
+
+
 def test_what_was_counted_in_the_last_call_is_better_than_an_estimate() -> None:
     pool = History("a", "b", policy=Policy(sticky=Sticky.CALL))
     pool.record(Succeeded("b", pool.start("b"), 6_000, conversation="c"))

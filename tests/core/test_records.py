@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import asdict, evolve
 
-from muxcore.core.allowance import Demand, Headroom
+from muxcore.core.allowance import CachedPrompt, Demand, Headroom
 from muxcore.core.outcomes import Fault, Limit, PickReason
 from muxcore.core.protocol import Slot
 from muxcore.core.records import (
@@ -127,9 +127,30 @@ def test_what_a_call_is_expected_to_take(
     if pin is not None:
         call = evolve(call, pin=Pin("c", pin[0], noon, pin[1]))
     candidate = Candidate(Endpoint("a"), tally=tally, headroom=ROOM)
-    assert candidate.demand(call) == demand
+    assert candidate.demand(call, noon) == demand
     without = evolve(candidate, headroom=None)
-    assert (without.demand(call), without.has_room_at(call, noon)) == (None, noon)
+    assert (without.demand(call, noon), without.has_room_at(call, noon)) == (None, noon)
+
+
+@pytest.mark.parametrize(
+    ("conversation", "tokens", "after", "cached"),
+    [
+        ("c", 800, 0, 800),
+        ("c", 1_000, 299, 1_000),
+        ("c", 800, 300, 0),  # the cache is cold
+        ("c", 800, -1, 0),  # the clock was set back
+        ("c", 1_001, 0, 0),  # compacted since
+        ("other", 800, 0, 0),
+    ],
+)
+def test_a_prompt_may_be_cached_where_an_earlier_call_of_its_conversation_was_served(
+    noon: datetime, conversation: str, tokens: int, after: int, cached: int
+) -> None:
+    room = evolve(ROOM, prompts=(CachedPrompt(conversation, tokens, noon),))
+    later = noon + timedelta(seconds=after)
+    call = Call(conversation="c", pin=Pin("c", "b", later, 1_000))
+    demand = Candidate(Endpoint("a"), headroom=room).demand(call, later)
+    assert demand == Demand(GROWN, GROWN - cached)
 
 
 # -- Cooldowns ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxcore.core.allowance import Allowance, AllowanceKind
 from muxcore.core.entries import Asked, CallResult, Chosen, Configured, Ended, Entry, Heard
 from muxcore.core.outcomes import (
     Cancelled,
@@ -66,6 +67,7 @@ WIRE = Wire("https://user:pw@host/v1?k=CANARY#x", "KEY", (("X-Canary", "CANARY")
 ENTRIES: tuple[Entry, ...] = (
     Started("a", {"lag": {"a": [1, 2]}}, 7),
     Responding("a", 1, timedelta(milliseconds=250)),
+    Responding("a", 1, None, (Allowance(AllowanceKind.UNCACHED_TOKENS, 50, 90),)),
     Succeeded("a", 1, 12, 3, 4, SECOND, "s/1", new_turn=True, refusers=("b", "c")),
     *(RateLimited("a", 1, kind, SECOND, "slow down") for kind in Limit),
     *(Failed("a", 1, kind, None, "it broke") for kind in Fault),
@@ -172,6 +174,7 @@ def test_redacted_entries_lead_to_the_redacted_state() -> None:
         after = update(state, entry, NOON)
         before = redacted_state(state, SALT)
         assert update(before, redacted(entry, SALT), NOON) == redacted_state(after, SALT)
+        assert "s/1" not in str(redacted_state(after, SALT).candidates)
 
 
 def test_another_header_is_another_place_in_the_redacted_journal_too() -> None:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from attrs import evolve, frozen
 
+from muxcore.core.allowance import CACHE_LASTS
 from muxcore.core.outcomes import Failed, Fault, Limit, RateLimited, Succeeded
 from muxcore.core.records import Call, Endpoint, Policy, PoolState, Sticky
-from muxcore.core.selection import PIN_LASTS
 from muxcore.core.strategy import Strategy
 from muxcore.journal.recent import Journal, JournalLine
 from muxcore.testing.simulation.sessions import recorded_faults
@@ -86,7 +86,7 @@ class TrueAnswers:
             return Estimate(cut, first * 2, first, streamed=True, known=True)
         conversation = world.record.requests[request].call.conversation or ""
         at, size = self._visits.get((conversation, alias), (NOON, 0))
-        cached = min(read, size // 128 * 128) if now - at <= PIN_LASTS else 0
+        cached = min(read, size // 128 * 128) if now - at <= CACHE_LASTS else 0
         self._visits[conversation, alias] = now + took, read
         served = Succeeded(alias, attempt, read, cached, written)
         return Estimate(served, took, first, streamed=True, known=True)
