@@ -9,12 +9,15 @@ A model's *lag* is its share minus its turns. A busy model keeps its lag; a mode
 disabled starts again at zero, so it gets no burst of calls to catch up. Lags are integers
 over a common denominator, so nothing is rounded.
 
+Where limits are heeded, the model that served a conversation last may go first, if each other
+still gets its turn in time: there a prompt is cached, and takes least of the limits.
+
 Choose it when the models are alike and you want to spread the load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from math import lcm
 from typing import ClassVar, TypedDict, cast
@@ -44,7 +47,7 @@ class LoadBalance:
         self,
         candidates: Sequence[Candidate],
         memory: object,
-        call: Call,  # noqa: ARG002 - the protocol's
+        call: Call,
         now: datetime,  # noqa: ARG002
     ) -> tuple[Endpoint, object]:
         total = sum(candidate.endpoint.weight for candidate in candidates)
@@ -69,10 +72,35 @@ class LoadBalance:
                 else released
             ):
                 best, best_lag, best_released = endpoint, lag, released
+        if call.pin is not None and call.pin.alias != best.alias:
+            best = _warm(candidates, call.pin.alias, lags, denominator, share) or best
         lags[best.alias] -= denominator
         return best, BalanceMemory(
             denominator=denominator, lags=lags, disablings=disablings
         )
+
+
+def _warm(
+    candidates: Sequence[Candidate],
+    alias: str,
+    lags: Mapping[str, int],
+    denominator: int,
+    share: int,
+) -> Endpoint | None:
+    """Return the model of this alias, if it has limits and may go first."""
+    own = next((c for c in candidates if c.endpoint.alias == alias), None)
+    if own is None or own.headroom is None or lags[alias] <= 0:
+        return None
+    # From the call that its turn is due at, the order is as if it had not gone first.
+    due = -((lags[alias] - denominator) // (own.endpoint.weight * share))
+    earlier: list[int] = []
+    for candidate in candidates:
+        if candidate is not own:
+            lag, gain = lags[candidate.endpoint.alias], candidate.endpoint.weight * share
+            turns = (lag + (due - 1) * gain) // denominator
+            earlier += (-((lag - n * denominator) // gain) for n in range(1, turns + 1))
+    in_time = all(at > calls for calls, at in enumerate(sorted(earlier)))
+    return own.endpoint if in_time else None
 
 
 def _read_memory(memory: object, total: int) -> tuple[int, dict[str, int], dict[str, int]]:

@@ -10,10 +10,12 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxcore.core.records import Call, Candidate, Endpoint, Tally
+from muxcore.core.allowance import Headroom
+from muxcore.core.records import Call, Candidate, Endpoint, Pin, Tally
 from muxcore.core.strategy import Strategy, uses_weight
 from muxcore_strategies import failover, load_balance
 from muxcore_strategies.failover import Failover
@@ -33,8 +35,10 @@ class Balance:
         self.memory: object = None
         self.had: Counter[str] = Counter()
 
-    def pick(self, candidates: list[Candidate]) -> str:
-        endpoint, self.memory = LoadBalance().pick(candidates, self.memory, Call(), NOON)
+    def pick(self, candidates: list[Candidate], last: str | None = None) -> str:
+        """Pick for a call of a conversation which the model `last` served last."""
+        call = Call() if last is None else Call(pin=Pin("c", last, NOON))
+        endpoint, self.memory = LoadBalance().pick(candidates, self.memory, call, NOON)
         self.had[endpoint.alias] += 1
         return endpoint.alias
 
@@ -85,6 +89,59 @@ def test_each_share_is_within_one_request_at_every_moment(
         for candidate in pool:
             alias, weight = candidate.endpoint.alias, candidate.endpoint.weight
             assert abs(balance.had[alias] * total - weight * made) < total
+
+
+def limited(**weights: int) -> list[Candidate]:
+    """Make models that announce limits."""
+    return [evolve(one, headroom=Headroom(())) for one in members(**weights)]
+
+
+@settings(settings.get_profile("core"))
+@given(
+    st.lists(st.integers(1, 1000), min_size=1, max_size=12),
+    st.lists(st.integers(0, 11), max_size=150),
+)
+def test_each_share_is_as_exact_where_prompts_are_cached(
+    weights: list[int], conversations: list[int]
+) -> None:
+    """Rule 10."""
+    pool = limited(**{str(number): weight for number, weight in enumerate(weights)})
+    balance, total = Balance(), sum(weights)
+    for made, last in enumerate(conversations, 1):
+        balance.pick(pool, str(last % len(pool)))
+        for candidate in pool:
+            alias, weight = candidate.endpoint.alias, candidate.endpoint.weight
+            assert abs(balance.had[alias] * total - weight * made) < total
+
+
+@pytest.mark.parametrize(
+    ("had", "last", "picked"),
+    [
+        ("", "c", "c"),
+        ("a", "c", "c"),
+        ("ab", "a", "c"),  # the third turn of each three is the third model's
+        ("abc", "c", "c"),
+        ("a", "a", "b"),  # it has had its turn
+        ("a", "z", "b"),  # it cannot serve now
+    ],
+)
+def test_the_model_that_served_a_conversation_last_goes_first_if_no_other_loses_its_turn(
+    had: str, last: str, picked: str
+) -> None:
+    pool, balance = limited(a=1, b=1, c=1), Balance()
+    assert balance.picks(pool, len(had)) == had
+    assert balance.pick(pool, last) == picked
+
+
+def test_a_turn_that_is_due_now_is_not_put_off() -> None:
+    """Without the second call, `c` would be a whole request behind its half."""
+    pool, balance = limited(a=1, b=1, c=2), Balance()
+    assert [balance.pick(pool, last) for last in ("a", "b", "b")] == ["a", "c", "b"]
+
+
+def test_models_without_limits_take_turns_whoever_served_last() -> None:
+    pool, balance = members(a=1, b=1, c=1), Balance()
+    assert [balance.pick(pool, "c") for _ in range(4)] == ["a", "b", "c", "a"]
 
 
 def test_the_shares_are_exact_after_a_whole_round() -> None:
