@@ -61,8 +61,11 @@ def _digest(text: str) -> str:
 
 def begins_turn(messages: Messages) -> bool:
     """Whether the user spoke last, which begins a new turn; what the system adds is no matter."""
-    roles = (message.get("role") for message in reversed(messages))
-    return next((role for role in roles if role not in SYSTEMS), "user") == "user"
+    for message in reversed(messages):
+        role = message.get("role")
+        if role not in SYSTEMS:
+            return role == "user"
+    return True
 
 
 def estimated_tokens(chat: Chat) -> int:

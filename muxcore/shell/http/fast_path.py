@@ -9,7 +9,9 @@ not simple or has not arrived as a whole. `connections` decides when to use it.
 from __future__ import annotations
 
 import http.client
+import io
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +23,10 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError, SSLError
 from urllib3.util.connection import is_connection_dropped
 
+RECEIVED_AT_ONCE = 65536
+
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
     from urllib3 import HTTPConnectionPool
     from urllib3.connection import HTTPConnection as ConnectionBase
 else:
@@ -68,7 +73,7 @@ def _length(body: bytes) -> bytes:
 
 
 _PLAIN_HEAD = re.compile(
-    rb"HTTP/1\.1 (200|[45]\d\d)(?: ([^\r\n]*))?\r\n"
+    rb"HTTP/1\.1 (200|[45]\d\d)(?: [^\r\n]*)?\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)+)\r\n"
 )
 _FIELD = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
@@ -87,59 +92,66 @@ class FinalResponse(http.client.HTTPResponse):
         return version, status, reason
 
 
-class SimpleResponse(FinalResponse):
-    """The response of `http.client`, which reads a simple head without the e-mail parser.
-
-    That parser takes a fifth of a whole call. `plain` is the head, if it is simple.
-    """
-
-    plain: SimpleHead | None = None
-
-    def begin(self) -> None:
-        # A peek leaves the head for the standard library to read.
-        held = self.fp.peek()
-        head = _PLAIN_HEAD.match(held)
-        plain = None if head is None else SimpleHead.of(head)
-        if head is None or plain is None:
-            super().begin()
-            return
-        self.fp.read(head.end())
-        self.plain = plain
-        self.version = 11
-        self.code = self.status = int(head[1])
-        self.reason = (head[2] or b"").decode("latin-1")
-        # Of these, only `get` is used.
-        self.headers = self.msg = plain.fields  # type: ignore[assignment]
-        self.chunked, self.chunk_left = plain.chunked, None
-        self.length, self.will_close = plain.length, plain.closes
-        plain.ahead = len(held) - head.end()
-
-
 @define
 class SimpleHead:
-    """A simple head. Names in `fields` are in lower case, repeated fields are joined."""
+    """The head of a response that needs no e-mail parser: that takes a fifth of a whole call.
 
+    Names in `fields` are in lower case, repeated fields are joined.
+    """
+
+    status: int
     fields: dict[str, str]
     length: int | None
     chunked: bool
     closes: bool
-    ahead: int = 0
-    """The number of bytes of the body that came with the head."""
+    ahead: bytes
+    """What has come of the body with the head."""
 
     @classmethod
-    def of(cls, head: re.Match[bytes]) -> Self | None:
-        """Return the head, or None if its fields leave the length of the body unclear."""
+    def of(cls, received: bytes) -> Self | None:
+        """Return the head that these bytes begin with, or None if they hold no simple one.
+
+        Its fields must make the length of the body clear, and the body must not be compressed.
+        """
+        head = _PLAIN_HEAD.match(received)
+        if head is None:
+            return None
         fields: dict[str, str] = {}
-        for name, value in _FIELD.findall(head[3].decode("latin-1")):
+        for name, value in _FIELD.findall(head[2].decode("latin-1")):
             name = name.lower()  # noqa: PLW2901 - only its case changes
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         coding, length = fields.get("transfer-encoding"), fields.get("content-length")
+        if "content-encoding" in fields:
+            return None
         closes = "close" in fields.get("connection", "").lower()
+        chunked = coding is not None
+        status, ahead = int(head[1]), received[head.end() :]
         if length is None and (coding is None or coding.lower() == "chunked"):
-            return cls(fields, None, coding is not None, closes or coding is None)
-        if length is not None and coding is None and length.isdecimal():
-            return cls(fields, int(length), chunked=False, closes=closes)
+            return cls(status, fields, None, chunked, closes or not chunked, ahead)
+        if length is not None and not chunked and length.isdecimal():
+            return cls(status, fields, int(length), chunked, closes, ahead)
         return None
+
+
+class Resumed(io.RawIOBase):
+    """A socket from which some bytes were received, for `http.client` to read them again."""
+
+    def __init__(self, received: bytes, sock: socket.socket) -> None:
+        self._received = io.BytesIO(received)
+        self._rest = sock.makefile("rb", buffering=0)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        return self._received.readinto(buffer) or self._rest.readinto(buffer)
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()
 
 
 class ContentLengthReader:
@@ -249,26 +261,22 @@ class Body:
 
     def __init__(
         self,
-        response: SimpleResponse,
-        plain: SimpleHead,
+        head: SimpleHead,
         pool: HTTPConnectionPool,
         connection: Repeatable,
     ) -> None:
         self.connection: Repeatable | None = connection
         self._pool = pool
-        self._response = response
         self._receive = connection.sock.recv
-        self._held = response.fp.read(plain.ahead) if plain.ahead else b""
-        self._closes = plain.closes
+        self._held = head.ahead
+        self._closes = head.closes
         self._framing: ContentLengthReader | Http10Reader | ChunkedReader
-        if plain.chunked:
+        if head.chunked:
             self._framing = ChunkedReader()
+        elif head.length is None:
+            self._framing = Http10Reader()
         else:
-            self._framing = (
-                Http10Reader()
-                if plain.length is None
-                else ContentLengthReader(plain.length)
-            )
+            self._framing = ContentLengthReader(head.length)
 
     def read1(self, size: int, decode_content: bool | None = None) -> bytes:  # noqa: ARG002, FBT001 - urllib3's
         """Wait for data and return what has arrived; b"" at the end."""
@@ -287,7 +295,6 @@ class Body:
 
     def close(self) -> None:
         """Close the connection, if this body still has it: after its end, another call may."""
-        self._response.close()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
@@ -297,7 +304,6 @@ class Body:
         if self._closes or self._framing.excess or self._pool.pool is None:
             self.close()
         elif self.connection is not None:
-            self._response.close()
             connection, self.connection = self.connection, None
             self._pool.pool.put(connection)
 
@@ -328,14 +334,18 @@ class Repeatable(ConnectionBase):
     def prepare(self) -> None:
         """Make the connection ready for another request."""
 
-    def resend(self, request: bytes) -> SimpleResponse:
+    def resend(self, request: bytes) -> SimpleHead | FinalResponse:
         """Send what `repeated` returned, and read the head of the response."""
-        response: SimpleResponse | None = None
+        response: FinalResponse | None = None
         try:
             # As in urllib3: a server that stops reading may still have responded.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self.send(request)
-            response = SimpleResponse(self.sock, method="POST")
+            received = self.sock.recv(RECEIVED_AT_ONCE)
+            head = SimpleHead.of(received)
+            if head is not None:
+                return head
+            response = FinalResponse(Resumed(received, self.sock), method="POST")  # type: ignore[arg-type]  # all that it calls is `makefile`
             response.begin()
         except BaseException:
             if response is not None:
@@ -394,27 +404,24 @@ def resend(
         response = connection.resend(request)
     except BaseException as error:  # noqa: BLE001 - it is raised again
         raise_as_urllib3(error, pool)
-    plain = response.plain
-    raw: RawBody
-    if plain is not None and "content-encoding" not in plain.fields:
-        raw = Body(response, plain, pool, connection)
-        headers: Mapping[str, str] = plain.fields
-    else:
-        # As items: urllib3 cannot read the headers of the standard library.
-        headers = HTTPHeaderDict(response.headers.items())
-        raw = HTTPResponse(
-            response,
-            headers=headers,
-            status=response.status,
-            version=response.version,
-            reason=response.reason,
-            preload_content=False,
-            decode_content=False,
-            original_response=response,
-            pool=pool,
-            connection=connection,
-            request_method="POST",
-        )
-        if response.will_close:
-            connection.close()
+    if isinstance(response, SimpleHead):
+        body = Body(response, pool, connection)
+        return FastResponse(response.status, response.fields, body)
+    # As items: urllib3 cannot read the headers of the standard library.
+    headers = HTTPHeaderDict(response.headers.items())
+    raw = HTTPResponse(
+        response,
+        headers=headers,
+        status=response.status,
+        version=response.version,
+        reason=response.reason,
+        preload_content=False,
+        decode_content=False,
+        original_response=response,
+        pool=pool,
+        connection=connection,
+        request_method="POST",
+    )
+    if response.will_close:
+        connection.close()
     return FastResponse(response.status, headers, raw)
