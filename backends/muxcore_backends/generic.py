@@ -73,25 +73,25 @@ class Generic:
         messages, rewrites = self.rewriting(endpoint, chat.messages)
         has = capabilities.of(endpoint)
         others, left_out = self.others(chat.extra, has)
-        settings = {**self.settings(wire, chat), **others, "model": endpoint.model}
-        settings.pop("messages", None)
-        settings.pop("stream", None)
-        streams = chat.stream or (STREAMS_WHOLE in has and UNASSEMBLED.isdisjoint(settings))
+        body = {**self.settings(wire, chat), **others, "model": endpoint.model}
+        body.pop("stream", None)
+        streams = chat.stream or (STREAMS_WHOLE in has and UNASSEMBLED.isdisjoint(body))
         if not streams or USAGE_UNASKED in has:
-            settings.pop("stream_options", None)
+            body.pop("stream_options", None)
         if streams:
-            settings["stream"] = True
+            body["stream"] = True
             if USAGE_UNASKED not in has:
-                self.streaming(settings)
-        text, rest = jsontext.encode(messages), jsontext.encode(settings)
-        size = estimated(text, rest)
-        limited = clamped(settings, LIMITS, endpoint.context_window, size)
+                self.streaming(body)
+        body["messages"] = messages
+        text = jsontext.encode(body)
+        size = estimated(text)
+        limited = clamped(body, LIMITS, endpoint.context_window, size)
         if limited:
-            rest = jsontext.encode(settings)
+            text = jsontext.encode(body)
         return HttpRequest(
             wire.api_base.rstrip("/") + PATH,
             {"Content-Type": "application/json", **dict(wire.extra_headers)},
-            f'{rest[:-1]},"messages":{text}}}'.encode(),
+            text.encode(),
             KeyHeader() if wire.key_variable else None,
             (*rewrites, *left_out, *limited),
             size if CUTS_PROMPTS in has else None,

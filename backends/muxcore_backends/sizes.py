@@ -16,16 +16,14 @@ IMAGE_MARK = "data:image/"
 IMAGE = re.compile(r"data:image/[a-zA-Z.+-]{1,40};base64,[A-Za-z0-9+/=]*")
 
 
-def estimated(*encoded: str) -> int:
-    """Estimate the tokens of a prompt in its encoded parts.
+def estimated(text: str) -> int:
+    """Estimate the tokens of a prompt from its encoded request.
 
     The bytes of images are left out: they do not show how many tokens an image takes.
     """
-    size = 0
-    for text in encoded:
-        size += len(text)
-        if IMAGE_MARK in text:
-            size -= sum(len(image[0]) for image in IMAGE.finditer(text))
+    size = len(text)
+    if IMAGE_MARK in text:
+        size -= sum(len(image[0]) for image in IMAGE.finditer(text))
     return size // CHARACTERS_PER_TOKEN
 
 

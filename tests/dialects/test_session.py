@@ -160,7 +160,7 @@ def test_rewrites_are_reported() -> None:
 
 
 CUT = (
-    "the server read only 10 of about 25095 tokens: it cut the history's front (raise its"
+    "the server read only 10 of about 25098 tokens: it cut the history's front (raise its"
     " context length; for Ollama OLLAMA_CONTEXT_LENGTH or num_ctx)"
 )
 

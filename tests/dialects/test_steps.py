@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import given
 
 from muxcore.core.records import Endpoint, Wire
 from muxcore_backends import capabilities
@@ -22,8 +23,9 @@ from muxcore_backends.history import (
     reasoning,
     roles,
 )
-from muxcore_backends.history.steps import Rewrite, rewritten
+from muxcore_backends.history.steps import Messages, Rewrite, rewritten
 from muxcore_backends.mistral import Mistral
+from tests.dialects.histories import History, histories
 from tests.dialects.table import BY_NAME, DIALECTS, Dialect, Said
 
 USER = {"role": "user", "content": "u"}
@@ -500,13 +502,25 @@ CASES: list[Case] = [
 )
 def test_a_step(step: Rewrite, history: list[Any], becomes: list[Any] | None) -> None:
     before = copy.deepcopy(history)
-    after = step.apply(history)
+    after, _ = rewritten(history, [step])
     assert history == before
     if becomes is None:
         assert after is history
     else:
         assert after == becomes
         assert step.apply(after) is after
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@given(histories())
+def test_a_step_changes_no_history_without_what_it_is_about(
+    dialect: Dialect, history: History
+) -> None:
+    expected: Messages = history.messages
+    steps = dialect.steps(dialect.endpoint)
+    for step in steps:
+        expected = step.apply(expected)
+    assert rewritten(history.messages, steps)[0] == expected
 
 
 def test_a_step_that_changed_something_is_reported_once() -> None:

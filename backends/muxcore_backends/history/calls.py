@@ -116,4 +116,6 @@ def _normalized_arguments(arguments: object) -> str:
     )
 
 
-CALLS = Rewrite("broken tool calls mended", each(_readable))
+CALLS = Rewrite(
+    "broken tool calls mended", each(_readable), frozenset({"tool_calls", "name"})
+)

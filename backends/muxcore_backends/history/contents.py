@@ -7,11 +7,19 @@ from itertools import takewhile
 from typing import Any
 
 from muxcore_backends.history import phrases
-from muxcore_backends.history.steps import Message, Messages, Rewrite, each, without
+from muxcore_backends.history.steps import (
+    CONTENT_IN_PARTS,
+    Message,
+    Messages,
+    Rewrite,
+    each,
+    without,
+)
 
 PARTS = (list, tuple)
 """What parts may come in."""
 
+ABOUT_PARTS = frozenset({CONTENT_IN_PARTS})
 IMAGES = frozenset({"image_url", "image"})
 
 
@@ -85,7 +93,7 @@ def _flat(message: Message) -> Message:
     return message if flat is content else {**message, "content": flat}
 
 
-FLAT = Rewrite("text parts joined", each(_flat))
+FLAT = Rewrite("text parts joined", each(_flat), ABOUT_PARTS)
 
 
 def _blind(message: Message) -> Message:
@@ -96,7 +104,7 @@ def _blind(message: Message) -> Message:
     return {**message, "content": plain_text(seen)}
 
 
-BLIND = Rewrite("images left out", each(_blind))
+BLIND = Rewrite("images left out", each(_blind), ABOUT_PARTS)
 
 
 def is_image(part: Any) -> bool:
@@ -131,7 +139,7 @@ def _lift(messages: Messages) -> Messages:
     return out if changed else messages
 
 
-LIFTED = Rewrite("images of tool results shown by the user", _lift)
+LIFTED = Rewrite("images of tool results shown by the user", _lift, ABOUT_PARTS)
 
 
 def _drop_empty(messages: Messages) -> Messages:

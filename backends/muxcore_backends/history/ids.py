@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from muxcore_backends.history.pairs import calls_of
+from muxcore_backends.history.pairs import ABOUT_CALLS, calls_of
 from muxcore_backends.history.steps import Message, Messages, Rewrite
 
 NINE = re.compile(r"[A-Za-z0-9]{9}")
@@ -33,7 +33,9 @@ LENGTH = 9
 
 def ids(form: re.Pattern[str]) -> Rewrite:
     """Make the step that brings every id into this form."""
-    return Rewrite("tool-call ids changed", lambda messages: _renamed(messages, form))
+    return Rewrite(
+        "tool-call ids changed", lambda messages: _renamed(messages, form), ABOUT_CALLS
+    )
 
 
 def _renamed(messages: Messages, form: re.Pattern[str]) -> Messages:

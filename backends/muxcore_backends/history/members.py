@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from muxcore.chat import SIGNED_REASONING
 from muxcore_backends.history.contents import PARTS
-from muxcore_backends.history.pairs import calls_of
+from muxcore_backends.history.pairs import ABOUT_CALLS, calls_of
 from muxcore_backends.history.steps import Message, Rewrite, each
 
 Known: TypeAlias = Mapping[str, frozenset[str]]
@@ -68,7 +68,7 @@ def own(field: str) -> Rewrite:
             return message
         return {name: value for name, value in message.items() if name not in minted}
 
-    return Rewrite(FOREIGN, each(change))
+    return Rewrite(FOREIGN, each(change), minted)
 
 
 def known(names: Known, field: str = "", *, signed: bool = False) -> Rewrite:
@@ -126,7 +126,7 @@ def _signed(message: Message) -> Message:
     return {**message, "tool_calls": [{**calls[0], SIGNED: PLACEHOLDER}, *calls[1:]]}
 
 
-ALL_SIGNED = Rewrite("calls of other models marked as such", each(_signed))
+ALL_SIGNED = Rewrite("calls of other models marked as such", each(_signed), ABOUT_CALLS)
 
 
 def _unsigned(message: Message) -> Message:
@@ -137,4 +137,4 @@ def _unsigned(message: Message) -> Message:
     return {**message, "tool_calls": bare}
 
 
-UNSIGNED = Rewrite(FOREIGN, each(_unsigned))
+UNSIGNED = Rewrite(FOREIGN, each(_unsigned), ABOUT_CALLS)

@@ -75,7 +75,8 @@ def _split(messages: Messages) -> Messages:
 
 
 SEVERAL = 2
-SPLIT = Rewrite("parallel calls put one after the other", _split)
+ABOUT_CALLS = frozenset({"tool_calls"})
+SPLIT = Rewrite("parallel calls put one after the other", _split, ABOUT_CALLS)
 
 
 def calls_of(message: Message) -> Sequence[Message]:

@@ -9,7 +9,7 @@ from muxcore.chat import ORIGIN, REASONING
 from muxcore.core.records import Endpoint
 from muxcore_backends.history import phrases
 from muxcore_backends.history.contents import PARTS, parts_of, text_part
-from muxcore_backends.history.steps import Message, Rewrite, each, without
+from muxcore_backends.history.steps import CONTENT_IN_PARTS, Message, Rewrite, each, without
 
 THINKING = "thinking"
 """The type of Mistral's parts of reasoning."""
@@ -34,7 +34,11 @@ def _gathered(message: Message) -> Message:
     return taken
 
 
-GATHERED = Rewrite("thoughts told apart from words", each(_gathered))
+GATHERED = Rewrite(
+    "thoughts told apart from words",
+    each(_gathered),
+    frozenset({CONTENT_IN_PARTS, "refusal"}),
+)
 
 
 def _type_of(part: Any) -> Any:
@@ -53,7 +57,8 @@ def _dropped(message: Message) -> Message:
     return without(message, REASONING) if REASONING in message else message
 
 
-DROPPED = Rewrite("reasoning left out", each(_dropped))
+ABOUT_REASONING = frozenset({REASONING})
+DROPPED = Rewrite("reasoning left out", each(_dropped), ABOUT_REASONING)
 
 
 def origin_of(endpoint: Endpoint) -> str:
@@ -77,7 +82,7 @@ def foreign_dropped(member: str, origin: str | None) -> Rewrite:
         rest = without(message, REASONING, member)
         return {**rest, member: own} if own else rest
 
-    return Rewrite(DROPPED.words, each(change))
+    return Rewrite(DROPPED.words, each(change), frozenset({REASONING, member}))
 
 
 def named(field: str) -> Rewrite:
@@ -89,7 +94,7 @@ def named(field: str) -> Rewrite:
         return {field if name == REASONING else name: v for name, v in message.items()}
 
     # Not worth a remark: the words stay the same.
-    return Rewrite("", each(rename))
+    return Rewrite("", each(rename), ABOUT_REASONING)
 
 
 def _filled(message: Message) -> Message:
@@ -112,7 +117,7 @@ def _in_parts(message: Message) -> Message:
     return {**without(message, REASONING), "content": content}
 
 
-IN_PARTS = Rewrite("reasoning as parts of the content", each(_in_parts))
+IN_PARTS = Rewrite("reasoning as parts of the content", each(_in_parts), ABOUT_REASONING)
 
 
 def _holds_thoughts(content: Any) -> bool:

@@ -16,11 +16,18 @@ Messages: TypeAlias = Sequence[Message]
 class Rewrite:
     """One change that a history may need.
 
-    `words` describes the change for users; if empty, the change is not reported.
+    `words` describes the change for users; if empty, the change is not reported. `about` names
+    members of messages, or `CONTENT_IN_PARTS`: a history without any of them needs no such change. Empty,
+    any history may need it.
     """
 
     words: str
     apply: Callable[[Messages], Messages]
+    about: frozenset[str] = frozenset()
+
+
+CONTENT_IN_PARTS = "content in parts"
+TEXTS = frozenset({str, type(None)})
 
 
 def rewritten(
@@ -28,11 +35,24 @@ def rewritten(
 ) -> tuple[Messages, tuple[str, ...]]:
     """Apply all steps, and describe in words which of them changed anything."""
     applied: list[str] = []
+    found = _features(messages)
     for step in steps:
+        if step.about and step.about.isdisjoint(found):
+            continue
         before, messages = messages, step.apply(messages)
-        if messages is not before and step.words and step.words not in applied:
-            applied.append(step.words)
+        if messages is not before:
+            found = _features(messages)
+            if step.words and step.words not in applied:
+                applied.append(step.words)
     return messages, tuple(applied)
+
+
+def _features(messages: Messages) -> set[str]:
+    """Return what steps may be about: the members that any message has, and `CONTENT_IN_PARTS`."""
+    found: set[str] = set().union(*messages)
+    if not TEXTS.issuperset([message.get("content").__class__ for message in messages]):
+        found.add(CONTENT_IN_PARTS)
+    return found
 
 
 def each(change: Callable[[Message], Message]) -> Callable[[Messages], Messages]:
