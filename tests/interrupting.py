@@ -51,11 +51,16 @@ class Interrupting:
         self.place = ""
         """Where it raised, for the report of a failure."""
 
-    def start(self, code: CodeType, offset: int) -> None:
+    def start(self, code: CodeType, offset: int) -> object:
         if code.co_filename in self._watched and jumps_back(code):
             # Not the event for jumps: an exception raised there skips `finally`.
             monitoring.set_local_events(self.tool, code, monitoring.events.INSTRUCTION)
         self.code(code, offset)
+        return self.call(code, offset)
+
+    def call(self, code: CodeType, _offset: int, *_: Any) -> object:
+        """Look at calls in code that is watched, for they report their returns; at no others."""
+        return None if code.co_filename in self._watched else monitoring.DISABLE
 
     def code(self, code: CodeType, _offset: int, *_: Any) -> None:
         if (
@@ -70,9 +75,11 @@ class Interrupting:
                 self.place = "".join(traceback.format_stack(sys._getframe(1), 4))
                 raise KeyboardInterrupt
 
-    def instruction(self, code: CodeType, offset: int) -> None:
-        if offset in jumps_back(code):
-            self.code(code, offset)
+    def instruction(self, code: CodeType, offset: int) -> object:
+        if offset not in jumps_back(code):
+            return monitoring.DISABLE
+        self.code(code, offset)
+        return None
 
     @contextmanager
     def at(self, point: int) -> Generator[None]:
@@ -92,7 +99,7 @@ def interrupting(*modules: str) -> Generator[Interrupting]:
     interrupting = Interrupting(files)
     events = monitoring.events
     callbacks: dict[int, Any] = {
-        events.CALL: lambda *_: None,
+        events.CALL: interrupting.call,
         events.C_RETURN: interrupting.code,
         events.PY_START: interrupting.start,
         events.PY_RESUME: interrupting.code,
@@ -103,6 +110,8 @@ def interrupting(*modules: str) -> Generator[Interrupting]:
     try:
         for event, callback in callbacks.items():
             monitoring.register_callback(tool, event, callback)
+        # What was disabled for the last one may be watched by this.
+        monitoring.restart_events()
         monitoring.set_events(tool, events.CALL | events.PY_START | events.PY_RESUME)
         interrupting.tool = tool
         yield interrupting

@@ -55,6 +55,7 @@ def test_an_export_comes_back_as_it_was() -> None:
         assert b"".join(to_lines(read(file))) == file.read_bytes()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(16))
 def test_all_decisions_of_simulated_worlds_are_made_again(seed: int) -> None:
     """Of waiting calls too, with clocks that are set, interrupts, resets and new configs."""

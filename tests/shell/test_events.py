@@ -162,6 +162,7 @@ def test_a_stream_is_not_bounded(bound: int) -> None:
         assert parser.feed(b": keep-alive\n" * 9) == []
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("size", "count"), [(1, 10_000), (4096, 200)])
 def test_its_time_is_linear(size: int, count: int) -> None:
     def cost(count: int) -> float:

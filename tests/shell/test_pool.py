@@ -32,6 +32,7 @@ Start = Callable[..., Future[Any]]
 PING = [{"role": "user", "content": "ping"}]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("mode", ["failover", "load_balance"])
 def test_caps_are_never_exceeded_and_no_slot_is_lost(
     make: Make, start: Start, alpha: Model, beta: Model, mode: str
@@ -64,6 +65,7 @@ def test_caps_are_never_exceeded_and_no_slot_is_lost(
     assert sum(model.success_count for model in multiplexer.status().models) == 192
 
 
+@pytest.mark.unmeasured
 def test_no_slot_is_lost_when_calls_fail_and_leave(
     make: Make, start: Start, alpha: Model, beta: Model
 ) -> None:

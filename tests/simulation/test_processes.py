@@ -17,6 +17,7 @@ def run_worlds(number: int) -> None:
         ProcessWorld(seed).run()
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("first", range(0, 12, 4))
 def test_the_rules_hold_in_every_world(first: int) -> None:
     for seed in range(first, first + 4):
@@ -60,6 +61,7 @@ def test_a_probe_keeps_its_lease_when_it_hears_of_another_failure() -> None:
     assert ProcessWorld(923).run().endings["CallServed"]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", [105, 5565, 11190])
 def test_who_hears_that_another_probe_succeeded_probes_no_more(seed: int) -> None:
     """It gives its lease back, and one who has not heard yet may probe at the same time."""

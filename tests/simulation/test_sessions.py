@@ -25,6 +25,7 @@ def test_sessions_finish_through_the_pool_in_time() -> None:
     assert any(one.finished is None for result in results for one in result.bare)
 
 
+@pytest.mark.unmeasured
 def test_sessions_finish_although_models_refuse_what_others_take() -> None:
     """Rules 6 and 11: no single model could finish them all."""
     results = session_results(range(25), refusals=True)

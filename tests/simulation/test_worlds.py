@@ -107,6 +107,7 @@ def test_rule_13_another_process_makes_the_same_trace() -> None:
     assert digests == {run(world_of(5)).digest}
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(8))
 def test_rule_11_a_pool_does_no_worse_than_any_of_its_models(seed: int) -> None:
     assert not compare(seed).worse
