@@ -135,7 +135,7 @@ def _stay(
     if standing is OPEN:
         reason, demand = PickReason.STICKY, pinned.demand(call, now)
         return Picked(pinned.endpoint, reason, state.memory, demand)
-    if standing is Standing.SPENT:
+    if standing is Standing.SPENT and not pinned.occupied(now):
         until = pinned.has_room_at(call, now)
         patience = _patience(state, call, now, for_primary=True)
         if until - now <= min(SHORT_WAIT, patience):

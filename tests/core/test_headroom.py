@@ -342,6 +342,16 @@ def test_a_turn_does_not_wait_long_while_another_has_room() -> None:
     assert picked(pool.select(call)) == ("a", PickReason.MODE)
 
 
+def test_a_turn_does_not_wait_for_room_where_every_slot_is_taken() -> None:
+    pool = History("a", Endpoint("b", max_concurrent=1))
+    pool.succeed("b", conversation="c")
+    announce(pool, "b", left(pool, 0, 2))
+    call = Call(conversation="c", new_turn=False, prompt_tokens=6_400)
+    assert isinstance(pool.select(call), Wait)
+    pool.start("b")
+    assert picked(pool.select(call)) == ("a", PickReason.MODE)
+
+
 def test_a_turn_stays_where_its_cache_leaves_room() -> None:
     """Cold, the prompt would take more than is left, and warm it does not."""
     pool = History("a", "b")

@@ -12,7 +12,8 @@ import pytest
 from attrs import evolve
 
 from muxcore.core import protocol, selection, updating
-from muxcore.core.records import Call, Candidate, Health, PoolState
+from muxcore.core.outcomes import PickReason
+from muxcore.core.records import Call, Candidate, Health, PoolState, WaitReason
 from muxcore.testing.simulate import main
 from muxcore.testing.simulation.comparison import compare
 from muxcore.testing.simulation.shrinking import Smallest, shrink
@@ -76,6 +77,12 @@ def test_the_worlds_contain_every_ending_and_every_mode() -> None:
         "gave up: tried",
         "gave up: deadline",
     }
+
+
+def test_the_worlds_contain_models_that_announce_limits() -> None:
+    lines = [line for seed in (8, 9) for line in run(world_of(seed), keep=True).trace]
+    for what in (WaitReason.SPENT, PickReason.SPENT):
+        assert any(line.endswith(what) for line in lines)
 
 
 @pytest.mark.unmeasured

@@ -29,7 +29,7 @@ from muxcore.core.protocol import (
     CallRejected,
     CallServed,
 )
-from muxcore.core.records import WaitReason
+from muxcore.core.records import Exhausted, Wait, WaitReason
 from muxcore.testing.simulation.worlds import (
     ClockSet,
     ConfigChanged,
@@ -97,6 +97,12 @@ def label_of_outcome(outcome: Responding | End) -> str:
             return "cancelled"
         case _ as never:
             assert_never(never)
+
+
+def label_of_decision(decision: Wait | Exhausted) -> str:
+    if isinstance(decision, Wait):
+        return f"waits until {decision.until.isoformat()} {WAITS_FOR[decision.reason]}"
+    return f"exhausted {WAITS_FOR[decision.reason]}"
 
 
 def label_of_ending(ending: CallEnding) -> str:

@@ -1,4 +1,4 @@
-"""What the rules observe besides the states: the callers, the causes of changes, the mode."""
+"""What the rules observe: the callers, the causes of changes, the mode, where endpoints stand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from attrs import define, field, frozen
 from muxcore.core.entries import Entry
 from muxcore.core.outcomes import End, Responding
 from muxcore.core.protocol import Sleep, Slept, Slot
-from muxcore.core.records import Call, Candidate, Endpoint, Exhausted, PoolState, Wait
+from muxcore.core.records import (
+    Call,
+    Candidate,
+    Cooldown,
+    Endpoint,
+    Exhausted,
+    PoolState,
+    Wait,
+)
 from muxcore.core.strategy import Strategy
 from muxcore.shell.clock import Clock
 from muxcore.shell.pool.pool import Nap, Observer, Pool
@@ -173,3 +181,64 @@ class ObservedWaiter(Waiter):
         super().receive(decision)
         if self.on_decision is not None:
             self.on_decision()
+
+
+def standings_of(state: PoolState, call: Call, now: datetime) -> dict[str, str]:
+    """Return the standing of each endpoint, computed without the core.
+
+    One that announces limits may be spent instead of open or busy, and counts as neither.
+    """
+    fitting = {c.endpoint.alias: window_of(c) for c in state.candidates if _suits(c, call)}
+    needed = call.prompt_tokens or 0
+    windows = list(fitting.values())
+    if needed and windows and all(w is not None and w < needed for w in windows):
+        needed = max(window or 0 for window in windows)
+    standings = {}
+    for candidate in state.candidates:
+        endpoint, health = candidate.endpoint, candidate.health
+        window, cap = window_of(candidate), endpoint.max_concurrent
+        unfit = endpoint.alias not in fitting
+        if unfit or (window is not None and window < needed):
+            standing = "unfit"
+        elif endpoint.alias in call.tried:
+            standing = "tried"
+        elif any(is_active(cooldown, now) for cooldown in health.cooldowns):
+            standing = "disabled"
+        elif is_probed(candidate, now):
+            standing = "probed"
+        elif cap is not None and len(health.under_way) >= cap:
+            standing = "busy" if candidate.headroom is None else "busy or spent"
+        elif candidate.headroom is not None:
+            standing = "open or spent"
+        else:
+            standing = "open"
+        standings[endpoint.alias] = standing
+    return standings
+
+
+def _suits(candidate: Candidate, call: Call) -> bool:
+    if call.only not in {None, candidate.endpoint.alias}:
+        return False
+    if call.larger_than is None:
+        return True
+    window = window_of(candidate)
+    larger = window is None or window > call.larger_than
+    return larger and candidate.endpoint.alias not in call.outgrown
+
+
+def window_of(candidate: Candidate) -> int | None:
+    windows = (candidate.endpoint.context_window, candidate.learnt_window)
+    return min((window for window in windows if window is not None), default=None)
+
+
+def is_active(cooldown: Cooldown, now: datetime) -> bool:
+    return cooldown.since <= now < cooldown.until
+
+
+def is_probed(candidate: Candidate, now: datetime) -> bool:
+    under_way = candidate.health.under_way
+    return bool(under_way) and any(
+        under_way[-1] > cooldown.newest
+        and (not cooldown.proven or is_active(cooldown, now))
+        for cooldown in candidate.health.cooldowns
+    )

@@ -7,7 +7,7 @@ states (rule 13), so it also knows the exact state in which each choice was made
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from attrs import evolve
@@ -24,16 +24,28 @@ from muxcore.core.outcomes import (
     Succeeded,
 )
 from muxcore.core.protocol import Slot
-from muxcore.core.records import Call, Candidate, Cooldown, Exhausted, PoolState, Wait
+from muxcore.core.records import (
+    Call,
+    Cooldown,
+    Exhausted,
+    PoolState,
+    Sticky,
+    Wait,
+    WaitReason,
+)
 from muxcore.core.updating import update
 from muxcore.shell.pool.pool import Change
 from muxcore.shell.pool.waiter import Waiter
-from muxcore.testing.simulation.labels import PICKED_FOR, WAITS_FOR
+from muxcore.testing.simulation.labels import PICKED_FOR, label_of_decision
 from muxcore.testing.simulation.observation import (
     Caller,
     Cause,
     ObservedStrategy,
     demand,
+    is_active,
+    is_probed,
+    standings_of,
+    window_of,
 )
 
 NEVER, SECOND = timedelta(), timedelta(seconds=1)
@@ -95,7 +107,7 @@ class RuleChecker:
                 case Wait() | Exhausted():
                     self._report(
                         f"{caller.number} {_describe_decision(decision)}",
-                        f"{caller.number} {_label(decision)}",
+                        f"{caller.number} {label_of_decision(decision)}",
                     )
                     self._not_granted(caller, decision)
                 case _:
@@ -147,7 +159,7 @@ class RuleChecker:
         self, was: Cooldown | None, after: Cooldown | None, outcome: Entry, now: datetime
     ) -> None:
         # Any cooldown may follow one that is over.
-        if was is None or not _is_active(was, now):
+        if was is None or not is_active(was, now):
             return
         if after is None:
             later = isinstance(outcome, Succeeded) and outcome.attempt > was.newest
@@ -177,7 +189,7 @@ class RuleChecker:
             f"{caller.number} gets {alias} #{slot.attempt}: {slot.reason}",
             f"{caller.number} gets {alias} #{slot.attempt} {PICKED_FOR[slot.reason]}",
         )
-        standings = self._standings(state, call, now)
+        standings = standings_of(state, call, now)
         self._rule_3(slot, state, call, standings)
         after_refusal = slot.reason in {PickReason.AFTER_REFUSAL, PickReason.PASSED_OVER}
         if after_refusal:
@@ -200,10 +212,13 @@ class RuleChecker:
 
     def _not_granted(self, caller: Caller, decision: Wait | Exhausted) -> None:
         now, call = self.step.now, self._call(caller)
-        standings = self._standings(self._replayed, call, now)
+        standings = standings_of(self._replayed, call, now)
         if isinstance(decision, Exhausted):
+            # An announced limit refuses nobody.
             demand(
-                "open" not in standings.values(), 11, "a call gives up beside an open model"
+                not {"open", "open or spent"} & set(standings.values()),
+                11,
+                "a call gives up beside an open model",
             )
             demand(
                 decision.retry_at is None or decision.retry_at >= now,
@@ -218,16 +233,23 @@ class RuleChecker:
             )
             if not candidate.endpoint.is_fallback
         ]
-        if _has_preferences(self._replayed, call, now):
+        if decision.reason is WaitReason.SPENT and _waits_for_its_own(
+            self._replayed, call, standings
+        ):
+            short = decision.until - now <= 2 * SECOND
             demand(
-                "open" not in standings.values() or "busy" in standings.values(),
+                short or "open" not in primaries, 5, "a call waits long for its own model"
+            )
+        elif _has_preferences(self._replayed, call, now):
+            demand(
+                "open" not in standings.values() or _is_any_busy(standings.values()),
                 6,
                 "a call waits beside an open model, and none is busy",
             )
         else:
             demand("open" not in primaries, 5, "a call waits beside an open primary")
             demand(
-                "open" not in standings.values() or "busy" in primaries,
+                "open" not in standings.values() or _is_any_busy(primaries),
                 5,
                 "a call waits beside an open fallback, and no primary is busy",
             )
@@ -240,7 +262,9 @@ class RuleChecker:
         call = self._call(first)
         if _has_preferences(self._replayed, call, self.step.now):
             return
-        standings = self._standings(self._replayed, call, self.step.now)
+        standings = standings_of(self._replayed, call, self.step.now)
+        if _waits_for_its_own(self._replayed, call, standings):
+            return
         for candidate in self._replayed.candidates:
             endpoint = candidate.endpoint
             if standings[endpoint.alias] == "open":
@@ -263,42 +287,17 @@ class RuleChecker:
     moment: Callable[[], float]
     """The monotonic clock, set by the simulation."""
 
-    def _standings(self, state: PoolState, call: Call, now: datetime) -> dict[str, str]:
-        """Return the standing of each endpoint, computed without the core."""
-        fitting = {
-            c.endpoint.alias: _window(c) for c in state.candidates if _suits(c, call)
-        }
-        needed = call.prompt_tokens or 0
-        windows = list(fitting.values())
-        if needed and windows and all(w is not None and w < needed for w in windows):
-            needed = max(window or 0 for window in windows)
-        standings = {}
-        for candidate in state.candidates:
-            endpoint, health = candidate.endpoint, candidate.health
-            window, cap = _window(candidate), endpoint.max_concurrent
-            unfit = endpoint.alias not in fitting
-            if unfit or (window is not None and window < needed):
-                standing = "unfit"
-            elif endpoint.alias in call.tried:
-                standing = "tried"
-            elif any(_is_active(cooldown, now) for cooldown in health.cooldowns):
-                standing = "disabled"
-            elif _is_probed(candidate, now):
-                standing = "probed"
-            elif cap is not None and len(health.under_way) >= cap:
-                standing = "busy"
-            else:
-                standing = "open"
-            standings[endpoint.alias] = standing
-        return standings
-
     def _rule_3(
         self, slot: Slot, state: PoolState, call: Call, standings: dict[str, str]
     ) -> None:
         now, alias = self.step.now, slot.endpoint.alias
         standing = standings[alias]
         if slot.reason is not PickReason.LAST_RESORT:
-            demand(standing == "open", 3, f"{alias} is {standing} and was picked")
+            is_open = standing in {"open", "open or spent"}
+            demand(is_open, 3, f"{alias} is {standing} and was picked")
+            if slot.reason is PickReason.SPENT:
+                demand(standing != "open", 3, f"{alias} is not spent")
+                demand("open" not in standings.values(), 3, "a spent model beside an open")
             return
         candidate = state[alias]
         demand("open" not in standings.values(), 3, "a last resort beside an open model")
@@ -307,12 +306,12 @@ class RuleChecker:
             3,
             f"a last resort at {alias}, which is {standing}",
         )
-        demand(not _is_probed(candidate, now), 3, f"a second probe of {alias}")
+        demand(not is_probed(candidate, now), 3, f"a second probe of {alias}")
         demand(
             alias not in call.excluded, 3, f"a last resort at {alias}, which is excluded"
         )
         for cooldown in candidate.health.cooldowns:
-            if _is_active(cooldown, now):
+            if is_active(cooldown, now):
                 cause = str(cooldown.cause)
                 demand(cause in TRANSIENT_CAUSES, 3, f"a last resort after {cause!r}")
                 demand(
@@ -354,7 +353,10 @@ class RuleChecker:
                 alias != slot.endpoint.alias, 6, f"{alias} is asked again after its refusal"
             )
             if outcome.kind is Refusal.TOO_LONG:
-                known, window = _window(state[alias]), _window(state[slot.endpoint.alias])
+                known, window = (
+                    window_of(state[alias]),
+                    window_of(state[slot.endpoint.alias]),
+                )
                 larger = known is None or window is None or window > known
                 demand(
                     larger, 6, "a model that is not larger, after a prompt that is too long"
@@ -400,14 +402,25 @@ def _passed_over(state: PoolState, call: Call, now: datetime) -> tuple[str, ...]
     )
 
 
+def _waits_for_its_own(state: PoolState, call: Call, standings: dict[str, str]) -> bool:
+    """Whether the call may wait for the model of its conversation, which may be spent."""
+    sticky = state.policy.sticky
+    if sticky is Sticky.CALL or (sticky is Sticky.TURN and call.new_turn):
+        return False
+    return any(
+        pin.conversation == call.conversation
+        and standings.get(pin.alias) == "open or spent"
+        for pin in state.pins
+    )
+
+
+def _is_any_busy(standings: Iterable[str]) -> bool:
+    return not {"busy", "busy or spent"}.isdisjoint(standings)
+
+
 def _has_preferences(state: PoolState, call: Call, now: datetime) -> bool:
     """Whether refusals make the call prefer some models to others."""
     return bool(call.refused or call.outgrown or _passed_over(state, call, now))
-
-
-def _window(candidate: Candidate) -> int | None:
-    windows = (candidate.endpoint.context_window, candidate.learnt_window)
-    return min((window for window in windows if window is not None), default=None)
 
 
 def _released(before: PoolState, state: PoolState) -> Cancelled | None:
@@ -418,29 +431,6 @@ def _released(before: PoolState, state: PoolState) -> Cancelled | None:
                 if attempt not in new.health.under_way:
                     return Cancelled(old.endpoint.alias, attempt)
     return None
-
-
-def _suits(candidate: Candidate, call: Call) -> bool:
-    if call.only not in {None, candidate.endpoint.alias}:
-        return False
-    if call.larger_than is None:
-        return True
-    window = _window(candidate)
-    larger = window is None or window > call.larger_than
-    return larger and candidate.endpoint.alias not in call.outgrown
-
-
-def _is_active(cooldown: Cooldown, now: datetime) -> bool:
-    return cooldown.since <= now < cooldown.until
-
-
-def _is_probed(candidate: Candidate, now: datetime) -> bool:
-    under_way = candidate.health.under_way
-    return bool(under_way) and any(
-        under_way[-1] > cooldown.newest
-        and (not cooldown.proven or _is_active(cooldown, now))
-        for cooldown in candidate.health.cooldowns
-    )
 
 
 def _pause(cooldown: Cooldown) -> timedelta:
@@ -455,9 +445,3 @@ def _describe_decision(decision: Wait | Exhausted) -> str:
     if isinstance(decision, Wait):
         return f"waits until {decision.until:%H:%M:%S.%f}: {decision.reason}"
     return f"gives up: {decision.reason}"
-
-
-def _label(decision: Wait | Exhausted) -> str:
-    if isinstance(decision, Wait):
-        return f"waits until {decision.until.isoformat()} {WAITS_FOR[decision.reason]}"
-    return f"exhausted {WAITS_FOR[decision.reason]}"

@@ -98,6 +98,8 @@ def _simpler_models(model: SimulatedModel) -> Iterator[SimulatedModel]:
     for plain in plainer:
         if plain != endpoint:
             yield evolve(model, endpoint=plain)
+    for announces in _without(model.announces):
+        yield evolve(model, announces=announces)
     if model.usual != Manner():
         yield evolve(model, usual=Manner())
 

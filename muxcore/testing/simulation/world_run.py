@@ -327,6 +327,10 @@ class Simulation:
         thread.attempt = None
         if manner is not None and isinstance(outcome, Responding):
             self._open(thread, slot, manner)
+        if manner is not None and not isinstance(outcome, Cancelled):
+            model = self._models[slot.endpoint.alias]
+            left = model.allowances(slot.attempt, self.clock.now())
+            outcome = evolve(outcome, allowances=left)
         thread.caller.outcomes.append(outcome)
         number = thread.caller.number
         self._timeline.report(

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
+from muxcore.core.allowance import Allowance, AllowanceKind
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Call, Candidate, Endpoint, Policy, Sticky
 from muxcore.core.strategy import Strategy
@@ -27,6 +28,8 @@ UNTIL_ITS_END = -1
 """A hint that is the rest of the period in whole seconds, as a correct server gives it."""
 CALLS = 100
 """The number of calls in one world."""
+ANNOUNCING = (3, 8, 9)
+"""The last digits of the seeds of worlds whose models announce limits."""
 PLAIN, DEFAULTS = Call(), Policy()
 
 
@@ -74,6 +77,9 @@ class SimulatedModel:
     periods: tuple[Period, ...] = ()
     refuses_tools: bool = False
     takes_nonsense: bool = False
+    announces: tuple[AllowanceKind, ...] = ()
+    """The limits of its headers. What is left of them and until when has no reason, but it is the
+    same for the same attempt: the rules hold whatever a provider says."""
 
     def refuses(self, arrival: Arrival) -> bool:
         return (
@@ -81,6 +87,18 @@ class SimulatedModel:
             or (arrival.is_bad and not self.takes_nonsense)
             or self.endpoint.alias in arrival.refused_by
         )
+
+    def allowances(self, attempt: int, now: datetime) -> tuple[Allowance, ...]:
+        """Return what the answer to an attempt says at `now`."""
+        found = []
+        for kind in self.announces:
+            dice = random.Random(f"{self.endpoint.alias} {kind} {attempt}")  # noqa: S311 - the same every time
+            limit = 3 if kind is AllowanceKind.REQUESTS else 10_000
+            resets_in = dice.choice([None, 1, 8, 40, 4000])
+            resets_at = None if resets_in is None else now + timedelta(seconds=resets_in)
+            remaining = dice.choice([0, limit // 3, limit])
+            found.append(Allowance(kind, remaining, limit, resets_at))
+        return tuple(found)
 
     def manner(self, moment: int) -> Manner:
         for period in self.periods:
@@ -244,6 +262,8 @@ def world_of(seed: int, calls: int = CALLS) -> World:
     dice = random.Random(seed)  # noqa: S311 - the same every time
     calm = dice.random() < 0.1  # noqa: PLR2004 - one in ten
     models = tuple(_model(dice, number, calm=calm) for number in range(dice.randint(1, 5)))
+    if seed % 10 in ANNOUNCING:
+        models = tuple(_announcing(model, seed) for model in models)
     arrivals = _arrivals(dice, calls, calm=calm)
     span = arrivals[-1].at + 60 * SECOND if arrivals else SECOND
     return World(
@@ -289,6 +309,13 @@ def _model(dice: random.Random, number: int, *, calm: bool) -> SimulatedModel:
         refuses_tools=dice.random() < 0.2,  # noqa: PLR2004
         takes_nonsense=dice.random() < 0.2,  # noqa: PLR2004
     )
+
+
+def _announcing(model: SimulatedModel, seed: int) -> SimulatedModel:
+    # By dice of their own: the worlds are otherwise as those without limits.
+    dice = random.Random(f"{seed} {model.endpoint.alias}")  # noqa: S311 - the same every time
+    kinds = tuple(kind for kind in AllowanceKind if dice.random() < 0.3)  # noqa: PLR2004
+    return evolve(model, announces=kinds)
 
 
 def _periods(dice: random.Random) -> tuple[Period, ...]:
