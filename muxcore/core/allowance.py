@@ -215,9 +215,11 @@ class Headroom:
         """Return the headroom after an answer to a conversation, of this size by now."""
         if all(one.allowance.kind not in UNCACHED for one in self.announcements):
             return self
-        others = (p for p in self.prompts if p.conversation != conversation)
-        warm = [p for p in others if now < p.at + CACHE_LASTS][1 - MOST_PROMPTS :]
-        return evolve(self, prompts=(*warm, CachedPrompt(conversation, tokens, now)))
+        cold = now - CACHE_LASTS
+        others = [p for p in self.prompts if p.at > cold and p.conversation != conversation]
+        prompts = (*others[1 - MOST_PROMPTS :], CachedPrompt(conversation, tokens, now))
+        # Written out: a quarter of the time of `evolve`.
+        return Headroom(self.announcements, self.charges, self.margin, prompts)
 
     def after_start(self, attempt: int, demand: Demand, now: datetime) -> Headroom:
         """Return the headroom after an attempt began."""

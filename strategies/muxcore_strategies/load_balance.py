@@ -55,6 +55,7 @@ class LoadBalance:
         share = denominator // total
         best = candidates[0].endpoint
         best_lag, best_released = 0, False
+        last, warm = None if call.pin is None else call.pin.alias, None
         for candidate in candidates:
             endpoint, tally = candidate.endpoint, candidate.tally
             alias, weight = endpoint.alias, endpoint.weight
@@ -65,6 +66,8 @@ class LoadBalance:
             lags[alias] = lag
             disablings[alias] = disabled
             released = lag > 0
+            if alias == last and released and candidate.headroom is not None:
+                warm = endpoint
             # Its turn is due in (denominator - lag) / weight: compared without dividing.
             if endpoint is best or (
                 (denominator - lag) * best.weight < (denominator - best_lag) * weight
@@ -72,35 +75,36 @@ class LoadBalance:
                 else released
             ):
                 best, best_lag, best_released = endpoint, lag, released
-        if call.pin is not None and call.pin.alias != best.alias:
-            best = _warm(candidates, call.pin.alias, lags, denominator, share) or best
+        if (
+            warm is not None
+            and warm is not best
+            and _goes_first(warm, candidates, lags, denominator, share)
+        ):
+            best = warm
         lags[best.alias] -= denominator
         return best, BalanceMemory(
             denominator=denominator, lags=lags, disablings=disablings
         )
 
 
-def _warm(
+def _goes_first(
+    warm: Endpoint,
     candidates: Sequence[Candidate],
-    alias: str,
     lags: Mapping[str, int],
     denominator: int,
     share: int,
-) -> Endpoint | None:
-    """Return the model of this alias, if it has limits and may go first."""
-    own = next((c for c in candidates if c.endpoint.alias == alias), None)
-    if own is None or own.headroom is None or lags[alias] <= 0:
-        return None
-    # From the call that its turn is due at, the order is as if it had not gone first.
-    due = -((lags[alias] - denominator) // (own.endpoint.weight * share))
+) -> bool:
+    """Whether each other still gets its turn in time if this one goes before all."""
+    # From the call that its own is due at, the order is as if it had not gone first.
+    due = -((lags[warm.alias] - denominator) // (warm.weight * share))
     earlier: list[int] = []
     for candidate in candidates:
-        if candidate is not own:
-            lag, gain = lags[candidate.endpoint.alias], candidate.endpoint.weight * share
+        endpoint = candidate.endpoint
+        if endpoint is not warm:
+            lag, gain = lags[endpoint.alias], endpoint.weight * share
             turns = (lag + (due - 1) * gain) // denominator
             earlier += (-((lag - n * denominator) // gain) for n in range(1, turns + 1))
-    in_time = all(at > calls for calls, at in enumerate(sorted(earlier)))
-    return own.endpoint if in_time else None
+    return all(at > calls for calls, at in enumerate(sorted(earlier)))
 
 
 def _read_memory(memory: object, total: int) -> tuple[int, dict[str, int], dict[str, int]]:
