@@ -3,6 +3,7 @@
 It prints the table of `docs/modes.md`: agents with sub-agents share a pool of three providers,
 each with limits as their documents state them, and with the headers that they send. Real headers
 are read by the code that reads them in real calls. The seeds are 0, 1, 2, …; `--seeds` is how many.
+Each seed is run with both settings. ± is one standard error of the difference.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import argparse
 import math
 import random  # noqa: TID251 - seeded
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
+from statistics import stdev
 
-from attrs import define, evolve, field, frozen
+from attrs import astuple, define, evolve, field, frozen
 from mode_world import (
     CACHE_LASTS,
     MINUTE,
@@ -233,32 +234,39 @@ LARGEST = 60_000
 
 @frozen
 class Totals:
-    """Totals of one setting over all seeds."""
+    """What came of an hour, or of several."""
 
     limits: int
     served: int
-    cached: float
+    tokens: int
+    cached: int
+
+    @classmethod
+    def sum(cls, hours: Sequence[Totals]) -> Totals:
+        return cls(*map(sum, zip(*map(astuple, hours), strict=True)))
+
+    @property
+    def share(self) -> float:
+        """Of the tokens that are cached."""
+        return self.cached / self.tokens
 
 
-def totals(
-    pool: Sequence[Endpoint], mode: Strategy, policy: Policy, seeds: int, agents: int
+def hour(
+    pool: Sequence[Endpoint], mode: Strategy, policy: Policy, agents: int, seed: int
 ) -> Totals:
-    """Run agents for an hour, once for each seed."""
-    counts: Counter[str] = Counter()
-    for seed in range(seeds):
-        state = PoolState.of(*pool, policy=policy)
-        world = World(state, mode, servers_of(seed))
-        for number in range(agents):
-            dice = random.Random(f"agent {seed} {number}")
-            Delegating(world, f"agent {number}", dice, 10_000, LARGEST).begin()
-        world.run(START + HOUR)
-        for candidate in world.state.candidates:
-            tally = candidate.tally
-            counts["limits"] += tally.rate_limited
-            counts["served"] += tally.succeeded
-            counts["in"] += tally.tokens_in
-            counts["cached"] += tally.tokens_cached
-    return Totals(counts["limits"], counts["served"], counts["cached"] / counts["in"])
+    """Run agents for an hour."""
+    world = World(PoolState.of(*pool, policy=policy), mode, servers_of(seed))
+    for number in range(agents):
+        dice = random.Random(f"agent {seed} {number}")
+        Delegating(world, f"agent {number}", dice, 10_000, LARGEST).begin()
+    world.run(START + HOUR)
+    tallies = [candidate.tally for candidate in world.state.candidates]
+    return Totals(
+        sum(tally.rate_limited for tally in tallies),
+        sum(tally.succeeded for tally in tallies),
+        sum(tally.tokens_in for tally in tallies),
+        sum(tally.tokens_cached for tally in tallies),
+    )
 
 
 MODES: tuple[tuple[str, Sequence[Endpoint], Strategy, int], ...] = (
@@ -270,49 +278,70 @@ MODES: tuple[tuple[str, Sequence[Endpoint], Strategy, int], ...] = (
 )
 
 
-def table(seeds: int) -> list[list[str]]:
-    rows = [
-        [
-            "mode",
-            "sticky",
-            "rate limits, ignored",
-            "heeded",
-            "fewer",
-            "calls, ignored",
-            "heeded",
-            "cached, ignored",
-            "heeded",
-        ]
-    ]
+HEADINGS = [
+    "mode",
+    "sticky",
+    "rate limits, ignored",
+    "heeded",
+    "fewer",
+    "calls, ignored",
+    "heeded",
+    "cached, ignored",
+    "heeded",
+]
+
+
+def table(seeds: int, modes: Sequence[str]) -> list[list[str]]:
+    rows = [HEADINGS]
     for name, pool, mode, agents in MODES:
-        for sticky in Sticky:
+        for sticky in Sticky if name in modes else ():
             ignored, heeded = (
-                totals(
-                    pool, mode, Policy(sticky=sticky, announced_limits=how), seeds, agents
-                )
+                [
+                    hour(
+                        pool,
+                        mode,
+                        Policy(sticky=sticky, announced_limits=how),
+                        agents,
+                        seed,
+                    )
+                    # As many hours of agents in each row.
+                    for seed in range(seeds * AGENTS // agents)
+                ]
                 for how in (AnnouncedLimits.IGNORE, AnnouncedLimits.HEED)
             )
-            fewer = 1 - heeded.limits / ignored.limits if ignored.limits else 0.0
-            rows.append(
-                [
-                    name,
-                    sticky.value,
-                    str(ignored.limits),
-                    str(heeded.limits),
-                    f"{fewer:.0%}",
-                    str(ignored.served),
-                    f"{heeded.served} ({heeded.served / ignored.served:.0%})",
-                    f"{ignored.cached:.1%}",
-                    f"{heeded.cached:.1%}",
-                ]
-            )
+            rows.append([name, sticky.value, *_compared(ignored, heeded)])
     return rows
 
 
+def _compared(ignored: Sequence[Totals], heeded: Sequence[Totals]) -> list[str]:
+    before, after = Totals.sum(ignored), Totals.sum(heeded)
+    pairs = list(zip(ignored, heeded, strict=True))
+    calls = after.served / before.served
+    calls_error = _error([other.served - calls * one.served for one, other in pairs])
+    cached_error = _error([other.share - one.share for one, other in pairs])
+    return [
+        str(before.limits),
+        str(after.limits),
+        f"{1 - after.limits / max(before.limits, 1):.0%}",
+        str(before.served),
+        f"{after.served} ({calls:.1%} ± {calls_error * len(pairs) / before.served:.1%})",
+        f"{before.share:.1%}",
+        f"{after.share:.1%} ({after.share - before.share:+.1%} ± {cached_error:.1%})",
+    ]
+
+
+def _error(differences: Sequence[float]) -> float:
+    """Return the standard error of the mean."""
+    return stdev(differences) / math.sqrt(len(differences))
+
+
 def main() -> None:
+    names = [name for name, *_ in MODES]
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seeds", type=int, default=10, help="how many seeds, from 0")
-    print(markdown_table(table(options.parse_args().seeds)))
+    options.add_argument("--modes", nargs="+", choices=names, default=names)
+    given = options.parse_args()
+    print(markdown_table(table(given.seeds, given.modes)))
 
 
 if __name__ == "__main__":
