@@ -158,7 +158,7 @@ class Chunk:
 
     @property
     def finish_reason(self) -> str | None:
-        choices = self.raw.get("choices") or []
+        choices = self.raw.get("choices")
         return choices[0].get("finish_reason") if choices else None
 
     @property

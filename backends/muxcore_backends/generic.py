@@ -14,7 +14,7 @@ from muxcore.assembling import clean_usage, move_usage
 from muxcore.chat import REASONING, Chat, Json, Reply
 from muxcore.core.allowance import Allowance
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import Decoder, Failure, HttpRequest, HttpResponse, KeyHeader
+from muxcore.plugins.backend import BEARER, Decoder, Failure, HttpRequest, HttpResponse
 from muxcore.plugins.hookspecs import BackendFactory, hookimpl
 from muxcore_backends import capabilities
 from muxcore_backends.allowances import allowances
@@ -92,7 +92,7 @@ class Generic:
             wire.api_base.rstrip("/") + PATH,
             {"Content-Type": "application/json", **dict(wire.extra_headers)},
             text.encode(),
-            KeyHeader() if wire.key_variable else None,
+            BEARER if wire.key_variable else None,
             (*rewrites, *left_out, *limited),
             size if CUTS_PROMPTS in has else None,
         )

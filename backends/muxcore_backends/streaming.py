@@ -88,9 +88,10 @@ class GenericDecoder:
             self._normalise(raw, choices)
         except MalformedError as error:
             raise bad_event(data, f"a chunk is malformed: {error}") from None
+        choice = choices[0]
         if self._halves or "\\u" in data:
-            self._join_halves(choices[0])
-        if raw["choices"][0]["finish_reason"] or "usage" in choices[0]:
+            self._join_halves(choice)
+        if choice["finish_reason"] or "usage" in choice:
             move_usage(raw)
         complete_head(raw)
         chunk = Chunk(raw)

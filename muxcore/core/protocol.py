@@ -211,11 +211,14 @@ def credited(outcome: Succeeded, call: Call) -> Succeeded: ...
 @overload
 def credited(outcome: AttemptOutcome, call: Call) -> AttemptOutcome: ...
 def credited(outcome: AttemptOutcome, call: Call) -> AttemptOutcome:
-    """Return the outcome; a success gets the call's conversation, turn and refusers."""
-    if call.conversation is None or not isinstance(outcome, Succeeded):
+    """Return the outcome; a success gets the call's conversation, turn and refusers.
+
+    A driver may have made it with them.
+    """
+    name = call.conversation
+    if name is None or not isinstance(outcome, Succeeded) or outcome.conversation:
         return outcome
-    refusers = (*call.refused, *call.outgrown)
-    return outcome.of_conversation(call.conversation, refusers, new_turn=call.new_turn)
+    return outcome.of_conversation(name, call.refusers, new_turn=call.new_turn)
 
 
 def _ended(

@@ -530,6 +530,11 @@ class Call:
     def attempts(self) -> int:
         return len(self.tried)
 
+    @property
+    def refusers(self) -> tuple[str, ...]:
+        """All models that refused the request."""
+        return (*self.refused, *self.outgrown)
+
     def pinned(self, pin: Pin, passed_over: tuple[str, ...]) -> Call:
         """Return the call with what `select` fills in."""
         # Written out: `evolve` takes twice the time, and this is part of nearly every call.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from attrs import frozen
 
@@ -26,6 +26,9 @@ class KeyHeader:
     prefix: str = "Bearer "
 
 
+BEARER = KeyHeader()
+
+
 @frozen
 class HttpRequest:
     """A POST for the shell to make. `rewrites` describes what was changed in the history.
@@ -37,7 +40,7 @@ class HttpRequest:
     url: str
     headers: Mapping[str, str]
     body: bytes
-    key_header: KeyHeader | None = KeyHeader()
+    key_header: KeyHeader | None = BEARER
     rewrites: tuple[str, ...] = ()
     prompt_tokens: int | None = None
 
@@ -76,8 +79,7 @@ class BadReplyError(Exception):
 BadReply: TypeAlias = BadReplyError
 
 
-@frozen
-class ServerEvent:
+class ServerEvent(NamedTuple):
     """One server-sent event: `event` is its type ("message" if it named none)."""
 
     data: str

@@ -14,7 +14,7 @@ from muxcore.core.records import Endpoint
 from muxcore.dialects.reading import MalformedItemError
 from muxcore.dialects.responses.items import answer_of, items_of
 from muxcore.dialects.responses.settings import chat_usage
-from muxcore.plugins.backend import Decoder, HttpRequest, HttpResponse, KeyHeader
+from muxcore.plugins.backend import BEARER, Decoder, HttpRequest, HttpResponse
 from muxcore_backends import capabilities
 from muxcore_backends.allowances import allowances
 from muxcore_backends.failures import bad_reply, classify, failed_answer, object_of
@@ -57,7 +57,7 @@ class Responses:
             wire.api_base.rstrip("/") + PATH,
             {"Content-Type": "application/json", **dict(wire.extra_headers)},
             text.encode(),
-            KeyHeader() if wire.key_variable else None,
+            BEARER if wire.key_variable else None,
             (*rewrites, *remarks, *limited),
         )
 

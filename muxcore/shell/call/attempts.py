@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from http import HTTPStatus
 from itertools import islice
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from attrs import evolve, frozen
 
@@ -23,8 +23,8 @@ from muxcore.core.outcomes import (
     Responding,
     Succeeded,
 )
-from muxcore.core.protocol import Slot
-from muxcore.core.records import Endpoint
+from muxcore.core.protocol import Attempt, Slot
+from muxcore.core.records import Call, Endpoint
 from muxcore.errors import MultiplexerError
 from muxcore.plugins.backend import (
     BadReplyError,
@@ -54,8 +54,7 @@ Opened: TypeAlias = tuple[Exchange, StreamDecoder]
 """A stream at its first content, or at its end if it has none."""
 
 
-@frozen(eq=False)
-class Answered(Generic[T]):
+class Answered(NamedTuple, Generic[T]):
     """An attempt with an answer: a `Reply`, or a stream at its first content."""
 
     outcome: Responding | Succeeded
@@ -76,10 +75,10 @@ class Unanswered:
 
 
 def complete(
-    member: Member, slot: Slot, chat: Chat, scope: CancelScope
+    member: Member, step: Attempt, chat: Chat, scope: CancelScope
 ) -> Answered[Reply] | Unanswered:
     """Make an attempt that asks for a whole answer."""
-    began = clock.elapsed()
+    slot, began = step.slot, clock.elapsed()
     request: HttpRequest | None = None
     exchange: Exchange | None = None
     try:
@@ -93,16 +92,16 @@ def complete(
         if exchange is not None:
             exchange.close()
     after = timedelta(seconds=clock.elapsed() - began)
-    outcome = succeeded(slot, reply, after, _allowances(member, exchange))
+    outcome = succeeded(step.call, slot, reply, after, _allowances(member, exchange))
     warnings = truncated_prompt_warning(request.prompt_tokens, reply.usage)
     return Answered(outcome, reply, member, slot, scope, (*request.rewrites, *warnings))
 
 
 def open_stream(
-    member: Member, slot: Slot, chat: Chat, scope: CancelScope
+    member: Member, step: Attempt, chat: Chat, scope: CancelScope
 ) -> Answered[Opened] | Unanswered:
     """Make an attempt that streams, up to its first content."""
-    began = clock.elapsed()
+    slot, began = step.slot, clock.elapsed()
     request: HttpRequest | None = None
     exchange: Exchange | None = None
     try:
@@ -129,7 +128,7 @@ def open_stream(
         outcome = Responding(slot.endpoint.alias, slot.attempt, after, allowances)
     else:
         exchange.close(drain=decoder.ended)
-        outcome = succeeded(slot, decoder.reply(), after, allowances)
+        outcome = succeeded(step.call, slot, decoder.reply(), after, allowances)
     return Answered(outcome, (exchange, decoder), member, slot, scope, request.rewrites)
 
 
@@ -153,12 +152,13 @@ def read_more(exchange: Exchange, decoder: StreamDecoder) -> bool:
 
 
 def succeeded(
+    call: Call,
     slot: Slot,
     reply: Reply,
     after: timedelta | None = None,
     allowances: tuple[Allowance, ...] = (),
 ) -> Succeeded:
-    """Return the outcome of a whole answer."""
+    """Return the outcome of a whole answer to an attempt of this call."""
     return Succeeded(
         slot.endpoint.alias,
         slot.attempt,
@@ -166,6 +166,9 @@ def succeeded(
         tokens_cached=reply.usage.cached_tokens or 0,
         tokens_out=reply.usage.completion_tokens or 0,
         after=after,
+        conversation=call.conversation,
+        new_turn=call.new_turn,
+        refusers=call.refusers,
         allowances=allowances,
     )
 

@@ -17,7 +17,7 @@ from muxcore.core.outcomes import (
     Responding,
     Succeeded,
 )
-from muxcore.core.protocol import Attempt, CallEnding, Slot
+from muxcore.core.protocol import Attempt, CallEnding
 from muxcore.core.records import Call
 from muxcore.core.selection import FRESH
 from muxcore.errors import MultiplexerError, StrategyError
@@ -40,7 +40,7 @@ from muxcore.shell.pool.waiter import Waiter
 
 T = TypeVar("T")
 MakeAttempt: TypeAlias = Callable[
-    [Member, Slot, Chat, CancelScope], Answered[T] | Unanswered
+    [Member, Attempt, Chat, CancelScope], Answered[T] | Unanswered
 ]
 
 
@@ -128,7 +128,7 @@ class CallRun:
                 match need:
                     case Attempt():
                         self.call = need.call
-                        attempt = self._attempt(need.slot, make_attempt)
+                        attempt = self._attempt(need, make_attempt)
                         attempts.append(attempt)
                         if isinstance(attempt, Answered):
                             answered = attempt
@@ -194,10 +194,10 @@ class CallRun:
         return False
 
     def _attempt(
-        self, slot: Slot, make_attempt: MakeAttempt[T]
+        self, step: Attempt, make_attempt: MakeAttempt[T]
     ) -> Answered[T] | Unanswered:
         runtime = self._runtime
-        member = runtime.members[slot.endpoint.alias]
+        member = runtime.members[step.slot.endpoint.alias]
         scope = CancelScope(clock.elapsed() + member.limits.attempt, self._limit)
         self._scope = scope
         try:
@@ -205,10 +205,10 @@ class CallRun:
             if self._options.cancellation is not None:
                 self._options.cancellation.attach_attempt(scope)
             key = member.key
-            attempt = make_attempt(member, slot, self._chat, scope)
+            attempt = make_attempt(member, step, self._chat, scope)
             match attempt.outcome:
                 case Failed(kind=Fault.AUTH) if member.renew_key(key):
-                    attempt = make_attempt(member, slot, self._chat, scope)
+                    attempt = make_attempt(member, step, self._chat, scope)
         except BaseException:
             self._give_up()
             raise

@@ -8,7 +8,7 @@ from typing import Self
 
 from muxcore.chat import Chunk, Reply
 from muxcore.core.outcomes import Cancelled, CancelReason, End, Failed
-from muxcore.core.protocol import EndedAttempt, credited
+from muxcore.core.protocol import EndedAttempt
 from muxcore.errors import (
     CallCancelledError,
     ClosedError,
@@ -131,8 +131,7 @@ class Stream:
 
     def _succeeded(self, answered: Answered[Opened]) -> End:
         _, decoder = answered.answer
-        outcome = succeeded(answered.slot, decoder.reply())
-        return credited(outcome, self._call.call)
+        return succeeded(self._call.call, answered.slot, decoder.reply())
 
     def _interrupt(self, answered: Answered[Opened]) -> MultiplexerError:
         """End a stream that broke in the middle; return the error for the caller."""

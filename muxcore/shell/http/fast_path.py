@@ -74,9 +74,8 @@ def _length(body: bytes) -> bytes:
 
 _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 (200|[45]\d\d)(?: [^\r\n]*)?\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)+)\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\r\n\0]*+\r\n)++)\r\n"
 )
-_FIELD = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*)\r\n")
 
 
 class FinalResponse(http.client.HTTPResponse):
@@ -117,8 +116,10 @@ class SimpleHead:
         if head is None:
             return None
         fields: dict[str, str] = {}
-        for name, value in _FIELD.findall(head[2].decode("latin-1")):
-            name = name.lower()  # noqa: PLW2901 - only its case changes
+        *lines, _ = head[2].decode("latin-1").split("\r\n")
+        for line in lines:
+            name, _, value = line.partition(":")
+            name, value = name.lower(), value.lstrip(" \t")
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         coding, length = fields.get("transfer-encoding"), fields.get("content-length")
         if "content-encoding" in fields:
