@@ -19,7 +19,14 @@ from muxcore.testing.simulation.comparison import compare
 from muxcore.testing.simulation.shrinking import Smallest, shrink
 from muxcore.testing.simulation.timeline import BrokenWorldError, Run
 from muxcore.testing.simulation.world_run import run
-from muxcore.testing.simulation.worlds import MODES, SECOND, ClockSet, World, world_of
+from muxcore.testing.simulation.worlds import (
+    CALLS,
+    MODES,
+    SECOND,
+    ClockSet,
+    World,
+    world_of,
+)
 
 
 @cache
@@ -161,8 +168,11 @@ def test_a_lost_slot_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.unmeasured
+@pytest.mark.parametrize(
+    ("first", "calls"), [(430, 20), pytest.param(110, CALLS, marks=pytest.mark.slow)]
+)
 def test_a_wait_that_a_clock_set_back_lengthens_is_found(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, first: int, calls: int
 ) -> None:
     from muxcore.shell.pool.waiter import Waiter
 
@@ -172,7 +182,7 @@ def test_a_wait_that_a_clock_set_back_lengthens_is_found(
         return evolve(call, waited=call.waited + waited)
 
     monkeypatch.setattr(Waiter, "timely", trusting)
-    _, smallest = broken_world(rule=1, first=110)
+    _, smallest = broken_world(rule=1, first=first, calls=calls)
     assert len(smallest.world.arrivals) <= 2
     assert len(smallest.error.trace) < 15
     assert any(isinstance(one, ClockSet) for one in smallest.world.happenings)
@@ -196,10 +206,10 @@ def test_a_wrong_second_opinion_is_found(
     assert text in str(smallest.error)
 
 
-def broken_world(rule: int, first: int = 0) -> tuple[World, Smallest]:
+def broken_world(rule: int, first: int = 0, calls: int = CALLS) -> tuple[World, Smallest]:
     """Return the first world that breaks this rule, and the smallest one like it."""
     for seed in range(first, first + 400):
-        world = world_of(seed)
+        world = world_of(seed, calls)
         try:
             run(world)
         except BrokenWorldError as error:
@@ -238,7 +248,7 @@ def test_the_command_shrinks_a_broken_world(
     from muxcore.shell.pool.pool import Pool
 
     monkeypatch.setattr(Pool, "abandon", lambda pool, waiter: None)
-    assert main(["--worlds", "20", "--processes", "1"]) == 1
+    assert main(["--worlds", "20", "--calls", "30", "--processes", "1"]) == 1
     out = capsys.readouterr().out
     assert "shrunk as far as possible: rule 2" in out
     assert f"{SECOND}" not in out.splitlines()[0]

@@ -21,5 +21,6 @@ FACTORIES: dict[str, Callable[[], Strategy]] = {
 
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("make", FACTORIES.values(), ids=FACTORIES)
-def test_the_built_in_modes_pass(make: Callable[[], Strategy]) -> None:
-    check_strategy(make)
+@pytest.mark.parametrize("runs", [50, pytest.param(2000, marks=pytest.mark.slow)])
+def test_the_built_in_modes_pass(make: Callable[[], Strategy], runs: int) -> None:
+    check_strategy(make, runs=runs)
