@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=600, help="begin no run after these"
     )
     parser.add_argument(
+        "--together", type=int, default=1, help="how many runs go on side by side"
+    )
+    parser.add_argument(
         "-k", default="", help="only these of the tests, as pytest takes it"
     )
     parser.add_argument("paths", nargs="*", default=["tests"])
@@ -43,10 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     failed: Counter[str] = Counter()
     began, runs = time.perf_counter(), 0
+
+    def once(number: int) -> list[str] | None:
+        is_late = time.perf_counter() - began >= asked.minutes * 60
+        return None if is_late else run(number, asked.k, asked.paths)
+
     try:
-        while runs < asked.times and time.perf_counter() - began < asked.minutes * 60:
-            runs += 1
-            failed.update(run(runs, asked.k, asked.paths))
+        with ThreadPoolExecutor(asked.together) as threads:
+            for found in threads.map(once, range(1, asked.times + 1)):
+                if found is not None:
+                    runs += 1
+                    failed.update(found)
     finally:
         for process in busy:
             process.kill()
