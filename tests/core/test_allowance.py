@@ -172,9 +172,13 @@ def test_nobody_waits_longer_than_an_announcement_is_trusted() -> None:
 
 
 def uncached(conversation: str, *, kind: AllowanceKind, at: float = 0) -> Headroom:
-    """Serve 100 tokens of a conversation where another's are cached since noon."""
+    """Serve 100 tokens of a conversation, beside another that is cached since noon.
+
+    One limit counts all tokens, and another is of this kind.
+    """
     one = evolve(announcement(4_000), allowance=evolve(tokens(4_000), kind=kind))
-    headroom = Headroom((one,), prompts=(CachedPrompt("a", 50, NOON),))
+    limits = (announcement(4_000), one)
+    headroom = Headroom(limits, prompts=(CachedPrompt("a", 50, NOON),))
     return headroom.after_serving(conversation, 100, NOON + at * SECOND)
 
 
