@@ -403,13 +403,16 @@ def _passed_over(state: PoolState, call: Call, now: datetime) -> tuple[str, ...]
 
 
 def _waits_for_its_own(state: PoolState, call: Call, standings: dict[str, str]) -> bool:
-    """Whether the call may wait for the model of its conversation, which may be spent."""
+    """Whether the call may wait for the model of its conversation, which may be spent.
+
+    Others may have taken its slots since the wait began.
+    """
     sticky = state.policy.sticky
     if sticky is Sticky.CALL or (sticky is Sticky.TURN and call.new_turn):
         return False
     return any(
         pin.conversation == call.conversation
-        and standings.get(pin.alias) == "open or spent"
+        and standings.get(pin.alias) in {"open or spent", "busy or spent"}
         for pin in state.pins
     )
 
