@@ -158,6 +158,8 @@ def test_a_lock_without_a_server_leads_to_a_server_of_its_own(
         assert not lease.joined
         assert ask(lease.server, "/healthz")
         assert find(file, env) is None
+    # Who held the lock was no server, which would have removed its files.
+    discovery.remove_dead(env)
 
 
 def test_a_server_that_does_not_start_says_why(
