@@ -119,6 +119,8 @@ def _through_pool(
     environment: Mapping[str, str],
 ) -> int:
     label = secrets.token_hex(8)
+    # Looked for before the server starts, which makes it.
+    made = None if options.drills else _state_file_to_be_made(config)
     with (
         ExitStack() as stack,
         leasing(
@@ -138,7 +140,7 @@ def _through_pool(
         access = Access(lease.url, lease.server.token, label)
         start = _start(command, config, access, environment, stack)
         if not options.quiet:
-            _report(_welcome(config, options.drills, start.advice))
+            _report(_welcome(config, options.drills, start.advice, made))
             if any(bypass.at_start for bypass in start.past):
                 _let_read(command, options)
         # A shim that is called inside the program must not start a second `run`.
@@ -257,7 +259,17 @@ def advice_on_section(config: Config, own: Path, release: Release) -> list[str]:
     ]
 
 
-def _welcome(config: Config, drills: Sequence[str], advice: Sequence[str]) -> list[str]:
+def _state_file_to_be_made(config: Config) -> Path | None:
+    if config.state not in {None, FILE}:
+        return None
+    named = config.state_options.get("path")
+    file = default_path(os.environ) if named is None else Path(named).expanduser()
+    return file if is_to_be_made(file) else None
+
+
+def _welcome(
+    config: Config, drills: Sequence[str], advice: Sequence[str], made: Path | None
+) -> list[str]:
     """Describe the pool, where a prompt may go, and what to know of this vibe."""
     here, away = [], dict[str, list[str]]()
     for endpoint in config.endpoints:
@@ -273,12 +285,8 @@ def _welcome(config: Config, drills: Sequence[str], advice: Sequence[str]) -> li
     else:
         places.append("no model is on this machine")
     lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings, *advice]
-    if config.state in {None, FILE} and not drills:
-        file = default_path(os.environ)
-        named = config.state_options.get("path")
-        file = file if named is None else Path(named).expanduser()
-        if is_to_be_made(file):
-            lines.append(f"what the pool learns is kept in {file}")
+    if made is not None:
+        lines.append(f"what the pool learns is kept in {made}")
     return [
         printable(line) for line in (*lines, *(f"fire drill: {drill}" for drill in drills))
     ]
