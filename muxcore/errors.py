@@ -110,3 +110,11 @@ class StreamInterruptedError(CallError):
 
 class StrategyError(MultiplexerError):
     """A mode raised, or picked an endpoint it was not shown. It names the mode."""
+
+
+class BoardBusyError(MultiplexerError):
+    """The board cannot do it at this moment; the same call may work soon."""
+
+
+class BoardGoneError(MultiplexerError):
+    """The board cannot be used. The text says why, and what to do."""

@@ -12,7 +12,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from muxcore import jsontext
-from muxcore.core.text import one_line
+from muxcore.text import one_line
 
 LONGEST_MESSAGE = 300
 LONGEST_READ = 4000

@@ -28,7 +28,6 @@ from muxcore.core.sharing.facts import (
 )
 from muxcore.core.sharing.publishing import Publication, forgotten, publications
 from muxcore.core.status import Totals
-from muxcore.core.text import printable
 from muxcore.core.updating import update
 from muxcore.journal.recent import Checkpoint, JournalLine
 from muxcore.journal.redaction import fingerprint
@@ -40,6 +39,7 @@ from muxcore.plugins.board import (
     ListeningBoard,
     PresentStanding,
 )
+from muxcore.text import printable
 
 WRITE_SECONDS = 0.25
 RETRY_SECONDS = 1.0

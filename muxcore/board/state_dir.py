@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from muxcore.plugins.board import BoardGoneError
+from muxcore.errors import BoardGoneError
 
 FILE_NAME = "state.db"
 ONLY_MINE, ONLY_MY_FILE = 0o700, 0o600

@@ -12,11 +12,11 @@ from typing import Any
 from muxcore.chat import AttemptReport, Reply
 from muxcore.cli.main import WELL
 from muxcore.config.definitions import known_as
-from muxcore.core.text import printable, printable_lines
 from muxcore.errors import MultiplexerError
 from muxcore.plugins.catalogue import FILE
 from muxcore.shell.call.multiplexer import Multiplexer
 from muxcore.shell.factory import parts_of
+from muxcore.text import printable, printable_lines
 
 GREETING = (
     "A dialogue through the pool. /mux shows its status, /model ALIAS asks that model alone,"

@@ -16,9 +16,9 @@ from muxcore.config import Config
 from muxcore.core.phases import PRESENT, Phase
 from muxcore.core.records import Endpoint
 from muxcore.core.strategy import uses_weight
-from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.setup.schema import section_schema
+from muxcore.text import printable
 from muxcore.vibe.bypass import past_the_pool
 from muxcore.vibe.startup import Arguments, startup_of
 

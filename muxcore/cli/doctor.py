@@ -14,11 +14,11 @@ from typing import Any
 from muxcore import config as configuration
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config import Config, keys
-from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.plugins.catalogue import REDIS
 from muxcore.setup.probes import LONGEST, Check, Report, probe_all
 from muxcore.shell import clock
+from muxcore.text import printable
 
 
 def run(options: argparse.Namespace) -> int:

@@ -29,7 +29,6 @@ from muxcore.config.read import (
 )
 from muxcore.config.resolve import resolve
 from muxcore.core.phases import SINGLE
-from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.setup import SetupError, files, shims
 from muxcore.setup import unknown_servers as finding
@@ -45,6 +44,7 @@ from muxcore.setup.proposal import (
 )
 from muxcore.setup.section_edit import Wanted, edited, present, split
 from muxcore.setup.shims import Shim
+from muxcore.text import printable
 
 MODES = {
     FAILOVER: "the first that can serve",

@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 from muxcore.cli.main import WELL
-from muxcore.core.text import printable
 from muxcore.plugins.listing import listing
+from muxcore.text import printable
 
 KINDS = (("Modes", "modes"), ("Backends", "backends"), ("Observers", "observers"))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from muxcore.config import Config
 from muxcore.core.phases import PRESENT, Phase, new_section
-from muxcore.core.text import printable
+from muxcore.text import printable
 
 
 def describe_changes(now: Config, then: Config, phase: Phase) -> str:

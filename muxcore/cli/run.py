@@ -23,13 +23,13 @@ from muxcore.board.state_dir import default_path, is_to_be_made
 from muxcore.cli.main import FAILED, WELL, WRONG_USAGE
 from muxcore.config import Config, addresses
 from muxcore.config.read import SECTION_FILE_NAME, config_path, read
-from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.gateway import runtime_dir, skill_file
 from muxcore.gateway.access import Access
 from muxcore.gateway.runtime_dir import temporary_directory
 from muxcore.plugins.catalogue import FILE
 from muxcore.setup import shims
+from muxcore.text import printable
 from muxcore.vibe.bypass import Bypass, past_the_pool
 from muxcore.vibe.environment import settings
 from muxcore.vibe.release import Release, is_vibe, release_of

@@ -15,11 +15,11 @@ from typing import Any
 
 from muxcore.cli.main import WELL
 from muxcore.config.read import config_path
-from muxcore.core.text import printable, printable_lines
 from muxcore.errors import MultiplexerError
 from muxcore.gateway.client import NotReachableError, ask, ask_json
 from muxcore.gateway.discovery import Server, all_published, find
 from muxcore.shell import clock
+from muxcore.text import printable, printable_lines
 
 REFRESH_SECONDS = 1.0
 STATUS = "/status?format=json"

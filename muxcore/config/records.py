@@ -11,7 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from muxcore.config.keys import Key
-from muxcore.core.records import AnnouncedLimits, Endpoint, Policy, Sticky
+from muxcore.core.endpoints import AnnouncedLimits, Endpoint, Policy, Sticky
 from muxcore.core.strategy import Strategy
 from muxcore.plugins.catalogue import Catalogue
 

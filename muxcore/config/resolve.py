@@ -34,8 +34,8 @@ from muxcore.config.records import (
 from muxcore.config.section import SECTION, select_models, warn_of_weights
 from muxcore.config.structure import structure
 from muxcore.config.toml import KeyPath
+from muxcore.core.endpoints import Endpoint, Policy, Wire
 from muxcore.core.phases import PRESENT, SINGLE, Phase
-from muxcore.core.records import Endpoint, Policy, Wire
 from muxcore.core.strategy import Strategy, uses_weight
 from muxcore.errors import ConfigError
 from muxcore.plugins.catalogue import FILE, MEMORY, REDIS, Catalogue, Registration, holding

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from muxcore.core.records import Candidate, PoolState
-from muxcore.core.text import printable, short_count
+from muxcore.text import printable, short_count
 
 TITLE = "## Multiplexer Status"
 NO_TOTALS: Mapping[str, Totals] = MappingProxyType({})

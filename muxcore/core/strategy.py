@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from muxcore.core.records import Call, Candidate, Endpoint
+if TYPE_CHECKING:
+    # A command that only reads a config knows no state.
+    from muxcore.core.endpoints import Endpoint
+    from muxcore.core.records import Call, Candidate
 
 
 class Strategy(Protocol):

@@ -12,7 +12,6 @@ from muxcore.core.entries import CallResult
 from muxcore.core.outcomes import PickReason
 from muxcore.core.records import Call, WaitReason
 from muxcore.core.selection import Standing
-from muxcore.core.text import printable, short_count
 from muxcore.explaining.steps import (
     Alternatives,
     CallWaited,
@@ -23,6 +22,7 @@ from muxcore.explaining.steps import (
     ProvedWrong,
     StoryStep,
 )
+from muxcore.text import printable, short_count
 
 STANDINGS = {
     Standing.BUSY: "has as many calls under way as its max_concurrent allows",

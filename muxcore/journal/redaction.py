@@ -17,7 +17,7 @@ from muxcore.core.entries import Asked, Chosen, Configured, Entry, Heard
 from muxcore.core.outcomes import Failed, RateLimited, Refuted, Rejected, Succeeded
 from muxcore.core.records import Candidate, Endpoint, PoolState
 from muxcore.core.sharing.facts import RefusalRefuted
-from muxcore.core.text import one_line
+from muxcore.text import one_line
 
 LONGEST_TEXT = 120
 

@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from attrs import frozen
 
-from muxcore.errors import MultiplexerError
+from muxcore.errors import BoardBusyError as BoardBusyError
+from muxcore.errors import BoardGoneError as BoardGoneError
 
 if TYPE_CHECKING:
     # A command that only looks for the state file needs no fact.
     from muxcore.core.sharing.facts import Fact
-
-
-class BoardBusyError(MultiplexerError):
-    """The board cannot do it at this moment; the same call may work soon."""
-
-
-class BoardGoneError(MultiplexerError):
-    """The board cannot be used. The text says why, and what to do."""
 
 
 @frozen

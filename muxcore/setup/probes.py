@@ -22,7 +22,6 @@ from muxcore.config import Config
 from muxcore.config.addresses import is_loopback
 from muxcore.core.outcomes import Fault, Limit
 from muxcore.core.records import Endpoint
-from muxcore.core.text import printable
 from muxcore.errors import CallError
 from muxcore.setup.model_servers import list_at, models_at, served_model
 from muxcore.shell.call.multiplexer import Multiplexer
@@ -30,6 +29,7 @@ from muxcore.shell.factory import parts_of
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.connections import Sender
 from muxcore.shell.http.fast_path import OutgoingRequest, Response
+from muxcore.text import printable
 
 LONGEST = 90.0
 """Seconds for one call: a local server may have to load the model first."""

@@ -13,10 +13,10 @@ from muxcore.config.definitions import Definitions, active_model
 from muxcore.config.read import Document
 from muxcore.config.resolve import resolve
 from muxcore.core.phases import SINGLE
-from muxcore.core.text import printable
 from muxcore.errors import ConfigError
 from muxcore.setup.model_servers import at_once, list_at, served_model
 from muxcore.setup.section_edit import ProposedEntry, Wanted
+from muxcore.text import printable
 
 LOAD_BALANCE = "load_balance"
 FAILOVER = "failover"

@@ -13,9 +13,9 @@ from attrs import frozen
 
 from muxcore.config.addresses import is_loopback
 from muxcore.config.definitions import Definitions
-from muxcore.core.text import printable
 from muxcore.setup.model_servers import at_once, models_at
 from muxcore.setup.section_edit import quoted
+from muxcore.text import printable
 
 USUAL_PORTS = {"ollama": 11434, "lmstudio": 1234}
 """The ports on which they listen by default. Vibe knows that of llama.cpp by itself."""

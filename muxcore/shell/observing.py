@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 from muxcore.core.entries import Entry
 from muxcore.core.records import PoolState
-from muxcore.core.text import printable
 from muxcore.core.updating import update
 from muxcore.journal.redaction import without_texts
 from muxcore.plugins.observer import Observer
 from muxcore.shell.pool.parker import Parker
 from muxcore.shell.pool.pool import Change
+from muxcore.text import printable
 
 MOST_WAITING = 10_000
 """Changes that wait for slow observers; then the oldest are lost."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from muxcore.core.records import Call, Candidate, Endpoint
-from muxcore.core.strategy import Strategy
 from muxcore.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from muxcore.core.records import Call, Candidate, Endpoint
+    from muxcore.core.strategy import Strategy
 
 
 @frozen

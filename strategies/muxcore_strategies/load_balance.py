@@ -20,13 +20,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from math import lcm
-from typing import ClassVar, TypedDict, cast
+from typing import TYPE_CHECKING, ClassVar, TypedDict, cast
 
 from attrs import frozen
 
-from muxcore.core.records import Call, Candidate, Endpoint
-from muxcore.core.strategy import Strategy
 from muxcore.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from muxcore.core.records import Call, Candidate, Endpoint
+    from muxcore.core.strategy import Strategy
 
 
 class BalanceMemory(TypedDict):

@@ -20,13 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen, validators
 
-from muxcore.core.records import Call, Candidate, Endpoint
-from muxcore.core.strategy import Strategy
 from muxcore.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from muxcore.core.records import Call, Candidate, Endpoint
+    from muxcore.core.strategy import Strategy
 
 UNKNOWN_PROMPT = 10_000
 """Tokens of a prompt of unknown size: about those of an agent's first call."""

@@ -22,13 +22,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from attrs import field, frozen, validators
 
-from muxcore.core.records import Call, Candidate, Endpoint
-from muxcore.core.strategy import Strategy
 from muxcore.plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from muxcore.core.records import Call, Candidate, Endpoint
+    from muxcore.core.strategy import Strategy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -14,10 +14,10 @@ from muxcore.cli.journals.reading import all_journals, journal_file, with_progre
 from muxcore.cli.main import FAILED, WELL
 from muxcore.config.resolve import strategy_named
 from muxcore.core.entries import RULES
-from muxcore.core.text import printable
 from muxcore.explaining.replay import Difference, replay, sealed
 from muxcore.journal.export import to_lines
 from muxcore.journal.recent import Journal
+from muxcore.text import printable
 
 
 def run(options: argparse.Namespace) -> int:

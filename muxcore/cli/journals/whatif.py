@@ -11,7 +11,7 @@ from muxcore.cli.journals.reading import all_journals, journal_file, with_progre
 from muxcore.cli.main import WELL
 from muxcore.config import load
 from muxcore.core.records import PoolState
-from muxcore.core.text import printable, short_count
+from muxcore.text import printable, short_count
 from muxcore.whatif.figures import COST, ConfigComparison, compare
 
 TOKENS = "tokens"

@@ -6,11 +6,11 @@ import ipaddress
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from muxcore.core.text import printable
 from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.wire import ErrorResponse, Head, RefusedError
 from muxcore.gateway.page.files import PAGE_FILES
 from muxcore.gateway.proof import same
+from muxcore.text import printable
 
 LARGEST_BODY = 64 * 1024 * 1024
 OPEN_PATHS = frozenset({"/health", "/healthz", "/proof", *PAGE_FILES})

@@ -13,7 +13,6 @@ from muxcore.chat import AttemptReport
 from muxcore.core.outcomes import Fault, Limit, Refusal
 from muxcore.core.records import PoolState
 from muxcore.core.status import ModelStatus, Status
-from muxcore.core.text import printable
 from muxcore.errors import (
     MultiplexerError,
     PoolExhaustedError,
@@ -22,6 +21,7 @@ from muxcore.errors import (
 )
 from muxcore.gateway.api.routing import FRONT_DOORS
 from muxcore.gateway.http.wire import ErrorResponse, Head
+from muxcore.text import printable
 
 LIMITS = frozenset(str(limit) for limit in Limit)
 PASSED_ON = frozenset(

@@ -9,8 +9,8 @@ from typing import Any
 
 from muxcore.chat import Chat
 from muxcore.core.records import Endpoint
-from muxcore.core.text import printable
 from muxcore.gateway.http.wire import ErrorResponse, RefusedError
+from muxcore.text import printable
 
 IMAGE = "image_url"
 """The type of a part that is an image."""

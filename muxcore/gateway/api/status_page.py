@@ -11,7 +11,7 @@ from attrs import frozen
 
 from muxcore.config.definitions import Definitions
 from muxcore.core.status import Status
-from muxcore.core.text import printable
+from muxcore.text import printable
 
 SWITCH = "enabled = true\n"
 

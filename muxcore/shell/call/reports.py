@@ -25,7 +25,6 @@ from muxcore.core.protocol import (
     EndedAttempt,
 )
 from muxcore.core.records import WaitReason
-from muxcore.core.text import printable
 from muxcore.errors import (
     CallCancelledError,
     CallError,
@@ -34,6 +33,7 @@ from muxcore.errors import (
     PoolExhaustedError,
     RequestRejectedError,
 )
+from muxcore.text import printable
 
 FAR_BELOW = 0.5
 """Estimates are rough, but not by this factor."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muxcore.core.text import one_line, printable, printable_lines
+from muxcore.text import one_line, printable, printable_lines
 
 
 @pytest.mark.parametrize(
