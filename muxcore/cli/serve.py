@@ -25,10 +25,12 @@ from muxcore.gateway.http.server import Gateway
 from muxcore.gateway.page.files import page_address
 from muxcore.gateway.reload import ReloadingPool
 from muxcore.plugins.catalogue import FILE
+from muxcore.shell import clock
 from muxcore.shell.importing import imported
 
 SHORTEST_EXPOSED_TOKEN = 16
 DRAIN_SECONDS = 30.0
+REOPENED_SECONDS = 1.0
 FIRST_LEASE_SECONDS = 30.0
 PRIVATE = "a fire drill is on"
 
@@ -82,19 +84,33 @@ def _log(pool: ReloadingPool, options: argparse.Namespace) -> None:
 
     form = as_json if options.log == "json" else story_line
 
-    def write(line: str) -> None:
-        if options.log_file is None:
-            print(line, file=sys.stderr, flush=True)
-            return
-        # Opened for each line, so that the file can be moved away; `open` would take most of
-        # the time of a line.
-        file = os.open(options.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(file, f"{line}\n".encode())
-        finally:
-            os.close(file)
-
+    write = _print if options.log_file is None else _LogFile(options.log_file).write
     pool.multiplexer.observe("log", call_log(write, form))
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _LogFile:
+    """A file to append lines to. It is opened anew now and then, so that it can be moved away.
+
+    To open it for each line would take longer than to make the line.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._since = 0.0
+
+    def write(self, line: str) -> None:
+        if self._file is None or clock.elapsed() - self._since > REOPENED_SECONDS:
+            former, self._file = self._file, None
+            if former is not None:
+                os.close(former)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            self._file, self._since = os.open(self._path, flags, 0o666), clock.elapsed()
+        os.write(self._file, f"{line}\n".encode())
 
 
 class _Stopping:
