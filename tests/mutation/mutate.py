@@ -59,6 +59,7 @@ OWN_TESTS = {
     "cooldowns": "core/test_updating",
     "publishing": "core/test_hearing",
     "phases": "transition/test_phases",
+    "endpoints": "core/test_records",
     "entries": "core/test_hearing",
     "facts": "core/test_hearing",
     "outcomes": "core/test_updating",
@@ -78,7 +79,11 @@ MORE_TESTS = {
     "hearing": ("simulation/test_processes",),
     "publishing": ("simulation/test_processes",),
     # The core only carries these, its users test them.
-    "records": ("config/test_options", "config/test_vibe_files", "backends/test_requests"),
+    "endpoints": (
+        "config/test_options",
+        "config/test_vibe_files",
+        "backends/test_requests",
+    ),
 }
 
 
