@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from attrs import frozen
+from attrs import define, frozen
 
 from muxcore.chat import Chat, Chunk, Reply
 from muxcore.core.allowance import Allowance
@@ -79,7 +79,8 @@ class BadReplyError(Exception):
 BadReply: TypeAlias = BadReplyError
 
 
-class ServerEvent(NamedTuple):
+@define
+class ServerEvent:
     """One server-sent event: `event` is its type ("message" if it named none)."""
 
     data: str
