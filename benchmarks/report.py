@@ -35,10 +35,10 @@ NOTES = """\
   at every call. vibe-mux reads the first two once per endpoint, and never the third.
 - A call over a persistent connection bypasses `requests` and `urllib3`
   (`muxcore/shell/http/fast_path.py`): it reuses the request head that `http.client` wrote for
-  the last call, and reads a simple response head with one regular expression instead of the
-  e-mail parser. Everything else takes the normal path.
+  the last call, and splits a simple response head into its lines instead of calling the e-mail
+  parser. Everything else takes the normal path.
 - All chunks of a stream that have arrived are unframed at once, and events of one line are
-  read by one regular expression.
+  split at once.
 - `select` and `update` are functions over immutable records, and the lock is held only for
   them.
 
@@ -55,8 +55,7 @@ NOTES = """\
   disabling the model.
 - `vibe-mux check`: importing `attrs`, `cattrs`, `pluggy`, `tomli` and `argparse` alone takes
   six times as long as a bare interpreter. A quarter of the total is the creation of some 60
-  record classes, a tenth is importing the mode and the backends that the config names. With
-  CPython 3.11 it takes 10.1 times as long as a bare interpreter, which starts faster there.
+  record classes; backends are imported only where the config sets capabilities.
 - `vibe-mux run`: all of it is the start of this program, as for `check`. The server starts
   in parallel with vibe.
 """

@@ -19,10 +19,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "strategies")]
 
+from muxcore import jsontext  # noqa: E402 - needs the path above
 from muxcore.core.records import Endpoint, Wire  # noqa: E402 - needs the path above
 from muxcore_backends.anthropic.turns import conversation  # noqa: E402 - needs the path above
 from muxcore_backends.anthropic.turns import steps as claude_steps  # noqa: E402 - needs the path above
-from muxcore_backends.generic import Generic, encode  # noqa: E402 - needs the path above
+from muxcore_backends.generic import Generic  # noqa: E402 - needs the path above
 from muxcore_backends.history.steps import Messages, Rewrite, rewritten  # noqa: E402 - needs the path above
 from muxcore_backends.mistral import Mistral  # noqa: E402 - needs the path above
 
@@ -106,7 +107,7 @@ def measured(case: Case) -> str:
     rewriting, encoding = [], []
     for _ in range(ROUNDS):
         rewriting.append(seconds(lambda: after(rewritten(messages, steps)[0])))
-        encoding.append(seconds(lambda: encode(messages)))
+        encoding.append(seconds(lambda: jsontext.encode(messages)))
     cost, whole = statistics.median(rewriting), statistics.median(encoding)
     untouched = " (untouched)" if rewritten(messages, steps)[0] is messages else ""
     times = f"{cost * 1e6:6.0f} µs of {whole * 1e6:6.0f} µs"
@@ -115,7 +116,7 @@ def measured(case: Case) -> str:
 
 def main() -> None:
     messages = history(forty, "")
-    print(f"{len(messages)} messages, {len(encode(messages)) // 1024} KiB of JSON")
+    print(f"{len(messages)} messages, {len(jsontext.encode(messages)) // 1024} KiB of JSON")
     for case in cases():
         print(measured(case))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from attrs import define, frozen
+from attrs import frozen
 
 from muxcore.chat import Chat, Chunk, Reply
 from muxcore.core.allowance import Allowance
@@ -79,7 +79,7 @@ class BadReplyError(Exception):
 BadReply: TypeAlias = BadReplyError
 
 
-@define
+@frozen
 class ServerEvent:
     """One server-sent event: `event` is its type ("message" if it named none)."""
 
