@@ -120,7 +120,7 @@ def _through_pool(
 ) -> int:
     label = secrets.token_hex(8)
     # Looked for before the server starts, which makes it.
-    made = None if options.drills else _state_file_to_be_made(config)
+    new_file = None if options.drills else _new_state_file(config)
     with (
         ExitStack() as stack,
         leasing(
@@ -140,7 +140,7 @@ def _through_pool(
         access = Access(lease.url, lease.server.token, label)
         start = _start(command, config, access, environment, stack)
         if not options.quiet:
-            _report(_welcome(config, options.drills, start.advice, made))
+            _report(_welcome(config, options.drills, start.advice, new_file))
             if any(bypass.at_start for bypass in start.past):
                 _let_read(command, options)
         # A shim that is called inside the program must not start a second `run`.
@@ -259,7 +259,8 @@ def advice_on_section(config: Config, own: Path, release: Release) -> list[str]:
     ]
 
 
-def _state_file_to_be_made(config: Config) -> Path | None:
+def _new_state_file(config: Config) -> Path | None:
+    """Return the path of the state file, if the server of this run is to make it."""
     if config.state not in {None, FILE}:
         return None
     named = config.state_options.get("path")
@@ -268,7 +269,7 @@ def _state_file_to_be_made(config: Config) -> Path | None:
 
 
 def _welcome(
-    config: Config, drills: Sequence[str], advice: Sequence[str], made: Path | None
+    config: Config, drills: Sequence[str], advice: Sequence[str], new_file: Path | None
 ) -> list[str]:
     """Describe the pool, where a prompt may go, and what to know of this vibe."""
     here, away = [], dict[str, list[str]]()
@@ -285,8 +286,8 @@ def _welcome(
     else:
         places.append("no model is on this machine")
     lines = [f"{config.mode}; {'; '.join(places)}", *config.warnings, *advice]
-    if made is not None:
-        lines.append(f"what the pool learns is kept in {made}")
+    if new_file is not None:
+        lines.append(f"what the pool learns is kept in {new_file}")
     return [
         printable(line) for line in (*lines, *(f"fire drill: {drill}" for drill in drills))
     ]
@@ -296,7 +297,7 @@ def _off(
     config: Config, file: Path, environment: Mapping[str, str], program: str
 ) -> list[str]:
     """Say that the program runs without the pool, and how to change that."""
-    # Where there is a pool, vibe would wait for it in vain.
+    # Where there is a pool, it is not needed, and vibe would wait for the import.
     from muxcore.gateway.api.status_page import SwitchOnHint  # noqa: PLC0415
 
     document = read(file if config.source is not None else None, environment)

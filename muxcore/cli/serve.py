@@ -31,6 +31,7 @@ from muxcore.shell.importing import imported
 SHORTEST_EXPOSED_TOKEN = 16
 DRAIN_SECONDS = 30.0
 REOPENED_SECONDS = 1.0
+"""A log that was moved away gets lines for so long."""
 FIRST_LEASE_SECONDS = 30.0
 PRIVATE = "a fire drill is on"
 

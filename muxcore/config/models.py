@@ -200,7 +200,11 @@ def judge_capabilities(member: ResolvedModel, catalogue: Catalogue) -> Iterator[
         (member.model_path, member.model.capabilities),
         (member.provider_path, member.provider.capabilities),
     )
-    entry = catalogue.backends.get(member.dialect) if any(n for _, n in levels) else None
+    entry = (
+        catalogue.backends.get(member.dialect)
+        if any(names for _, names in levels)
+        else None
+    )
     known = getattr(entry.factory, "capabilities", None) if entry else None
     if known is None:
         return

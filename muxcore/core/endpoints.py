@@ -15,8 +15,6 @@ from attrs import Attribute, field, frozen
 
 from muxcore.errors import InvalidArgumentError
 
-MINUTE = timedelta(minutes=1)
-
 
 class Sticky(StrEnum):
     """For how long the calls of one conversation stay on one model."""
@@ -120,7 +118,7 @@ class Policy:
     `direct` means that the multiplexer is off: one attempt, nothing disabled, no waiting.
     """
 
-    rate_limit_disable_duration: timedelta = MINUTE
+    rate_limit_disable_duration: timedelta = timedelta(minutes=1)
     persistent_error_disable_duration: timedelta = timedelta(seconds=15)
     max_wait: timedelta = timedelta(seconds=30)
     sticky: Sticky = Sticky.TURN

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from muxcore.cli import main
 from muxcore.standin import StandInServer
 from tests.processes import PYTHONPATH
 from tests.waiting import PATIENCE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Configure = Callable[..., Path]
+Command = Callable[..., tuple[int, str, str]]
+"""Its exit code, what it prints, and its messages."""
 
 
 @pytest.fixture
@@ -90,3 +93,15 @@ def run() -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def command(configure: Configure, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in this process, with a config of two models, and more."""
+
+    def command(*arguments: str, more: str = "") -> tuple[int, str, str]:
+        code = main.main([*arguments, "--config", str(configure(more))])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command

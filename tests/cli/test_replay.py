@@ -10,24 +10,13 @@ from pathlib import Path
 import pytest
 
 from muxcore import Multiplexer
-from muxcore.cli import main
 from muxcore.core import entries
 from muxcore.standin import Model, rate_limited
+from tests.cli.conftest import Command
 
 Configure = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
-Command = Callable[..., tuple[int, str, str]]
 CALLS = 300
-
-
-@pytest.fixture
-def command(configure: Configure, capsys: Captured) -> Command:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        code = main.main([*arguments, "--config", str(configure('state = "file"'))])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

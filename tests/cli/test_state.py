@@ -10,25 +10,12 @@ from pathlib import Path
 import pytest
 
 from muxcore.board.state_dir import default_path
-from muxcore.cli import main
 from muxcore.standin import Model, rate_limited
+from tests.cli.conftest import Command
 
 Configure = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
 LIMITED = rate_limited(timedelta(seconds=90))
-
-
-@pytest.fixture
-def command(configure: Configure, capsys: Captured) -> Callable[..., tuple[int, str, str]]:
-    def command(*arguments: str, more: str = "") -> tuple[int, str, str]:
-        code = main.main([*arguments, "--config", str(configure(more))])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
-
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def test_three_chats_in_a_row_ask_a_limited_model_once(

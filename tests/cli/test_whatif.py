@@ -9,23 +9,12 @@ from pathlib import Path
 import pytest
 
 from muxcore import Multiplexer
-from muxcore.cli import main
+from tests.cli.conftest import Command
 
 Configure = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
-Command = Callable[..., tuple[int, str, str]]
 CALLS = 20
 PROMPT = [{"role": "user", "content": "CANARY"}]
-
-
-@pytest.fixture
-def command(configure: Configure, capsys: Captured) -> Command:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        code = main.main([*arguments, "--config", str(configure('state = "file"'))])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

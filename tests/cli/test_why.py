@@ -13,26 +13,15 @@ import pytest
 import requests
 
 from muxcore.board.state_dir import default_path
-from muxcore.cli import main
 from muxcore.gateway import Gateway, ReloadingPool
 from muxcore.plugins.catalogue import FILE
 from muxcore.standin import Model, rate_limited
+from tests.cli.conftest import Command
 from tests.waiting import PATIENCE
 
 Configure = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
-Command = Callable[..., tuple[int, str, str]]
 LIMITED = rate_limited(timedelta(seconds=90))
-
-
-@pytest.fixture
-def command(configure: Configure, capsys: Captured) -> Command:
-    def command(*arguments: str, more: str = "") -> tuple[int, str, str]:
-        code = main.main([*arguments, "--config", str(configure(more))])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def test_why_explains_the_calls_of_several_processes(

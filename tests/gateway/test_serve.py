@@ -188,13 +188,16 @@ def test_a_leased_server_ends_with_its_last_lease(place: Place) -> None:
     assert started.process.wait(PATIENCE) == 0
 
 
-def test_the_output_for_people(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def stopping_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving._Stopping, "on_signals", lambda self: None)
     monkeypatch.setattr(serving._Stopping, "wait", lambda self, seconds=None: True)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(place.file.parent))
     monkeypatch.delenv("VIBE_MUX_TOKEN", raising=False)
+
+
+@pytest.mark.usefixtures("stopping_at_once")
+def test_the_output_for_people(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--config", str(place.file)]) == 0
     out, errors = capsys.readouterr()
     assert out.startswith("Serving http://127.0.0.1:")
@@ -206,13 +209,10 @@ def test_the_output_for_people(
     assert out.endswith(f"\nexport OPENAI_BASE_URL={url} OPENAI_API_KEY={token}\n")
 
 
+@pytest.mark.usefixtures("stopping_at_once")
 def test_serve_prints_the_address_of_its_page(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(serving._Stopping, "on_signals", lambda self: None)
-    monkeypatch.setattr(serving._Stopping, "wait", lambda self, seconds=None: True)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place.file.parent))
-    monkeypatch.delenv("VIBE_MUX_TOKEN", raising=False)
     serve = ["serve", "--page", "--config", str(place.file)]
     assert main(serve) == 0
     lines = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())

@@ -17,8 +17,8 @@ class Rewrite:
     """One change that a history may need.
 
     `words` describes the change for users; if empty, the change is not reported. `about` names
-    members of messages, or `CONTENT_IN_PARTS`: a history without any of them needs no such change. Empty,
-    any history may need it.
+    what it changes: members of messages, or `CONTENT_IN_PARTS`. It is skipped for a history
+    that has none of them; if `about` is empty, it is always applied.
     """
 
     words: str

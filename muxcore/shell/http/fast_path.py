@@ -23,8 +23,6 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError, SSLError
 from urllib3.util.connection import is_connection_dropped
 
-RECEIVED_AT_ONCE = 65536
-
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from urllib3 import HTTPConnectionPool
@@ -32,6 +30,9 @@ if TYPE_CHECKING:
 else:
     # At run time a mixin: `_HTTPConnection` and `_HTTPSConnection` have bases of their own.
     ConnectionBase = object
+
+RECEIVED_AT_ONCE = 65536
+"""In bytes; a head is much smaller."""
 
 
 @define(eq=False)
