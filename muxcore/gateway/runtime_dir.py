@@ -23,6 +23,7 @@ ONLY_MINE = 0o700
 ONLY_MY_FILE = 0o600
 LOCK_NAME = "lock"
 YOUNG_SECONDS = 60.0
+"""For so long after a change, the process that makes or removes a directory may be at work."""
 
 TRIES, PAUSE_SECONDS = 8, 0.01
 """`is_held` takes a lock for an instant, so taking one is tried this often."""
@@ -61,6 +62,11 @@ def make_private(place: Path) -> str:
         place.mkdir(mode=ONLY_MINE)
         # The umask may have taken even the owner's rights.
         place.chmod(ONLY_MINE)
+    return _privacy_problem(place)
+
+
+def _privacy_problem(place: Path) -> str:
+    """Return why a directory is not this user's alone, else "". Raise `OSError` if it is gone."""
     if not hasattr(os, "getuid"):  # pragma: no cover - Windows keeps users apart by itself
         return ""
     # In a directory that all users may write to, another user may have been first.
@@ -200,7 +206,7 @@ def remove_with_lock(lock_file: Path) -> None:
 def temporary_directory(prefix: str) -> Generator[Path]:
     """Hold a private directory while the block runs. Raise `OSError` if it cannot be made.
 
-    Those that a killed process left are removed by the next that holds one.
+    Those that a killed process left are removed by the first that holds one a minute later.
     """
     root = Path(tempfile.gettempdir())
     _remove_left_over(root, prefix)
@@ -219,19 +225,14 @@ def temporary_directory(prefix: str) -> Generator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_young(folder: Path) -> bool:
-    """Whether the process that made it may be about to lock it."""
-    age = clock.now().timestamp() - folder.stat().st_mtime
-    return age < YOUNG_SECONDS
-
-
 def _remove_left_over(root: Path, prefix: str) -> None:
-    """Remove temporary directories of this user whose lock is there and held by no process."""
+    """Remove temporary directories of this user which no process holds, makes or removes."""
     for folder in root.glob(f"{prefix}*"):
-        lock_file = folder / LOCK_NAME
         with contextlib.suppress(OSError):
-            if make_private(folder) or (not lock_file.exists() and _is_young(folder)):
+            age = clock.now().timestamp() - folder.stat().st_mtime
+            if age < YOUNG_SECONDS or _privacy_problem(folder):
                 continue
+            lock_file = folder / LOCK_NAME
             if not lock_file.exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 continue

@@ -16,6 +16,7 @@ from muxcore.gateway import Server, discovery, find, publishing, runtime_dir
 from muxcore.gateway.discovery import all_published, lock, remove_dead
 from muxcore.gateway.runtime_dir import directory
 from tests.gateway.conftest import TOKEN
+from tests.processes import ROOT
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows keeps users apart by itself")
 
@@ -198,24 +199,55 @@ def test_a_lock_that_was_removed_meanwhile_is_taken_again(
             assert second is not None
 
 
-def test_a_temporary_directory_of_a_killed_process_is_removed_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_lock", [True, False])
+def test_a_temporary_directory_of_a_killed_process_is_removed_after_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_lock: bool
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    dead = tmp_path / "mine-dead"
-    dead.mkdir(mode=0o700)
-    (dead / runtime_dir.LOCK_NAME).touch()
-    (tmp_path / "mine-young").mkdir(mode=0o700)
-    (tmp_path / "others").mkdir()
+    left, others = tmp_path / "mine-left", tmp_path / "others"
+    left.mkdir(mode=0o700)
+    others.mkdir()
+    if has_lock:
+        (left / runtime_dir.LOCK_NAME).touch()
     with runtime_dir.temporary_directory("mine-") as first:
-        assert not dead.exists()
+        assert left.exists()
+        os.utime(first, (0, 0))
         with runtime_dir.temporary_directory("mine-") as second:
             assert first.exists()
             assert second != first
-    assert {file.name for file in tmp_path.iterdir()} == {"mine-young", "others"}
-    os.utime(tmp_path / "mine-young", (0, 0))
+    assert {file.name for file in tmp_path.iterdir()} == {"mine-left", "others"}
+    os.utime(left, (0, 0))
     with runtime_dir.temporary_directory("mine-"):
-        assert not (tmp_path / "mine-young").exists()
+        assert not left.exists()
+
+
+def test_a_temporary_directory_that_others_remove_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([tmp_path / "mine-gone"]))
+    with runtime_dir.temporary_directory("mine-") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporary_directories_of_processes_side_by_side_leave_each_other_alone(
+    tmp_path: Path,
+) -> None:
+    script = """
+import sys
+from muxcore.gateway.runtime_dir import temporary_directory
+for _ in range(50):
+    with temporary_directory("mine-") as folder:
+        (folder / "file").write_text("")
+"""
+    command = [sys.executable, "-c", script]
+    started = [
+        subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=ROOT)
+        for _ in range(4)
+    ]
+    assert [process.wait() for process in started] == [0] * 4
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_right_already_is_not_written_again(
