@@ -10,14 +10,15 @@ SHORTEST_SECRET = 8
 """Shorter ones are placeholders such as "ollama" or "EMPTY", which are words of any message."""
 
 MASK = "[the key]"
-ELLIPSIS = "…."
+CUT = r"(?=[….]*\Z)"
+"""The end of a text: a long message is cut there."""
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Mask each secret in a text, also one that is escaped, or that the text's end cuts."""
     for secret in secrets:
         if is_secret(secret):
-            text = _without_cut(_pattern(secret).sub(MASK, text), secret)
+            text = _pattern(secret).sub(MASK, text)
     return text
 
 
@@ -26,18 +27,11 @@ def is_secret(text: str) -> bool:
     return len(text) >= SHORTEST_SECRET
 
 
-def _without_cut(text: str, secret: str) -> str:
-    """Mask the beginning of a secret at the end of a text: a long message is cut there."""
-    shown = text.rstrip(ELLIPSIS)
-    for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
-        if shown.endswith(secret[:length]):
-            return shown[:-length] + MASK + text[len(shown) :]
-    return text
-
-
 @lru_cache(maxsize=64)
 def _pattern(secret: str) -> re.Pattern[str]:
-    return re.compile("".join(map(_forms, secret)))
+    beginning = map(_forms, secret[:SHORTEST_SECRET])
+    rest = (f"(?:{_forms(letter)}|{CUT})" for letter in secret[SHORTEST_SECRET:])
+    return re.compile("".join((*beginning, *rest)))
 
 
 def _forms(letter: str) -> str:
@@ -50,5 +44,6 @@ def _forms(letter: str) -> str:
     percent = "".join(f"%{byte:02x}" for byte in as_bytes)
     escaped = rf"\\+(?:{re.escape(letter)}|(?i:u{code:04x}))"
     others = rf"(?i:{percent}|&\#0*{code};|&\#x0*{code:x};)"
-    raw = re.escape(as_bytes.decode("latin-1"))
-    return f"(?:{re.escape(letter)}|{raw}|{escaped}|{others})"
+    # Each form once: a text that matches twice takes exponential time where it differs later.
+    plain = "|".join(map(re.escape, {letter, as_bytes.decode("latin-1")}))
+    return f"(?:{plain}|{escaped}|{others})"

@@ -700,6 +700,26 @@ def test_the_beginning_of_a_key_at_the_end_of_a_cut_message_is_masked(length: in
     assert shown == f"your key is {MASK if is_long else KEY[:length]}…"
 
 
+@pytest.mark.parametrize("form", ESCAPED)
+def test_the_beginning_of_a_key_is_masked_in_any_form(form: str) -> None:
+    from muxcore.shell.masking import masked
+
+    assert masked(f"{ESCAPED[form]}...", [f"{KEY}-and-more"]) == f"{MASK}..."
+
+
+def test_the_beginning_of_a_key_within_a_text_is_no_key() -> None:
+    from muxcore.shell.masking import masked
+
+    key = 5 * KEY
+    assert masked(f"{key} begins a key.", [f"{key}1"]) == f"{key} begins a key."
+
+
+def test_the_beginning_of_a_key_of_repeated_letters_is_masked_as_a_whole() -> None:
+    from muxcore.shell.masking import masked
+
+    assert masked("key " + 3 * "12345678", [4 * "12345678"]) == f"key {MASK}"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_secrets_in_extra_headers_are_masked_like_keys(
     make: Make, alpha: Model, stream: bool
