@@ -88,7 +88,9 @@ def _inner_status(complaint: Complaint) -> int:
     for words, status in STATUS_NAMES:
         if words.search(names):
             return status
-    return 429 if RATE_WORDS.search(complaint.text) else 500
+    if RATE_WORDS.search(complaint.text):
+        return 429
+    return 402 if QUOTA.search(complaint.text) else 500
 
 
 def _classified(

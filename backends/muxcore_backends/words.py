@@ -55,7 +55,8 @@ WINDOWS = (
     Words(rf"> ?{NUMBER}"),
     Words(rf"{NUMBER} max(?:imum)?\b"),
     Words(
-        rf"(?:(?:max[a-z_]*(?: (?!by )[a-z]+){{0,4}}|{CONTEXT})(?: is| of| only|:| ?\()*?"
+        rf"(?:(?:max[a-z_]*(?: (?!by |output )[a-z]+){{0,4}}|{CONTEXT}(?: limit)?)"
+        rf"(?: is| of| only|:| ?\()*?"
         rf"|(?:limit|max size|exceed|less than|<=)(?: is| of|:)?) ?{NUMBER}"
     ),
 )
@@ -70,7 +71,8 @@ LARGER_THAN_LIMIT = re.compile(r"request too large for")
 """A request larger than a whole minute's allowance counts as too long: no wait would help."""
 
 QUOTA = Words(
-    r"insufficient[_ ](?:quota|balance|credit|fund)",
+    r"insufficient[_ ](?:quota|balance|credit|fund)|overdue|arrear",
+    r"(?:balance|funds?) (?:(?:is|are) )?(?:insufficient|too low)",
     r"billing[_ ](?:hard[_ ]|soft[_ ])?limit|billing_not_active|budget[_ ](?:has been )?exceeded",
     (
         r"(?:insufficient|out of|not enough|any|no|low|used(?: up)?(?: all)?(?: of)?)"
@@ -81,21 +83,21 @@ QUOTA = Words(
         r"|depleted|exceeded|reached|too low|used up|expired)"
     ),
     r"spend(?:ing)?[_ ](?:limit|cap)|account (?:is )?suspended",
-    r"usage[_ ]limit|monthly|per month|weekly (?:limit|quota|usage)",
+    r"usage[_ ]limit|monthly|(?:per|/) ?month|weekly (?:limit|quota|usage)",
     # Zhipu's codes for an account in arrears and a plan that is spent; what its words say.
     r"(?m:^1113$|^1308$)|余额不足|欠费|额度|限额|使用上限",
 )
-"""A quota, not a rate: the model is disabled for longer. With status 400, the account cannot
-pay."""
+"""A quota, not a rate: the model is disabled for longer. With a 400 or an error without a status,
+the account cannot pay."""
 QUOTA_WORDS = re.compile(r"exceeded_current_quota|exceeded your current quota")
 """OpenAI's and Moonshot's words for a spent quota; Google's for any limit, minutes too."""
 GOOGLE_LIMIT = "resource_exhausted"
-DAY = re.compile(r"per[-_ ]?day|daily")
+DAY = re.compile(r"(?:per[-_ ]?|/ ?)day|daily")
 """A day's allowance is spent: a quota, unless the server names a shorter time."""
 QUOTA_LENGTH = timedelta(minutes=15)
 
-CAPACITY = re.compile(r"capacity exceeded|tier_capacity")
-"""Mistral, for a busy model: a rate, although its `type` speaks of quotas."""
+CAPACITY = re.compile(r"capacity exceeded|tier_capacity|concurren|并发")
+"""A busy model (Mistral), or too many calls at a time: a rate, although it speaks of quotas."""
 
 FILTERED = Words(
     r"content[_ -]?filter|content[_ ](?:management[_ ])?polic|responsibleaipolicy",
@@ -109,6 +111,8 @@ SERVER_REFUSED = Words(
     r"jinja|minja|\btemplates?\b|chat[_ -]?template|raise_exception|roles must alternate",
     r"must alternate between user and|only user(?:,| and) assistant|after the optional system",
     r"not support|unsupported|only supports|failed to parse|alphanumeric strings with length",
+    # A part of the template itself.
+    r"\{%",
 )
 """With a 5xx: the server works and refused this request, so the model is not disabled. What it
 does not support now, it will not support in 15 seconds."""
@@ -124,7 +128,7 @@ NO_SUCH_MODEL = Words(
     r"model_(?:not_(?:found|supported|available)|decommissioned|deprecated|retired)",
     r"(?:invalid|unknown)_model\b|\binvalid model(?::| name| id)|unknown model\b|no such model",
     r"is not a valid model|model not exist|requested model is not supported",
-    rf"\bmodel {_NAME} (?:does not exist|(?:was |is )?not found)",
+    rf"\bmodel (?:{_NAME} )?(?:does not exist|(?:was |is )?not found)",
     rf"\bmodel {_NAME} (?:has been|is|was) (?:decommission|deprecat|retired|discontinued"
     r"|shut ?down|no longer (?:supported|available))",
 )

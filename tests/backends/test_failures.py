@@ -101,6 +101,28 @@ TOO_LONG: list[tuple[int, Any, int | None]] = [
         ),
         272_000,
     ),
+    (
+        413,
+        {
+            "errors": [
+                {
+                    "message": "The estimated number of input and maximum output tokens (26000)"
+                    " exceeded this model context window limit (24000)."
+                }
+            ]
+        },
+        24_000,
+    ),
+    (
+        200,
+        {
+            "base_resp": {
+                "status_code": 2013,
+                "status_msg": "invalid params, context window exceeds limit (2013)",
+            }
+        },
+        None,
+    ),
     (400, openai("x", "context_length_exceeded"), None),
     (
         400,
@@ -373,6 +395,11 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, Limit.QUOTA),
     (429, {"error": {"code": "1308", "message": "已达到 5 小时的使用上限。"}}, Limit.QUOTA),
     (429, {"error": {"code": "1302", "message": "您当前使用该API的并发数过高"}}, Limit.RATE),
+    (429, {"error": {"code": "1302", "message": "您当前使用该API的并发数过高, 请降低并发, 或联系客服增加限额。"}},
+     Limit.RATE),
+    (429, openai("Too many concurrent requests for your monthly plan"), Limit.RATE),
+    (429, {"message": "You are using a Trial key, which is limited to 1000 API calls / month."},
+     Limit.QUOTA),
     (429, {"message": "Service tier capacity exceeded for this model.",
            "type": "service_tier_capacity_exceeded", "code": "3505"}, Limit.RATE),
     (429, {"message": "Service tier capacity exceeded for this model.",
@@ -387,6 +414,9 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (400, openai("x", "billing_hard_limit_reached"), Fault.UNPAID),
     (400, {"error": {"message": "Budget has been exceeded! Max budget: 1", "code": "400",
                      "type": "budget_exceeded"}}, Fault.UNPAID),
+    (400, openai("Access denied, please make sure your account is in good standing.", "Arrearage"),
+     Fault.UNPAID),
+    (400, {"message": "Sorry, your account balance is insufficient"}, Fault.UNPAID),
     (400, [{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.",
                       "status": "INVALID_ARGUMENT"}}], Fault.AUTH),
     (400, {"code": "x", "error": "Incorrect API key provided: sk***"}, Fault.AUTH),
@@ -396,6 +426,8 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
      Fault.NOT_FOUND),
     (400, openai("foo/bar is not a valid model ID"), Fault.NOT_FOUND),
     (400, openai("Model Not Exist"), Fault.NOT_FOUND),
+    (400, {"code": 20012, "message": "Model does not exist. Please check it carefully."},
+     Fault.NOT_FOUND),
     (400, openai("The model `gpt-9` does not exist"), Fault.NOT_FOUND),
     (404, openai("The model `gpt-9` does not exist", "model_not_found"), Fault.NOT_FOUND),
     (404, b"<html><title>404 Not Found</title></html>", Fault.NOT_FOUND),
@@ -424,6 +456,8 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
                      "code": "400"}}, Fault.AUTH),
     # Templates.
     (500, openai("Value is not callable: null at row 1, column 72 (jinja)"), Refusal.TEMPLATE),
+    (500, openai("Value is not callable: null at row 1, column 9:\n{%- if tools %}"),
+     Refusal.TEMPLATE),
     (500, b"jinja2.exceptions.TemplateError: raise_exception", Refusal.TEMPLATE),
     (500, openai("Conversation roles must alternate user/assistant/user/assistant/..."),
      Refusal.TEMPLATE),
@@ -458,6 +492,8 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (200, openai("x"), Refusal.REQUEST),
     (200, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "x"}}, Limit.RATE),
     (200, {"error": "rate limit exceeded"}, Limit.RATE),
+    (200, {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+     Fault.UNPAID),
     (200, {"error": "something else"}, Fault.TRANSIENT),
     (200, b"upstream connect error", Fault.TRANSIENT),
     (204, b"", Fault.TRANSIENT),
