@@ -33,9 +33,10 @@ class SessionThinking:
     model: str
 
     def level_for(self, model: str, own: str) -> str:
-        """Return the level for a model with a level of its own.
+        """Return the level for a model whose configured level is `own`.
 
-        One that does not think by itself may refuse to, so it does only if it was meant.
+        A model that is configured as "off" may not be able to think, so the session's level
+        applies to it only if that was set for this very model.
         """
         return own if own == "off" and model != self.model else self.level
 
@@ -53,12 +54,12 @@ class Chat:
     extra: Mapping[str, Any] = field(factory=dict)
     """Any further members of the request's body, passed on as they are."""
     thinking: SessionThinking | None = None
-    """None for the level of each model's own."""
+    """None: each model thinks at its configured level."""
     usual_temperature: float | None = None
-    """For a model that has none of its own."""
+    """The temperature of a model whose config has none."""
 
     def temperature_for(self, own: float | None) -> float | None:
-        """Return the temperature for a model whose own is this; None for its provider's."""
+        """Return the temperature for a model with `own` configured; None: the provider's."""
         if self.temperature is not None:
             return self.temperature
         return self.usual_temperature if own is None else own

@@ -10,18 +10,18 @@ _ESCAPES = re.compile(
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Strip escape sequences, and all characters that cannot be seen but those in `keep`.
+    """Strip escape sequences, and every character that cannot be seen unless it is in `keep`.
 
     Invisible, direction-changing and unpaired surrogate characters go as well.
     """
-    # As nearly all texts are.
+    # Nearly all texts are.
     if text.isprintable():
         return text
     return "".join(c for c in _ESCAPES.sub("", text) if c in keep or c.isprintable())
 
 
 def printable_lines(text: str) -> str:
-    """Strip the same, but for line breaks and tabs."""
+    """Strip the same, but keep line breaks and tabs."""
     return printable(text, keep="\n\t")
 
 

@@ -1,4 +1,4 @@
-"""Allowances: what providers announce to be left of their limits, and whether a call fits in.
+"""Allowances: how much of their limits providers say is left, and whether a call fits.
 
 An answer announces `Allowance`s. `Headroom` keeps the newest of each limit with what calls that
 began later are expected to take, and says when there is room for a call.
@@ -21,11 +21,11 @@ and its answer announces anew. So a limit of a month disables nothing for a mont
 FIRST_MARGIN, LARGEST_MARGIN = 50, 500
 """The part of a limit, in thousandths, that is kept free after a first surprise, and at most."""
 MARGIN_LASTS = 32
-"""Each success takes this part of the margin away."""
+"""Each success takes one part in this many off the margin."""
 CACHE_LASTS = timedelta(minutes=5)
 """Providers keep a prompt cache for about as long."""
 MOST_PROMPTS = 256
-"""Prompts that are remembered of one endpoint, the newest."""
+"""How many prompts are remembered for one endpoint: the newest."""
 
 
 class AllowanceKind(StrEnum):
@@ -138,8 +138,8 @@ class Announcement:
         passed = (now - self.at) / (self.resets_at - self.at)
         return allowance.remaining + int(passed * (limit - allowance.remaining))
 
-    def holds(self, amount: int) -> datetime:
-        """Return when this much is left; when it is full for what is more than the limit."""
+    def holds_at(self, amount: int) -> datetime:
+        """Return when this much is left. For more than the limit, that is when it is full."""
         allowance, limit = self.allowance, self.allowance.limit
         if amount <= allowance.remaining:
             return self.at
@@ -188,7 +188,7 @@ class Headroom:
             # What is larger than the limit is tried when it is full.
             needed = min(needed + limit * self.margin // 1000, limit)
         taken = self._taken(announcement)
-        moment = announcement.holds(needed + taken)
+        moment = announcement.holds_at(needed + taken)
         if taken and limit is not None and needed + taken > limit:
             # Even a full one is taken by calls under way: one period after the last began,
             # at the latest, it is full again.
@@ -231,11 +231,11 @@ class Headroom:
         return self if charges == self.charges else evolve(self, charges=charges)
 
     def after_success(self) -> Headroom:
-        """Return it with a smaller margin."""
+        """Return the headroom with a smaller margin."""
         return evolve(self, margin=self.margin - -(-self.margin // MARGIN_LASTS))
 
     def after_limit(self, attempt: int) -> Headroom:
-        """Return it with a larger margin, if there seemed to be room for this attempt."""
+        """Return the headroom with a larger margin, if there seemed to be room for this attempt."""
         if all(charge.attempt != attempt for charge in self.charges):
             return self
         margin = min(max(FIRST_MARGIN, 2 * self.margin), LARGEST_MARGIN)

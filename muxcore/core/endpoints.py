@@ -33,7 +33,9 @@ class AnnouncedLimits(StrEnum):
 
 @frozen(cache_hash=True)
 class Wire:
-    """How a backend speaks to an endpoint. Of this, the core reads `api_base` alone.
+    """How a backend speaks to an endpoint.
+
+    The core reads only what tells servers and accounts apart: address, key variable, headers.
 
     `key_variable` names the environment variable of the key ("" for none). The key itself is
     never in a record.
@@ -127,7 +129,7 @@ class Policy:
 
 
 def expect_distinct(endpoints: Sequence[Endpoint]) -> None:
-    """Raise `InvalidArgumentError` if one is none, or two of them have the same alias."""
+    """Raise `InvalidArgumentError` for what is no endpoint, or two of the same alias."""
     seen: set[str] = set()
     for endpoint in endpoints:
         if not isinstance(endpoint, Endpoint):

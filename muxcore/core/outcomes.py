@@ -1,6 +1,6 @@
 """Outcomes: what can happen to an attempt, as a closed union of records.
 
-Every change of a pool's state is one of these, folded in by `updating.update`. An attempt
+`updating.update` folds them into a pool's state; `entries` has what else it folds. An attempt
 begins with `Started`, reports `Responding` at most once, and ends exactly once: with
 `Succeeded`, `RateLimited`, `Failed`, `Rejected` or `Cancelled`. `Refuted` comes later than a
 `Rejected`, when another model takes the request. `Reset` is the user's.

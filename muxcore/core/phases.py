@@ -37,7 +37,7 @@ class Use(StrEnum):
 
 @frozen
 class Section:
-    """What a config says of itself; `enabled` is None where it says nothing."""
+    """What a config says about the multiplexer; `enabled` is None where it says nothing."""
 
     has_section: bool = False
     enabled: bool | None = None
@@ -61,7 +61,7 @@ def use(said: Section, phase: Phase) -> Use:
     """Decide how the calls are made."""
     if not is_on(said.enabled, phase):
         return Use.DIRECT
-    # Who has opted out has chosen one model: no later release sends prompts to others.
+    # A user who opted out has chosen one model: no later release sends prompts to others.
     if said.enabled is False or said.mode == SINGLE:
         return Use.ALONE
     return Use.POOL

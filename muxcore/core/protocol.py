@@ -213,7 +213,7 @@ def credited(outcome: AttemptOutcome, call: Call) -> AttemptOutcome: ...
 def credited(outcome: AttemptOutcome, call: Call) -> AttemptOutcome:
     """Return the outcome; a success gets the call's conversation, turn and refusers.
 
-    A driver may have made it with them.
+    A success that names a conversation is returned as it is.
     """
     name = call.conversation
     if name is None or not isinstance(outcome, Succeeded) or outcome.conversation:

@@ -28,7 +28,7 @@ LAST_RESORT_AFTER_ERROR = tuple(
 )
 """How long after its first, second and every later failure a model may be a last resort.
 
-Vibe repeats a failed call about 18 times in five minutes. This schedule comes to 32 attempts
+Vibe repeats a failed call about 18 times in five minutes. This schedule comes to 33 attempts
 in that time, however many callers repeat, so no provider sees more than twice what vibe by
 itself would send.
 """
@@ -155,7 +155,7 @@ class Health:
         )
 
     def due_since(self, now: datetime) -> datetime:
-        """Return since when it may be a last resort: the first goes first."""
+        """Return since when it may be a last resort: of several, the earliest goes first."""
         cooldowns = [c.opens_at for c in self.cooldowns if c.active(now)]
         return max(cooldowns, default=now)
 
@@ -200,7 +200,7 @@ class Tally:
         rejected: int = 0,
         cancelled: int = 0,
     ) -> Tally:
-        """Return the tally with so many more."""
+        """Return the tally with these added."""
         # Written out: a quarter of the time of `evolve`.
         return Tally(
             self.succeeded,
@@ -382,12 +382,14 @@ class PoolState:
 class Call:
     """What is known about the call at hand when a model is chosen for it.
 
-    `tried` holds the alias of each attempt so far, in order. `excluded` are those which another
-    try would not help. `refused` are those which refused the request, but for its length;
-    `outgrown` are those for which it was too long, and `larger_than` is the largest window
-    that was too small. `max_wait` limits its waits for a disabled model where it is less
-    than the policy's; a slot of a busy one is waited for as ever. `select` fills in the rest: `pin`, where this conversation is, for the mode; and
-    `passed_over`, the models which refused in this turn what another model took.
+    `tried` holds the alias of each attempt so far, in order. `excluded` are those that are not
+    tried again. `refused` are those that refused the request for another reason than its
+    length; `outgrown` are those for which it was too long, and `larger_than` is the largest
+    window that was too small. `max_wait` limits the waits for a disabled model, if it is less
+    than the policy's; waits for a slot of a busy one keep the policy's limit.
+
+    `select` fills in the rest: `pin`, where this conversation is, for the mode; and
+    `passed_over`, the models that refused in this turn what another model took.
     """
 
     only: str | None = None

@@ -110,7 +110,7 @@ class Status:
         return "\n".join(lines)
 
     def _model_lines(self, model: ModelStatus) -> list[str]:
-        # Nothing has succeeded or failed without a call.
+        # Without a request, there is no rate to show.
         rate = f" | Success rate: {model.success_rate:.0%}" if model.total_requests else ""
         lines = [
             f"**{printable(model.alias)}**: {self._standing(model)}",

@@ -20,7 +20,7 @@ MOST_WAITING = 10_000
 """Changes that wait for slow observers; then the oldest are lost."""
 
 PAUSE_SECONDS = 0.05
-"""After a change, others are awaited for so long: waking a thread costs more than they do."""
+"""How long to collect changes after the first: waking the thread costs more than a change."""
 
 CLOSE_SECONDS = 2.0
 

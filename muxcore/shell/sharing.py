@@ -15,7 +15,7 @@ from muxcore.shell.factory import BoardSource
 from muxcore.shell.pool.parker import Parker
 
 MOST_ASKED_FOR = 64
-"""For so many waiting calls, leases are asked for at once."""
+"""The most waiting calls for which leases are asked at once."""
 
 
 def share(runtime: Runtime, source: BoardSource) -> BoardThread:

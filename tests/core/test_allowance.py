@@ -102,7 +102,7 @@ def test_what_is_left_of_a_limit_as_time_passes(
     ],
 )
 def test_when_a_limit_holds_an_amount(one: Announcement, amount: int, after: float) -> None:
-    assert one.holds(amount) == NOON + after * SECOND
+    assert one.holds_at(amount) == NOON + after * SECOND
 
 
 # -- Calls under way -------------------------------------------------------------------------

@@ -27,16 +27,16 @@ from muxcore.core.sharing.facts import (
 )
 
 NEARLY = timedelta(seconds=1)
-"""By less, two processes which count the same cooldown may differ."""
+"""Two processes that know the same cooldown may differ by up to this about its end."""
 
 
 @frozen
 class Publication:
     """A fact about an endpoint's place, on its way to the board.
 
-    `attempt` is the own attempt that it comes from: by it, the process knows its own facts.
-    `after` are own attempts whose failures the success of a `PlaceRecovered` had met; the
-    board may not have numbered them yet.
+    `attempt` is the own attempt that it comes from: by it, the process recognizes its own facts.
+    `after` are the own attempts whose failures a `PlaceRecovered` clears, and which the board
+    may not have numbered yet.
     """
 
     alias: str

@@ -17,7 +17,7 @@ from muxcore.shell.call.cancellation import Cancellation
 
 TEXTS = (str, bytes)
 MAPPINGS = (dict, Mapping)
-"""`dict` comes first: to ask an abstract class takes five times as long."""
+"""`dict` comes first: a check against an abstract class takes five times as long."""
 EXAMPLE = '[{"role": "user", "content": "hello"}]'
 
 
@@ -87,7 +87,7 @@ MEMBERS = (
     ("content", _is_content, "a text, or a list of mappings, one for each part"),
     ("tool_calls", _are_calls, "a list of mappings, each with a mapping as its function"),
 )
-"""The members of a message that every dialect reads: how they must be."""
+"""The members of a message that every dialect reads, and what each must be."""
 
 
 def call_seconds(options: CallOptions, longest: float) -> float:

@@ -208,7 +208,7 @@ class Multiplexer:
 
     @property
     def recorded_in(self) -> JournalPlace | None:
-        """The journal of a state file which has its entries; None while there is none."""
+        """Where the state file has this journal; None while it is in memory alone."""
         board = self._runtime.board
         return None if board is None else board.recorded_in
 
@@ -280,7 +280,7 @@ class Multiplexer:
             weakref.finalize(self, runtime.board.stop)
 
     def _observing(self) -> Observing:
-        """Return what hands entries to observers; from now on it gets them."""
+        """Return what hands entries to observers, started if it was not."""
         runtime = self._runtime
         if runtime.observing is None:
             runtime.observing = shell.Observing()

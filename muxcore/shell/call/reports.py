@@ -40,11 +40,11 @@ FAR_BELOW = 0.5
 
 
 def report(
-    tried: EndedAttempt, rewrites: tuple[str, ...] = (), served_by: str = ""
+    ended: EndedAttempt, rewrites: tuple[str, ...] = (), served_by: str = ""
 ) -> AttemptReport:
     """Describe one attempt. `served_by` is the alias that served the call, or empty."""
-    alias = tried.slot.endpoint.alias
-    match tried.outcome:
+    alias = ended.slot.endpoint.alias
+    match ended.outcome:
         case Succeeded():
             return AttemptReport(alias, "succeeded", rewrites=rewrites)
         case Responding():

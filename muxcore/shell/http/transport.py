@@ -75,9 +75,8 @@ class Exchange:
     @property
     def headers(self) -> Mapping[str, str]:
         response = self._response
-        # The fast path has read their names in lower case.
-        kept = isinstance(response, FastResponse)
-        return response.headers if kept else LowercaseHeaders(response.headers)
+        is_lowercase = isinstance(response, FastResponse)
+        return response.headers if is_lowercase else LowercaseHeaders(response.headers)
 
     def peek(self) -> bytes:
         """Return the beginning of the body, up to the first piece that is not white space."""

@@ -62,7 +62,7 @@ class Change(NamedTuple):
 
 MakeChange: TypeAlias = Callable[[PoolState, datetime], Change]
 """Computes a change of the present state, with the guard held."""
-Observer: TypeAlias = Callable[[PoolState, Change], None]
+ChangeListener: TypeAlias = Callable[[PoolState, Change], None]
 """Gets the state before each change, and the change, before any call gets its decision."""
 
 
@@ -92,7 +92,7 @@ class Pool:
         mode: str = "",
         options: object = None,
         clock: Clock = system_clock,
-        observer: Observer | None = None,
+        observer: ChangeListener | None = None,
     ) -> None:
         self.strategy = strategy
         self.mode = mode

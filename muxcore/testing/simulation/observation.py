@@ -21,7 +21,7 @@ from muxcore.core.records import (
 )
 from muxcore.core.strategy import Strategy
 from muxcore.shell.clock import Clock
-from muxcore.shell.pool.pool import Nap, Observer, Pool
+from muxcore.shell.pool.pool import ChangeListener, Nap, Pool
 from muxcore.shell.pool.waiter import Decision, Waiter
 
 
@@ -131,7 +131,7 @@ class ObservedPool(Pool):
         state: PoolState,
         mode: ObservedStrategy,
         clock: Clock,
-        observer: Observer,
+        observer: ChangeListener,
         begin: Callable[[Cause], None],
         callers: Mapping[Waiter, Caller],
     ) -> None:
