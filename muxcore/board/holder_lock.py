@@ -1,4 +1,4 @@
-"""An OS lock by which other processes know that this one lives, however it ends."""
+"""An OS lock that shows other processes whether this one still runs, however it ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 SUFFIX = ".holder"
 _HELD: set[str] = set()
-"""The holders of this process. To open and close such a file would give its lock up."""
+"""The holders of this process. Opening and closing such a file would release its lock."""
 
 
 class HolderLock:
@@ -44,7 +44,7 @@ class HolderLock:
 
 
 def dead_holders(directory: Path) -> list[str]:
-    """Return the holders which have ended without a word; their files are removed."""
+    """Return the holders that ended without releasing their lock; their files are removed."""
     names = (file.name.removesuffix(SUFFIX) for file in directory.glob(f"*{SUFFIX}"))
     return [name for name in names if is_dead(directory, name)]
 

@@ -23,7 +23,7 @@ from muxcore.journal.recent import Checkpoint, Journal, JournalLine
 AT_THE_START = -1
 AT_THE_END = 2**63 - 1
 ENTRIES_OF_A_CALL = 2_000
-"""A call that has not ended so many entries after it began is looked for further on."""
+"""How far from its beginning the end of a call is looked for first."""
 
 
 @frozen

@@ -22,7 +22,7 @@ RENEW_SECONDS = 5.0
 UNUSED_SECONDS = 0.05
 """A lease that is free this long is given back: its call has gone elsewhere."""
 PROBE = "probe:"
-"""The leases of probes are those of a place of their own, with a cap of one."""
+"""The prefix of the name under which a place's probes are leased, with a cap of one."""
 
 
 @define(eq=False)
@@ -39,8 +39,8 @@ class _Lane:
 def _is_probing(health: Health, lane: _Lane, now: datetime) -> bool:
     """Whether the lease of a probe is in use.
 
-    A probe that hears of a failure meanwhile is none any more, to the state. Who has not heard
-    of it must still not probe beside it.
+    If this process hears of a failure while its probe runs, its state no longer counts that
+    attempt as a probe. The lease stays in use: a process that has not heard must not probe too.
     """
     is_under_way = any(attempt > lane.attempts for attempt in health.under_way)
     is_disabled = health.active_cooldown(now) is not None

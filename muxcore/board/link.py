@@ -45,7 +45,7 @@ WRITE_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 MOST_UNSENT, MOST_UNWRITTEN, MOST_NUMBERED = 1_000, 20_000, 4_096
 BETWEEN_CHECKPOINTS = 1_000
-"""Entries. Whoever reads the journal folds so many at most for what the file does not hold."""
+"""In entries: the most that a reader of the journal folds to reach a state between two."""
 
 
 @frozen
@@ -241,10 +241,10 @@ class BoardLink:
                 base = self._pool.checkpoint()
                 self.folded, self._last = base.state, base.number
                 self._mode, self._options = base.mode, base.options
-                self._begin_journal(base)
+                self._write_from(base)
                 continue
             if len(self._unwritten) == MOST_UNWRITTEN:
-                self._begin_journal(self._checkpoint())
+                self._write_from(self._checkpoint())
             before, self._last = self.folded, line.number
             self.folded = update(before, line.entry, line.now)
             self._unwritten.append(line)
@@ -260,8 +260,8 @@ class BoardLink:
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self._last, self.folded, self._mode, self._options)
 
-    def _begin_journal(self, base: Checkpoint) -> None:
-        """Leave out what is unwritten."""
+    def _write_from(self, base: Checkpoint) -> None:
+        """Write from this state on: drop what is unwritten before it."""
         self._base = base
         self._unwritten.clear()
         self._checkpoints.clear()
@@ -320,10 +320,10 @@ class BoardLink:
     def _write(self) -> None:
         journal = self._journal
         if journal is None:
-            self._begin_journal(self._checkpoint())
+            self._write_from(self._checkpoint())
             return
         journal.write(self._unwritten, self._places, (self._base, *self._checkpoints))
-        self._begin_journal(self._checkpoint())
+        self._write_from(self._checkpoint())
         self.totals = journal.totals(self._places)
         self._written_at = self._pool.elapsed()
 

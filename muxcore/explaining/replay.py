@@ -26,7 +26,7 @@ MakeStrategy: TypeAlias = Callable[[str, Any], Strategy]
 
 @frozen
 class Difference:
-    """The first entry that would be another today, with both in words."""
+    """The first entry that would differ today: what was recorded and what comes now, in words."""
 
     number: int
     at: datetime
@@ -112,7 +112,7 @@ class _Replaying:
     ) -> Choice | str | None:
         """Make the decision of this entry again, or return why none can be made.
 
-        Return None where the entry holds no decision, or the journal has not what it was made of.
+        Return None where the entry holds no decision, or the journal lacks what it depended on.
         """
         if isinstance(entry, Chosen):
             self._calls[entry.number] = entry.call

@@ -32,7 +32,7 @@ class PassedOver:
 class Alternatives:
     """The models of the pool that were not asked, as a call found them.
 
-    They are judged when they are looked at: most stories are read for something else.
+    Their standings are computed on iteration: most readers of a story need none.
     """
 
     state: PoolState = field(repr=False)
@@ -66,7 +66,7 @@ class ModelAsked:
 
 @frozen
 class ModelAnswered:
-    """What came of it, `took` after the model was asked. `cost` is in dollars.
+    """What the model that was asked came to, after `took`. `cost` is in dollars.
 
     `asked_for` is how long its server asks clients to wait. If this disables the model, then
     until `disabled_until`.

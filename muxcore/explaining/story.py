@@ -76,16 +76,20 @@ class Story:
 
     def concerns(self, alias: str) -> bool:
         """Whether this model was asked, or could not be."""
-        return any(
-            step.alias == alias
-            or any(
-                one.alias == alias and one.standing is not Standing.OPEN
-                for one in step.alternatives
-            )
-            if isinstance(step, ModelAsked)
-            else isinstance(step, CallWaited | NobodyLeft)
-            for step in self.steps
+        return any(_concerns(step, alias) for step in self.steps)
+
+
+def _concerns(step: StoryStep, alias: str) -> bool:
+    if isinstance(step, CallWaited | NobodyLeft):
+        # No model of the pool could be asked then.
+        return True
+    return isinstance(step, ModelAsked) and (
+        step.alias == alias
+        or any(
+            one.alias == alias and one.standing is not Standing.OPEN
+            for one in step.alternatives
         )
+    )
 
 
 def story_text(story: Story) -> str:

@@ -41,7 +41,7 @@ def encode(line: JournalLine) -> bytes:
     """Return one line of a journal, without a line break."""
     number, now, entry = line
     plain = {"v": VERSION, "n": number, "at": now.isoformat(), "entry": to_plain(entry)}
-    return _canonical(plain)
+    return canonical(plain)
 
 
 def decode(data: bytes) -> JournalLine:
@@ -65,7 +65,7 @@ def line_of(plain: dict[str, Any]) -> JournalLine:
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     """Return the canonical bytes of a checkpoint."""
-    return _canonical({"v": VERSION, **to_plain(checkpoint)})
+    return canonical({"v": VERSION, **to_plain(checkpoint)})
 
 
 def decode_checkpoint(data: bytes) -> Checkpoint:
@@ -87,12 +87,12 @@ def checkpoint_of(plain: dict[str, Any]) -> Checkpoint:
 
 def digest_of(state: PoolState) -> str:
     """Return a digest of the canonical bytes of a state."""
-    return blake2b(_canonical(to_plain(state)), digest_size=16).hexdigest()
+    return blake2b(canonical(to_plain(state)), digest_size=16).hexdigest()
 
 
 def to_bytes(record: object) -> bytes:
     """Return the canonical bytes of one record of `KINDS`."""
-    return _canonical(to_plain(record))
+    return canonical(to_plain(record))
 
 
 def from_bytes(data: bytes) -> Any:
@@ -111,7 +111,8 @@ def _expect_known(version: int) -> None:
         )
 
 
-def _canonical(plain: object) -> bytes:
+def canonical(plain: object) -> bytes:
+    """Encode JSON values; equal ones give the same bytes."""
     return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -177,8 +178,8 @@ def _reader(hint: Any) -> Callable[[Any], Any]:  # noqa: PLR0911 - the same
         read = _union_reader(members)
         return lambda value: None if value is None else read(value)
     if get_origin(hint) is tuple:
-        item, *_ = get_args(hint)
-        if _[:1] == [Ellipsis]:
+        item, *others = get_args(hint)
+        if others == [Ellipsis]:
             read_item = _reader(item)
             return lambda value: tuple(read_item(one) for one in value)
         read_items = [_reader(one) for one in get_args(hint)]

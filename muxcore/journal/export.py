@@ -15,6 +15,7 @@ from attrs import define, field
 from muxcore.errors import MultiplexerError
 from muxcore.journal.codec import (
     JournalFormatError,
+    canonical,
     checkpoint_of,
     encode,
     encode_checkpoint,
@@ -32,12 +33,12 @@ class JournalGapError(MultiplexerError):
 def to_lines(journal: Journal) -> Iterator[bytes]:
     """Yield the lines of a file, each with its line break."""
     checkpoint = json.loads(encode_checkpoint(journal.base))
-    yield _line({HEADER: checkpoint})
+    yield canonical({HEADER: checkpoint}) + b"\n"
     for line in journal.lines:
         yield encode(line) + b"\n"
         digest = journal.digests.get(line.number)
         if digest is not None:
-            yield _line({DIGEST: digest, "n": line.number})
+            yield canonical({DIGEST: digest, "n": line.number}) + b"\n"
 
 
 def from_lines(lines: Iterable[bytes]) -> tuple[Journal, ...]:
@@ -92,7 +93,3 @@ def _read(data: bytes, found: list[_Reading]) -> None:
                 f"entry {line.number} follows entry {last}: entries are missing"
             )
         found[-1].lines.append(line)
-
-
-def _line(plain: object) -> bytes:
-    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"

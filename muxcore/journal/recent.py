@@ -60,8 +60,8 @@ _Kept: TypeAlias = tuple[int, datetime, Sequence[Entry], PoolState]
 class RecentEntries:
     """The last entries. One thread appends at a time; any thread may read.
 
-    What is appended is kept as it is, since each call appends three times: numbering the lines
-    and taking texts out is left to the few that read.
+    Each call appends three times, so entries are kept as they come: lines are numbered and
+    texts taken out when somebody reads.
     """
 
     def __init__(self, most: int = MOST_RECENT) -> None:
@@ -71,13 +71,13 @@ class RecentEntries:
         self._salt = os.urandom(32)
 
     def follow(self, follower: Follower | None) -> None:
-        """Call this with each batch; after an interrupt, once more with the same one."""
+        """Call `follower` with each batch; after an interrupt, again with the same one."""
         self._follower = follower
 
     def extend(
         self, number: int, now: datetime, entries: Sequence[Entry], before: PoolState
     ) -> None:
-        """Append entries, the first under `number`. To repeat it changes nothing.
+        """Append entries, the first under `number`. Repeating it changes nothing.
 
         `before` is the state that they change.
         """

@@ -1,4 +1,4 @@
-"""What must not stand in a journal is taken out of its entries here. Pure.
+"""Take out of entries what must not stand in a journal. Pure.
 
 A journal never holds a key (no record does), a prompt, an answer, the text of a refusal, an
 extra header or a URL's query. Texts of other errors are cut and cleaned. In place of the names

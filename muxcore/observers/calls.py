@@ -27,7 +27,7 @@ class CallObserver:
             self._report(story, after)
 
     def close(self) -> None:
-        """End: each report was whole."""
+        """Nothing is held back: a call is reported as soon as it ends."""
 
 
 def as_json(story: Story) -> str:

@@ -1,1 +1,1 @@
-"""Modes and backends as plugins: two hooks, one catalogue, and the `Backend` protocol."""
+"""Modes, backends, boards and observers as plugins: hooks, a catalogue, and protocols."""

@@ -108,8 +108,8 @@ class Decoder(Protocol):
 class Backend(Protocol):
     """A wire dialect. Every method is pure.
 
-    One that can read what is left of a provider's limits has a method `allowances`, too (see
-    `AnnouncingBackend`).
+    A backend that reads what is left of a provider's limits also has a method `allowances`
+    (see `AnnouncingBackend`).
     """
 
     def request(self, endpoint: Endpoint, chat: Chat) -> HttpRequest:
@@ -131,7 +131,10 @@ class Backend(Protocol):
 
 @runtime_checkable
 class AnnouncingBackend(Protocol):
-    """A backend which reads what an answer, of any status, announces to be left of its limits."""
+    """A backend that reads how much of its limits a provider announces to be left.
+
+    Answers of any status may announce it.
+    """
 
     def allowances(
         self, headers: Mapping[str, str], now: datetime

@@ -56,7 +56,7 @@ class SlotLease:
 
 @runtime_checkable
 class ListeningBoard(Protocol):
-    """What a board has, too, if it need not be asked again and again."""
+    """What a board also has if it reports news, so that nobody has to poll it."""
 
     @property
     def is_listening(self) -> bool:
@@ -104,7 +104,7 @@ class Board(Protocol):
         ...
 
     def give_back(self, lease: SlotLease) -> None:
-        """End a lease or a request. To repeat it changes nothing."""
+        """End a lease or a request. Repeating it changes nothing."""
         ...
 
     def close(self) -> None:
@@ -112,5 +112,5 @@ class Board(Protocol):
         ...
 
     def after_fork(self) -> None:
-        """In a forked child: forget everything, and leave what is the parent's alone."""
+        """In a forked child: forget everything, and do not touch what the parent holds."""
         ...

@@ -21,4 +21,4 @@ class Observer(Protocol):
     ) -> None: ...
 
     def close(self) -> None:
-        """No entry follows. This may take two seconds at most."""
+        """End: no entry follows. It may take two seconds at most."""

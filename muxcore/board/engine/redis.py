@@ -1,7 +1,8 @@
 """The board of many machines: facts, leases and the clock are those of a Redis.
 
-A stream has the facts, a hash the present standing of each place, sorted sets the leases. Who
-does not answer within `timeout_ms` counts as gone; so does a server that lost its data.
+A stream has the facts, a hash the present standing of each place, sorted sets the leases. A
+server that does not answer within `timeout_ms` counts as gone, and so does one that lost its
+data.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ LIMITED, BROKEN = "limited", "broken"
 LISTEN_SECONDS = 2.0
 """How long one blocking read lasts; an engine that does not end it is gone."""
 SEQUENCE_BITS = 20
-"""A number is the stream's time in ms, and after these bits its sequence number."""
+"""A fact's number is the stream's time in ms, shifted by these bits, plus its sequence number."""
 _ABANDONED: dict[tuple[str, str], list[str]] = {}
 """The holders which could not give their leases back, by URL and name; the next one does."""
 _LEFT_ALONE: list[object] = []
@@ -99,7 +100,7 @@ class RedisBoard:
 
     @property
     def is_listening(self) -> bool:
-        """Whether others' facts come by themselves: `hear` then asks for none in vain."""
+        """Whether others' facts come by themselves, so that `hear` asks only if there are some."""
         return self._listener is not None and not self._reason
 
     def listen(self, ring: Callable[[], None]) -> None:
@@ -289,7 +290,10 @@ def _slot_of(fact: Fact) -> tuple[str, timedelta]:
 
 
 def _ended_by(fact: Fact) -> tuple[object, ...]:
-    """Return up to which number this fact ends what, as (ms, sequence, parts...)."""
+    """Return which parts of the standing this fact ends, and up to which number.
+
+    As the script takes it: (ms, sequence, parts...).
+    """
     match fact:
         case PlaceRecovered(heard_of=number):
             at, sequence = number >> SEQUENCE_BITS, number & ((1 << SEQUENCE_BITS) - 1)

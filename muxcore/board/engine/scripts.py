@@ -1,4 +1,4 @@
-"""The Lua scripts of the Redis board. Each is one round trip, and takes place whole or not.
+"""The Lua scripts of the Redis board. Each is one round trip, and takes effect whole or not at all.
 
 All keys of a board have one hash tag, so a cluster keeps them together. Times are the
 server's. Every script but the first expects that the board is still the one that was opened:
@@ -41,7 +41,7 @@ local function field(name) return place .. '|' .. name end
 if slot ~= '' then
   local ends = now + tonumber(ARGV[8])
   local old = redis.call('HGET', KEYS[3], field(slot))
-  -- A spell never gets shorter: of two, the one that ends later stands.
+  -- A cooldown never gets shorter: of two, the one that ends later stands.
   if not old or cjson.decode(old)[2] <= ends then
     local kept = cjson.encode({id, ends, writer, attempt, fact})
     redis.call('HSET', KEYS[3], field(slot), kept)
@@ -135,7 +135,7 @@ return redis.call('ZADD', KEYS[2], now + tonumber(ARGV[3]), ARGV[2])
 GIVE_BACK = (
     _HEAD
     + """
--- KEYS: board, wakes, lane. ARGV: salt, member. Who waits there is woken.
+-- KEYS: board, wakes, lane. ARGV: salt, member. Wakes those that wait there.
 redis.call('ZREM', KEYS[3], ARGV[2])
 if redis.call('EXISTS', KEYS[3]) == 1 then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100, '*', 'w', '')
