@@ -1,9 +1,9 @@
 """Read the allowances that an answer announces in its headers. Pure.
 
-No header raises an error, and absurd values are ignored. A count
-must be a plain number: Azure sends -1 for a limit that it does not measure. It must not be
-above `LARGEST`, and no more may be left than the limit allows. A limit of zero is ignored: it
-never refills, so waiting for it is pointless, and the answer's status says what is wrong.
+No header raises an error, and absurd values are ignored. A count must be a plain number:
+Azure sends -1 for a limit that it does not measure. It must not be above `LARGEST`, and no
+more may be left than the limit allows. A limit of zero is ignored: it never refills, so
+waiting for it is pointless, and the answer's status says what is wrong.
 A reset that is past, more than a year away or beyond the limit's own window counts as not
 announced; what is left is believed all the same.
 """

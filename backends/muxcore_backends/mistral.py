@@ -30,7 +30,7 @@ the models that are hosted there refuse the member altogether."""
 OTHER_LIMIT = "max_completion_tokens"
 
 OTHER_NAMES = {"seed": "random_seed"}
-"""What OpenAI calls otherwise."""
+"""Members that have another name here, by OpenAI's name."""
 
 SAME_WHEN_SPENT = "Mistral says the same of a plan that is spent"
 
@@ -114,7 +114,7 @@ def _steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
         *thoughts,
         roles.SYSTEM_AFTER_USER,
         roles.BRIDGED,
-        # It overlooks the calls of a first message, and then misses those of the results.
+        # Mistral overlooks the calls of a first message, and then misses those of the results.
         roles.OPENED,
         roles.ENDED,
         members.known(members.MISTRAL),

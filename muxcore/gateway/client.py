@@ -23,7 +23,7 @@ from muxcore.gateway.proof import same, server_proof
 from muxcore.shell import clock
 
 ASK_SECONDS = 5.0
-"""For all of one question: connecting, the proof and the answer."""
+"""For one whole request: connecting, the proof and the answer."""
 
 LARGEST_ANSWER = 4 * 1024 * 1024
 END_OF_HEAD = b"\r\n\r\n"

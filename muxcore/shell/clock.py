@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 LONGEST_SLEEP = 1_000_000.0
-"""In seconds. Locks reject timeouts that are much longer."""
+"""In seconds. Locks and sockets reject timeouts that are much longer."""
 
 
 class Clock(Protocol):

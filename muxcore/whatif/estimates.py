@@ -1,4 +1,4 @@
-"""What a place would have answered at some moment, by what the journal says of it.
+"""What a place would have answered at some moment, estimated from the journal.
 
 Pure, but for the memory of where each conversation has been: a prompt cache depends on that.
 """
@@ -33,9 +33,9 @@ from muxcore.whatif.recorded import (
 
 A_MINUTE = timedelta(minutes=1)
 MORE_LOAD = 1.5
-"""Nobody knows how a place takes so many times the calls that it ever got in a minute."""
+"""The journal does not show how a place takes this many times its busiest minute."""
 FEW = 3
-NO_TIME = timedelta()
+"""So many attempts in a minute are never more load."""
 
 
 @frozen
@@ -168,9 +168,9 @@ class Estimator:
     ) -> Estimate:
         place = place_key(endpoint)
         read, written, recorded = self._tokens(request)
-        same = recorded is not None and recorded.place == place
-        if same and recorded is not None:
-            took, first = recorded.took, recorded.first
+        same = recorded if recorded is not None and recorded.place == place else None
+        if same is not None:
+            took, first = same.took, same.first
         else:
             speed = self._speeds.get(place) or self._usual
             first = timedelta(seconds=speed.first)
@@ -181,12 +181,11 @@ class Estimator:
             been = self._whereabouts[conversation]
             warm = been.warm(place, now)
             if (
-                same
-                and recorded is not None
-                and isinstance(recorded.outcome, Succeeded)
+                same is not None
+                and isinstance(same.outcome, Succeeded)
                 and self._context.get(request) == (been.last == place, warm > 0)
             ):
-                cached = recorded.outcome.tokens_cached
+                cached = same.outcome.tokens_cached
             else:
                 cached = min(read, int(self._kept * warm))
             been.arrive(place, now + took, read + written)
@@ -233,7 +232,7 @@ def _caching(
 ) -> tuple[float, dict[int, tuple[bool, bool]]]:
     """Return the part of a warm prompt that was cached, and the context of each answer.
 
-    That is whether the conversation stayed at its place, and whether it had been there lately.
+    The context is whether the conversation stayed at its place, and whether it was there lately.
     """
     whereabouts: dict[str, _Whereabouts] = defaultdict(_Whereabouts)
     parts: list[float] = []

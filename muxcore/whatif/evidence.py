@@ -18,7 +18,7 @@ from muxcore.core.outcomes import Failed, RateLimited
 from muxcore.whatif.recorded import Observation
 
 SEEN_FOR = timedelta(seconds=45)
-"""So long before and after an attempt, the journal knows how its place fares."""
+"""How long before and after an attempt the journal shows how its place fares."""
 SAME_FAULT = timedelta(minutes=4)
 """Failures without a success between belong together, if they are not farther apart."""
 SHORTEST_FAULT = timedelta(seconds=4)
@@ -73,13 +73,13 @@ def weather_of(
     When faults begin and end is not known exactly: another `luck`, from 0 to 1, draws other
     moments of those that are possible.
     """
-    telling = [one for one in observations if _is_evidence(one)]
+    evidence = [one for one in observations if _is_evidence(one)]
     episodes: list[Episode] = []
-    for position, one in enumerate(telling):
+    for position, one in enumerate(evidence):
         if one.is_served:
             continue
-        before = telling[position - 1] if position else None
-        after = telling[position + 1] if position + 1 < len(telling) else None
+        before = evidence[position - 1] if position else None
+        after = evidence[position + 1] if position + 1 < len(evidence) else None
         met = episodes[-1] if episodes and before is not None else None
         if met is not None and before is not None and _continues(before, one):
             begun = met.since
@@ -96,7 +96,7 @@ def weather_of(
         episodes.append(
             _ended(Episode(since, one.at, one), after, draw(luck, position), timedelta())
         )
-    seen = tuple(one.at for one in telling)
+    seen = tuple(one.at for one in evidence)
     unmet = _unmet(episodes, seen, began, ended, luck)
     return Weather(tuple(sorted([*episodes, *unmet], key=lambda one: one.since)), seen)
 
@@ -122,7 +122,7 @@ def _continues(before: Observation, one: Observation) -> bool:
 def _ended(
     episode: Episode, after: Observation | None, drawn: float, lasted: timedelta
 ) -> Episode:
-    """Return the episode with its end, as its last attempt and the next tell of it."""
+    """Return the episode with its end, which its last attempt and the next one limit."""
     one = episode.of
     hint = getattr(one.outcome, "hint", None)
     if hint:
@@ -149,7 +149,7 @@ def _unmet(
     ended: datetime,
     luck: float,
 ) -> list[Episode]:
-    """Return the episodes that no attempt met, as those that were met let expect them.
+    """Return as many episodes that no attempt met as those that were met make likely.
 
     An episode is met if an attempt begins in it. So one that lasts for L is met in the time T(L)
     that is at most L before an attempt, and each that was met stands for all / T(L) of its length.
@@ -180,7 +180,7 @@ def _unmet(
 
 
 def _place(room: Sequence[tuple[datetime, float]], drawn: float) -> datetime:
-    """Return the moment at this part of all the room, given by beginnings and seconds."""
+    """Return the moment at the part `drawn` of all the room: beginnings, and seconds of each."""
     left = drawn * sum(length for _, length in room)
     for start, length in room:
         if left < length:

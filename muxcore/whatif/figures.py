@@ -20,14 +20,14 @@ from muxcore.whatif.recorded import RequestRecord, record_of
 from muxcore.whatif.rehearsal import Answering, Rehearsal
 
 MOST_ESTIMATED = 0.5
-"""Where more of the attempts are estimated, the figures say nothing."""
+"""If more than this part of the attempts is estimated, the figures mean nothing."""
 REHEARSALS = 7
 PRECISION = 0.2
-"""By this part of itself, a figure may be wrong."""
+"""A figure may be wrong by this part of itself."""
 DEVIATIONS = 2.5
-"""So many standard deviations of the rehearsals must be within that."""
+"""This many standard deviations of the rehearsals must be within that."""
 FEW_REQUESTS, SHORTEST_WAIT = 0.02, 0.1
-"""By so much a request, counts and seconds may be wrong, too."""
+"""For each request, counts and seconds may also be wrong by this much."""
 WAITED, CACHED, COST = "seconds waited", "tokens cached", "cost"
 
 
@@ -110,7 +110,7 @@ def value(name: str, found: Sequence[float], requests: int) -> float | None:
 
 
 def slack(name: str, requests: int) -> float:
-    """Return a difference that is of no account among so many requests."""
+    """Return the difference that does not matter among so many requests."""
     if name in {COST, CACHED}:
         return 0.0
     return (SHORTEST_WAIT if name == WAITED else FEW_REQUESTS) * requests

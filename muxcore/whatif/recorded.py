@@ -25,7 +25,7 @@ from muxcore.journal.recent import Journal
 from muxcore.journal.redaction import bare_url
 
 LONGEST_RETRY = timedelta(minutes=1)
-"""A call that follows a failed one of its conversation so soon asks the same again."""
+"""A call that follows a failed one of its conversation within this repeats it."""
 UNSERVED = frozenset({CallResult.EXHAUSTED, CallResult.BROKEN, CallResult.FAILED})
 
 PlaceKey: TypeAlias = tuple[str, ...]
@@ -76,8 +76,8 @@ class RecordedCall:
 class RecordedRequest:
     """A call, and those that repeat it because it failed.
 
-    It follows another one by `think`: after the end of that one, or after its beginning if both
-    were under way at once. `follows` is the position of that, None for a moment of its own.
+    `follows` is the position of the request that it followed after `think`: from the end of that
+    one, or from its beginning if both were under way at once. None: it began at its own moment.
     """
 
     calls: list[RecordedCall]
@@ -108,7 +108,7 @@ class _Attempted:
 
 
 def record_of(journal: Journal) -> RequestRecord:
-    """Read a journal. Calls that it does not hold whole are left out of the requests' ends."""
+    """Read a journal. A call whose end it does not have has none in the record."""
     reader = _RecordReader()
     for folded in fold(journal):
         reader.read(folded)

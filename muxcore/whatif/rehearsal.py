@@ -1,6 +1,6 @@
 """Runs the requests of a journal through another pool, in simulated time.
 
-The pool and the loop of a call are the real ones. Times to think are kept, not moments.
+The pool and the loop of a call are the real ones. Pauses between calls are kept, not moments.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from muxcore.whatif.recorded import RecordedRequest, RequestRecord
 
 USUAL_RETRY = timedelta(seconds=2)
 MOST_RETRIES = 18
-"""So often agents repeat a call that failed."""
+"""How often agents repeat a call that failed."""
 
 
 class Answering(Protocol):

@@ -76,10 +76,10 @@ from muxcore.gateway.proof import keys_fingerprint, server_proof
 from muxcore.http_framing import LAST_CHUNK, chunk, head
 from muxcore.observers.metrics import Metrics
 from muxcore.shell import clock
-from muxcore.shell.call import multiplexer as shell
 from muxcore.shell.call.arguments import CallOptions
 from muxcore.shell.call.cancellation import Cancellation
 from muxcore.shell.call.facts import estimated_tokens
+from muxcore.shell.call.multiplexer import Multiplexer
 
 if TYPE_CHECKING:
     from muxcore.gateway.reload import ReloadingPool
@@ -345,12 +345,12 @@ def _seconds() -> int:
     return int(clock.now().timestamp())
 
 
-def _aliases(multiplexer: shell.Multiplexer) -> tuple[str, ...]:
+def _aliases(multiplexer: Multiplexer) -> tuple[str, ...]:
     candidates = multiplexer.state.candidates
     return tuple(candidate.endpoint.alias for candidate in candidates)
 
 
-def _known(multiplexer: shell.Multiplexer, context: Context) -> tuple[str, ...]:
+def _known(multiplexer: Multiplexer, context: Context) -> tuple[str, ...]:
     """Return all valid values of `model`: the pool, its aliases, and further names."""
     return tuple(dict.fromkeys((POOL, *_aliases(multiplexer), *context.names)))
 
@@ -373,7 +373,7 @@ class _Call:
     route: Route
     client_request: ClientRequest
     context: Context
-    multiplexer: shell.Multiplexer
+    multiplexer: Multiplexer
 
     def run(self) -> None:
         only = self._single_alias()

@@ -19,7 +19,7 @@ IMAGE = "image_url"
 def refuse_unseen(chat: Chat, endpoints: Collection[Endpoint]) -> None:
     """Raise `RefusedError` if there is a new image, and none of these models takes any.
 
-    Older ones were told of: a session that holds one goes on, without it.
+    An older image was refused when it was new: a session that holds one goes on without it.
     """
     if any(endpoint.wire.supports_images for endpoint in endpoints):
         return

@@ -1,4 +1,4 @@
-"""The paths below which an agent that `run` has started asks. Pure.
+"""The paths that `run` gives to the agents it starts. Pure.
 
 They are apart from the routes, so that `run` does not import every API before it starts an agent.
 """

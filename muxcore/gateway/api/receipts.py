@@ -11,11 +11,11 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from muxcore.chat import AttemptReport, Usage
-from muxcore.core.records import Candidate, PoolState, Tally
+from muxcore.core.records import PoolState
 
 MOST_LABELS = 256
 
-PASSED_OVER = frozenset({"cancelled", "responding", "succeeded"})
+NO_INTERRUPTION = frozenset({"cancelled", "responding", "succeeded"})
 """Outcomes of an attempt that would not have interrupted the client."""
 
 
@@ -74,7 +74,9 @@ class Receipt:
 def with_served(receipt: Receipt, call: ServedCall, state: PoolState, own: str) -> Receipt:
     """Return the receipt with one more served call. `own` is the model used without a pool."""
     usage = call.usage
-    spared = [attempt for attempt in call.attempts if attempt.outcome not in PASSED_OVER]
+    spared = [
+        attempt for attempt in call.attempts if attempt.outcome not in NO_INTERRUPTION
+    ]
     saved, until = _waiting_saved(receipt, call, state, own)
     refuted = Counter(receipt.refuted)
     refuted.update(attempt.alias for attempt in spared if attempt.refuted_by)
@@ -99,7 +101,7 @@ def with_failed(receipt: Receipt) -> Receipt:
 def _waiting_saved(
     receipt: Receipt, call: ServedCall, state: PoolState, own: str
 ) -> tuple[timedelta, datetime | None]:
-    candidate = _candidate(state, own)
+    candidate = state.find(own)
     cooldown = None if candidate is None else candidate.health.active_cooldown(call.ended)
     if cooldown is None or call.alias == own:
         return timedelta(), receipt.counted_until
@@ -108,20 +110,13 @@ def _waiting_saved(
 
 
 def _cost(call: ServedCall, state: PoolState) -> float:
-    candidate = _candidate(state, call.alias)
+    candidate = state.find(call.alias)
     if candidate is None:
         return 0.0
     usage = call.usage
-    tally = Tally(
-        tokens_in=usage.prompt_tokens or 0,
-        tokens_cached=usage.cached_tokens or 0,
-        tokens_out=usage.completion_tokens or 0,
+    return candidate.endpoint.cost_of(
+        usage.prompt_tokens or 0, usage.cached_tokens or 0, usage.completion_tokens or 0
     )
-    return Candidate(candidate.endpoint, tally=tally).cost
-
-
-def _candidate(state: PoolState, alias: str) -> Candidate | None:
-    return next((c for c in state.candidates if c.endpoint.alias == alias), None)
 
 
 class Ledger:

@@ -18,8 +18,6 @@ from muxcore.gateway.http.wire import (
 from muxcore.shell import clock
 
 PIECE = 256 * 1024
-LONGEST_WAIT = 1_000_000.0
-"""Seconds; sockets take no timeout that is much longer."""
 
 
 @frozen
@@ -68,7 +66,7 @@ class Connection:
 
     def wait_for_end(self) -> None:
         """Wait until the client leaves. What it sends until then is ignored."""
-        self.sock.settimeout(LONGEST_WAIT)
+        self.sock.settimeout(clock.LONGEST_SLEEP)
         with contextlib.suppress(OSError):
             while self.sock.recv(PIECE):
                 pass

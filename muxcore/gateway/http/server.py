@@ -1,4 +1,4 @@
-"""`Gateway`: the OpenAI-compatible server, with a thread for each connection.
+"""`Gateway`: the server, with a thread for each connection.
 
 A fixed number of threads would queue `/status` behind streams. One more thread accepts
 connections and watches the clients of all calls: a client that leaves frees its slot, however
@@ -48,7 +48,8 @@ NO_NAMES: Mapping[str, str] = {}
 class Gateway:
     """Serves a pool from `start` to `stop`, or as a context manager.
 
-    `hosts` are names that clients may also reach it by, as from a container. `names` maps further names for a request's `model` to "mux" (the pool) or an alias.
+    `hosts` are names that clients may also reach it by, as from a container. `names` maps
+    further names for a request's `model` to "mux" (the pool) or an alias.
     `listener` is a socket that is listening already, at `host`. `on_unleased` is called when
     the last lease (`GET /lease`) ends. An address that is not loopback needs `exposed=True`.
     The caller closes the pool.

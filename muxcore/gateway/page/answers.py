@@ -1,4 +1,4 @@
-"""What the page asks for: its files, and the pool of now and of then as JSON."""
+"""Answers to the page: its files, and the pool, now or at a past moment, as JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def page_answer(
     if request.path in PAGE_FILES:
         return *page_file(request.path), HTTPStatus.OK, PAGE_FIELDS
     try:
-        found = _facts(
+        found = _json_of(
             request.path.removeprefix(f"{PAGE}/"), _Query(parse_qs(request.query)), pool
         )
     except (MultiplexerError, OSError) as error:
@@ -58,7 +58,7 @@ class _Query:
         raise RefusedError(ErrorResponse(HTTPStatus.BAD_REQUEST, problem))
 
 
-def _facts(name: str, query: _Query, pool: ReloadingPool) -> Any:
+def _json_of(name: str, query: _Query, pool: ReloadingPool) -> Any:
     multiplexer = pool.multiplexer
     match name:
         case "pool" if "at" in query.values:

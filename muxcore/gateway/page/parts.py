@@ -61,7 +61,7 @@ class TimelineRows:
 
 
 def rows_of(entries: Iterable[FoldedLine]) -> TimelineRows:
-    """Return the rows of folded entries. Where a model stands at first is always one."""
+    """Return the rows of folded entries. The first standing of each model is always one."""
     rows, standings = TimelineRows(), dict[str, Row]()
     for folded in entries:
         if not standings:
@@ -80,7 +80,7 @@ def _stand(
     now: datetime,
     known: Sequence[Candidate],
 ) -> None:
-    """Add a row for each model that stands elsewhere than in `standings`."""
+    """Add a row for each model whose standing differs from the one in `standings`."""
     unchanged = set(map(id, known))
     for candidate in state.candidates:
         if id(candidate) not in unchanged:
