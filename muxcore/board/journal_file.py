@@ -20,7 +20,7 @@ LONGEST_AGE = timedelta(days=30)
 LARGEST_BYTES = 64 * 1024 * 1024
 BATCHES_BETWEEN_PRUNING = 200
 AT_A_TIME = 5_000
-"""Lines are deleted so many at a time, so that no other process waits long."""
+"""How many lines are deleted at a time, so that no other process waits long."""
 
 
 @frozen
@@ -68,8 +68,8 @@ class JournalFile:
     ) -> None:
         """Append the lines which are not there yet, in one transaction.
 
-        The first of the `checkpoints` is before the lines. It is written where they follow no
-        others.
+        The first of the `checkpoints` is the state before the lines. It is left out where the
+        lines continue what was written.
         """
         fresh = [line for line in lines if line.number > self._last]
         if not fresh:

@@ -146,7 +146,7 @@ class BoardLink:
         write: bool = False,
         last: bool = False,
     ) -> None:
-        """Do what there is to do now; call `ready` when all is heard and leases are taken.
+        """Do what is due; call `ready` once all facts are heard and leases are taken.
 
         `wanted` returns the leases that calls wait for. With `write`, the journal is written
         before it returns, and a `last` step opens a board that is not open yet. Raise

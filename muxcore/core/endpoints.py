@@ -1,4 +1,4 @@
-"""What a pool is made of, and how it is to behave: the records that a config becomes.
+"""The records that a config becomes: what a pool is made of, and how it behaves.
 
 All are frozen, with slots. Durations are `timedelta`s, sizes are tokens. They stand apart from
 the records of a pool's state, so that a command which only reads a config imports no more.

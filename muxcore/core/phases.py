@@ -68,7 +68,7 @@ def use(said: Section, phase: Phase) -> Use:
 
 
 def advice(said: Section, phase: Phase) -> str:
-    """Say what is to be changed in the file because of the phase; "" when nothing is."""
+    """Say what to change in the file because of the phase; "" for nothing."""
     if phase is Phase.HARD_DEFAULT and use(said, phase) is Use.ALONE:
         return (
             "one model alone without saying so is deprecated; to keep it,"

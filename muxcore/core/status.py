@@ -181,7 +181,7 @@ def status_of(
     notices: tuple[str, ...] = (),
     totals: Mapping[str, Totals] = NO_TOTALS,
 ) -> Status:
-    """Return what there is to show at `now`."""
+    """Return the status at `now`."""
     models = tuple(
         _model_status(candidate, now, totals.get(candidate.endpoint.alias))
         for candidate in state.candidates

@@ -140,7 +140,7 @@ def _plain(value: Any) -> Any:
 
 
 def _passed_over(story: Story) -> Iterator[str]:
-    """Yield why models could not be chosen. A turn that stays on its model passes nobody over."""
+    """Yield why models could not be chosen. A turn that stays on its model passes none over."""
     if story.call.only is not None:
         return
     for step in story.steps:

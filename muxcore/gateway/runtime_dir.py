@@ -23,7 +23,7 @@ ONLY_MINE = 0o700
 ONLY_MY_FILE = 0o600
 LOCK_NAME = "lock"
 YOUNG_SECONDS = 60.0
-"""For so long after a change, the process that makes or removes a directory may be at work."""
+"""For this long after its last change, a directory may still be made or removed by a process."""
 
 TRIES, PAUSE_SECONDS = 8, 0.01
 """`is_held` takes a lock for an instant, so taking one is tried this often."""

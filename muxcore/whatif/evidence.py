@@ -1,7 +1,7 @@
 """How a place fared over time: what was seen of it, and what is assumed between.
 
-Faults begin and end between the attempts that met them. Times that nobody saw are assumed to have
-as many faults as those that somebody saw.
+Faults begin and end between the attempts that met them. Times without an attempt nearby are
+assumed to have as many faults as the others.
 """
 
 from __future__ import annotations

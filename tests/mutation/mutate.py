@@ -36,7 +36,10 @@ MOST_WORK, LONGEST_WAIT = 120, 1200
 What takes longer does not end, and is noticed.
 """
 
-CORE = sorted(ROOT.joinpath("muxcore", "core").rglob("[!_]*.py"))
+CORE = (
+    *sorted(ROOT.joinpath("muxcore", "core").rglob("[!_]*.py")),
+    ROOT / "muxcore" / "text.py",
+)
 CLASSIFICATION = tuple(
     ROOT / "backends" / "muxcore_backends" / f"{name}.py"
     for name in ("failures", "words", "hints", "complaints", "shapes", "toolcalls")
@@ -64,6 +67,7 @@ OWN_TESTS = {
     "facts": "core/test_hearing",
     "outcomes": "core/test_updating",
     "strategy": "core/test_strategies",
+    "text": "test_text",
     "words": "backends/test_wordings",
     "shapes": "backends/test_replies",
     "toolcalls": "backends/test_tool_calls",
@@ -90,7 +94,7 @@ MORE_TESTS = {
 def tests_of(module: str) -> tuple[str, ...]:
     """Return the files of the tests that may notice a change, in the order to run them in."""
     name = module.rpartition(".")[2]
-    folder = "core" if module.startswith("muxcore.core") else "backends"
+    folder = "core" if module.startswith("muxcore.") else "backends"
     own = OWN_TESTS.get(name, f"{folder}/test_{name}")
     whole = {
         f"{folder}/{path.stem}" for path in (ROOT / "tests" / folder).glob("test_*.py")
@@ -343,7 +347,7 @@ def _prepare() -> None:
 
 
 def _work(mutants: Sequence[Mutant], part: int, parts: int, report: int) -> None:
-    """Go through every so-manieth mutant, and write the numbers of the survivors."""
+    """Go through every Nth mutant, and write the numbers of the survivors."""
     with os.fdopen(report, "w") as out:
         for number, mutant in enumerate(mutants):
             if number % parts == part:
@@ -359,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("tests.mutation.mutate", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("modules", nargs="*", default=list(PATHS), metavar="MODULE")
-    parser.add_argument("--every", type=int, default=1, help="only every so-manieth change")
+    parser.add_argument("--every", type=int, default=1, help="only every Nth change")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
     _prepare()

@@ -43,7 +43,7 @@ PAGE_FIELDS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-"""Header fields of these files: they load nothing but each other, and nobody embeds them."""
+"""Header fields of these files: they load nothing but each other, and no page may embed them."""
 
 
 def page_address(url: str, token: str) -> str:
