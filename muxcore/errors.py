@@ -39,7 +39,7 @@ class InvalidArgumentError(MultiplexerError, ValueError):
 class ConfigError(MultiplexerError):
     """The config cannot be used. `problems` holds each mistake as one text; str() has all.
 
-    `warnings` holds what would be no obstacle, as `Config.warnings` does. `excerpt` shows the
+    `warnings` holds what alone would not stop it, as `Config.warnings` does. `excerpt` shows the
     place of a syntax error, with a caret below it.
     """
 

@@ -94,6 +94,7 @@ class BoardLink:
         """The state by the entries that were folded so far."""
         self.leasing: Leasing | None = None
         self.heard_at = float("-inf")
+        """When all facts were heard, as a time of `PoolSide.elapsed`."""
         self._open_board = open_board
         self._pool = pool
         self._ring = ring
@@ -116,6 +117,7 @@ class BoardLink:
         self._own: dict[int, str] = {}
         """The aliases of own facts, by number."""
         self._since = 0
+        """The number of the newest fact that the pool has heard."""
         self._written_at = self._retry_at = float("-inf")
 
     @property

@@ -46,12 +46,12 @@ def stories(journal: Journal) -> Iterator[Story]:
         story = reader.read(now, entry, folded.before, folded.after)
         if story is not None:
             yield story
-    for opened in reader.opened.values():
-        yield opened.story(None, None)
+    for open_call in reader.calls.values():
+        yield open_call.story(None, None)
 
 
 @define
-class _Opened:
+class _CallUnderWay:
     """A call under way in the journal."""
 
     asked: Asked
@@ -68,10 +68,10 @@ class _Opened:
 
 
 @define
-class _Tried:
+class _AttemptUnderWay:
     """An attempt under way."""
 
-    opened: _Opened
+    call: _CallUnderWay
     since: datetime
     first_content: timedelta | None = None
 
@@ -80,8 +80,8 @@ class _Tried:
 class StoryReader:
     """Reads a journal entry by entry, and returns each story when its call has ended."""
 
-    opened: dict[int, _Opened] = field(factory=dict)
-    tried: dict[int, _Tried] = field(factory=dict)
+    calls: dict[int, _CallUnderWay] = field(factory=dict)
+    attempts: dict[int, _AttemptUnderWay] = field(factory=dict)
     """By the number of the attempt."""
 
     def read(
@@ -90,59 +90,65 @@ class StoryReader:
         """Read one entry, with the states around it; return the story that it ends."""
         match entry:
             case Asked():
-                self.opened[entry.number] = _Opened(entry, now, entry.call)
-            case Chosen() if entry.number in self.opened:
-                _choose(self.opened[entry.number], entry, before, now)
-            case Started(call=int(number)) if number in self.opened:
-                self._start(self.opened[number], entry, before, now, after.attempts)
-            case Responding() if entry.attempt in self.tried:
-                self.tried[entry.attempt].first_content = entry.after
+                self.calls[entry.number] = _CallUnderWay(entry, now, entry.call)
+            case Chosen() if entry.number in self.calls:
+                _choose(self.calls[entry.number], entry, before, now)
+            case Started(call=int(number)) if number in self.calls:
+                self._start(self.calls[number], entry, before, now, after.attempts)
+            case Responding() if entry.attempt in self.attempts:
+                self.attempts[entry.attempt].first_content = entry.after
             case Succeeded() | RateLimited() | Failed() | Rejected() | Cancelled():
-                tried = self.tried.pop(entry.attempt, None)
-                if tried is not None:
-                    tried.opened.steps.append(_answered(entry, tried, now, before, after))
+                attempt = self.attempts.pop(entry.attempt, None)
+                if attempt is not None:
+                    attempt.call.steps.append(_answered(entry, attempt, now, before, after))
             case Refuted():
                 self._refute(entry, now)
-            case Ended() if entry.number in self.opened:
-                return self.opened.pop(entry.number).story(now, entry.result)
+            case Ended() if entry.number in self.calls:
+                return self.calls.pop(entry.number).story(now, entry.result)
         return None
 
     def _start(
         self,
-        opened: _Opened,
+        open_call: _CallUnderWay,
         started: Started,
         state: PoolState,
         now: datetime,
         attempt: int,
     ) -> None:
         alias = started.alias
-        others = Alternatives(state, opened.call, now, alias)
-        opened.steps.append(ModelAsked(now, alias, started.reason, others))
-        opened.attempts.add(attempt)
-        self.tried[attempt] = _Tried(opened, now)
+        others = Alternatives(state, open_call.call, now, alias)
+        open_call.steps.append(ModelAsked(now, alias, started.reason, others))
+        open_call.attempts.add(attempt)
+        self.attempts[attempt] = _AttemptUnderWay(open_call, now)
 
     def _refute(self, refuted: Refuted, now: datetime) -> None:
-        for opened in self.opened.values():
-            if refuted.attempt in opened.attempts:
-                opened.steps.append(ProvedWrong(now, refuted.alias, refuted.by))
+        for open_call in self.calls.values():
+            if refuted.attempt in open_call.attempts:
+                open_call.steps.append(ProvedWrong(now, refuted.alias, refuted.by))
 
 
-def _choose(opened: _Opened, chosen: Chosen, state: PoolState, now: datetime) -> None:
-    opened.call, others = chosen.call, Alternatives(state, chosen.call, now)
+def _choose(
+    open_call: _CallUnderWay, chosen: Chosen, state: PoolState, now: datetime
+) -> None:
+    open_call.call, others = chosen.call, Alternatives(state, chosen.call, now)
     match chosen.choice:
         case Wait(until=until, reason=reason):
-            opened.steps.append(CallWaited(now, until, reason, others))
+            open_call.steps.append(CallWaited(now, until, reason, others))
         case Exhausted(retry_at=retry_at, reason=reason):
-            opened.steps.append(NobodyLeft(now, retry_at, reason, others))
+            open_call.steps.append(NobodyLeft(now, retry_at, reason, others))
 
 
 def _answered(
-    outcome: End, tried: _Tried, now: datetime, before: PoolState, after: PoolState
+    outcome: End,
+    attempt: _AttemptUnderWay,
+    now: datetime,
+    before: PoolState,
+    after: PoolState,
 ) -> ModelAnswered:
-    alias, took = outcome.alias, now - tried.since
+    alias, took = outcome.alias, now - attempt.since
     match outcome:
         case Succeeded(tokens_in=read, tokens_cached=cached, tokens_out=written):
-            first = outcome.after or tried.first_content
+            first = outcome.after or attempt.first_content
             candidate = before.find(alias)
             cost = 0.0
             if candidate is not None:
@@ -158,7 +164,7 @@ def _answered(
                 alias,
                 str(outcome.kind),
                 took,
-                tried.first_content,
+                attempt.first_content,
                 outcome.message,
                 disabled_until=_disabled_until(alias, now, before, after),
                 asked_for=None if isinstance(outcome, Rejected) else outcome.hint,

@@ -80,14 +80,13 @@ def weather_of(
             continue
         before = evidence[position - 1] if position else None
         after = evidence[position + 1] if position + 1 < len(evidence) else None
-        met = episodes[-1] if episodes and before is not None else None
-        if met is not None and before is not None and _continues(before, one):
-            begun = met.since
+        if before is not None and _continues(before, one):
+            met = episodes[-1]
             episodes[-1] = _ended(
                 evolve(met, of=one, until=one.at),
                 after,
                 draw(luck, position),
-                one.at - begun,
+                one.at - met.since,
             )
             continue
         since = one.at

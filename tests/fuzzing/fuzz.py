@@ -33,7 +33,7 @@ from muxcore.chat import Chunk, Reply
 from muxcore.core.outcomes import Fault, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import BadReplyError, Failure, HttpResponse, ServerEvent
-from muxcore.shell.call.wrapping import LastFinish, failure_of
+from muxcore.shell.call.answer_form import LastFinish, failure_of
 from muxcore.shell.http.events import EventParser, EventTooLongError
 from muxcore_backends import hints
 from muxcore_backends.generic import Generic

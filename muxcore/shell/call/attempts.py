@@ -33,11 +33,11 @@ from muxcore.plugins.backend import (
     HttpResponse,
 )
 from muxcore.shell import clock
+from muxcore.shell.call.answer_form import events_of, failure_of, looks_whole
 from muxcore.shell.call.arguments import check_encodable
 from muxcore.shell.call.decoding import BrokenAnswerError, StreamDecoder, broken, broken_by
 from muxcore.shell.call.member import Member
 from muxcore.shell.call.reports import truncated_prompt_warning
-from muxcore.shell.call.wrapping import events_of, failure_of, looks_whole
 from muxcore.shell.http.cancel_scope import CancelScope
 from muxcore.shell.http.transport import Exchange, TransportError, send
 from muxcore.shell.importing import is_lacking

@@ -10,8 +10,8 @@ from muxcore.assembling import Assembler
 from muxcore.chat import Chunk, Reply
 from muxcore.core.outcomes import Fault
 from muxcore.plugins.backend import BadReplyError, Decoder, Failure, ServerEvent
+from muxcore.shell.call.answer_form import LastFinish, chunks_of, is_whole
 from muxcore.shell.call.reports import truncated_prompt_warning
-from muxcore.shell.call.wrapping import LastFinish, chunks_of, is_whole
 from muxcore.shell.http.events import LARGEST_BODY, EventParser, EventTooLongError
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from muxcore import PoolExhaustedError, RequestRejectedError, StreamInterruptedError
 from muxcore.chat import Chunk, Reply
+from muxcore.shell.call.answer_form import LastFinish
 from muxcore.shell.call.multiplexer import Multiplexer
-from muxcore.shell.call.wrapping import LastFinish
 from muxcore.standin import (
     ConnectionClosed,
     ConnectionReset,
