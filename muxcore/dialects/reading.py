@@ -11,6 +11,9 @@ from muxcore.chat import Json
 UNREADABLE = "unreadable_arguments"
 """Holds the arguments of a call that broke off in the middle of them."""
 
+UNKNOWN_PART = "(A part of type {kind} that this model cannot read.)"
+"""Stands for a sound or a file in front of a model that takes none."""
+
 
 class MalformedItemError(ValueError):
     """An item is not as expected; `place` is where, after the name of the list."""
@@ -35,6 +38,11 @@ def text_in(item: Json, name: str) -> str:
     if not isinstance(value, str):
         raise MalformedItemError(f".{name}", "a text")
     return value
+
+
+def unknown_part(kind: object) -> Json:
+    """Return words in place of a part: a session that holds one goes on, and the model is told."""
+    return {"type": "text", "text": UNKNOWN_PART.format(kind=kind)}
 
 
 def content_of(parts: list[Json]) -> Any:

@@ -15,6 +15,7 @@ from muxcore.assembling import Assembler
 from muxcore.chat import ORIGIN, REASONING, REASONING_ITEMS, Chat, Json, Reply, Usage
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
+from muxcore.dialects.reading import UNKNOWN_PART
 from muxcore.dialects.responses.items import messages_of
 from muxcore.plugins.backend import BadReplyError, HttpResponse, ServerEvent
 from muxcore.plugins.catalogue import built_in
@@ -157,7 +158,7 @@ def test_what_the_model_cannot_read_is_said_in_words() -> None:
     image = {"type": "image_url", "image_url": "data:image/png;base64,AA"}
     sent = body(Chat([{"role": "user", "content": [sound, image]}]))
     said = [part["text"] for part in sent["input"][0]["content"]]
-    assert said == [phrases.UNKNOWN_PART.format(kind="input_audio"), phrases.NO_IMAGE]
+    assert said == [UNKNOWN_PART.format(kind="input_audio"), phrases.NO_IMAGE]
 
 
 def test_settings() -> None:

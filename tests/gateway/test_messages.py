@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxcore.chat import REASONING, THINKING_BLOCKS, Chunk, Json, Reply
+from muxcore.dialects.reading import UNKNOWN_PART
 from muxcore.gateway.front_doors.door import ClientRequest, Stamp
 from muxcore.gateway.front_doors.messages import FRONT_DOOR, message, read_request
 from muxcore.gateway.http.wire import RefusedError
@@ -32,6 +33,7 @@ LOOK: Json = {
     "input_schema": {"type": "object", "properties": {}},
     "cache_control": {"type": "ephemeral"},
 }
+SEARCH: Json = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
 
 
 def read(**members: Any) -> ClientRequest:
@@ -180,8 +182,8 @@ def user(*blocks: Json) -> Json:
     return {"messages": [{"role": "user", "content": list(blocks)}]}
 
 
-def assistant(block: Json) -> Json:
-    return {"messages": [{"role": "assistant", "content": [block]}]}
+def assistant(*blocks: Json) -> Json:
+    return {"messages": [{"role": "assistant", "content": list(blocks)}]}
 
 
 @pytest.mark.parametrize(
@@ -193,28 +195,32 @@ def assistant(block: Json) -> Json:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
         (user({"type": "text"}), "messages[0].content[0].text"),
-        (user({"type": "container_upload"}), "messages[0].content[0].type"),
+        (user({"text": "a"}), "messages[0].content[0].type"),
         (
-            user({"type": "image", "source": {"type": "file", "file_id": "f"}}),
+            user({"type": "image", "source": {"type": "base64"}}),
             "messages[0].content[0].source",
         ),
         (user({"type": "image"}), "messages[0].content[0].source"),
-        (
-            user({"type": "document", "source": {"type": "base64"}}),
-            "messages[0].content[0].source.type",
-        ),
+        (user({"type": "document"}), "messages[0].content[0].source"),
         (user({"type": "tool_result"}), "messages[0].content[0].tool_use_id"),
         (
-            user({"type": "tool_result", "tool_use_id": "1", "content": [{"type": "x"}]}),
+            user({"type": "tool_result", "tool_use_id": "1", "content": [{"a": 1}]}),
             "messages[0].content[0].content[0].type",
         ),
         (
-            assistant({"type": "tool_use", "id": "1", "name": "a", "input": "x"}),
+            assistant({"type": "tool_use", "id": "1", "name": "a", "input": 3}),
             "messages[0].content[0].input",
         ),
         ({"system": [{"type": "text"}]}, "system[0].text"),
         ({"system": 3}, "system"),
-        ({"tools": [LOOK, {"type": "web_search_20250305"}]}, "tools[1].type"),
+        ({"tools": [SEARCH]}, "tools[0].type"),
+        (
+            {
+                "tools": [LOOK, SEARCH],
+                "tool_choice": {"type": "tool", "name": "web_search"},
+            },
+            "tool_choice",
+        ),
         ({"tools": [{"name": "x"}]}, "tools[0]"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice"),
         ({"max_tokens": "many"}, "max_tokens"),
@@ -228,6 +234,62 @@ def test_what_is_not_served_is_refused_by_name(members: Json, param: str) -> Non
         read(**members)
     assert caught.value.response.status == 400
     assert caught.value.response.param == param
+
+
+def test_a_tool_that_only_anthropic_can_run_is_left_out() -> None:
+    chat = read(tools=[SEARCH, LOOK]).chat
+    assert [tool["function"]["name"] for tool in chat.tools or ()] == ["look"]
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (
+            {"type": "document", "source": {"type": "base64", "data": "x"}},
+            UNKNOWN_PART.format(kind="document"),
+        ),
+        (
+            {"type": "document", "source": {"type": "content", "content": "inside"}},
+            "inside",
+        ),
+        (
+            {"type": "image", "source": {"type": "file", "file_id": "f"}},
+            UNKNOWN_PART.format(kind="image"),
+        ),
+        (
+            {"type": "container_upload", "file_id": "f"},
+            UNKNOWN_PART.format(kind="container_upload"),
+        ),
+        ({"type": "tool_reference", "tool_name": "look"}, "look"),
+    ],
+)
+def test_a_session_goes_on_with_what_no_model_reads(block: Json, words: str) -> None:
+    """An agent sends the whole session each time: a refusal would be for good."""
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [block]}
+    for members in (user(block), user(result)):
+        assert read(**members).chat.messages[-1]["content"] == words
+
+
+def test_a_document_keeps_its_title() -> None:
+    source = {"type": "text", "data": "Body."}
+    block = {"type": "document", "title": "notes.txt", "context": None, "source": source}
+    (message,) = read(**user(block)).chat.messages
+    assert [part["text"] for part in message["content"]] == ["notes.txt", "Body."]
+
+
+def test_an_odd_answer_of_another_server_is_read() -> None:
+    blocks: list[Json] = [
+        {"type": "compaction", "content": "Before, we looked. "},
+        {"type": "thinking", "signature": "s"},
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
+        {"type": "text", "text": "So."},
+        {"type": "tool_use", "id": "1", "name": "look", "input": '{"n": 1}'},
+    ]
+    (message,) = read(**assistant(*blocks)).chat.messages
+    assert message["content"] == "Before, we looked. So."
+    assert message["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"n": 1}'}
+    empty = read(messages=[{"role": "assistant", "content": None}]).chat.messages
+    assert empty == [{"role": "assistant", "content": ""}]
 
 
 # --- whole answers and streams --------------------------------------------------------------
@@ -522,8 +584,19 @@ def test_mux_is_answered_here_too(serve: Serve) -> None:
 # --- odd requests ---------------------------------------------------------------------------
 
 TEXT = st.just("a")
-SOURCE = odd(("base64", "url", "text"), media_type=TEXT, data=TEXT, url=TEXT)
-INNER = odd(("text", "image", "document"), text=TEXT, source=SOURCE)
+SOURCE = odd(
+    ("base64", "url", "text", "content"),
+    media_type=TEXT,
+    data=TEXT,
+    url=TEXT,
+    content=st.lists(odd(("text",), text=TEXT), max_size=1),
+)
+INNER = odd(
+    ("text", "image", "document", "tool_reference", "x"),
+    text=TEXT,
+    source=SOURCE,
+    tool_name=TEXT,
+)
 BLOCKS = st.lists(
     odd(
         ("text", "image", "thinking", "redacted_thinking", "tool_use", "tool_result"),

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxcore.chat import REASONING, Chunk, Json, Reply
+from muxcore.dialects.reading import UNKNOWN_PART
 from muxcore.gateway.front_doors.door import ClientRequest, Stamp
 from muxcore.gateway.front_doors.responses import FRONT_DOOR, read_request, response
 from muxcore.gateway.http.wire import RefusedError
@@ -193,9 +194,14 @@ def test_the_choice_among_allowed_tools_leaves_the_others_out() -> None:
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": 3}]}, "input[0].content"),
+        ({"input": [{"type": 3}]}, "input[0].type"),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
+            {"input": [{"role": "user", "content": [{"text": "a"}]}]},
             "input[0].content[0].type",
+        ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+            "input[0].content[0]",
         ),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
@@ -203,8 +209,11 @@ def test_the_choice_among_allowed_tools_leaves_the_others_out() -> None:
         ),
         ({"input": [{"type": "function_call", "name": "a"}]}, "input[0].arguments"),
         ({"instructions": 3}, "instructions"),
-        ({"tools": [LOOK, {"type": "web_search"}]}, "tools[1].type"),
-        ({"tools": [{**AGENTS, "tools": [{"type": "mcp"}]}]}, "tools[0].tools[0].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{**AGENTS, "tools": [{"type": "mcp"}]}]}, "tools[0].type"),
+        ({"tools": [LOOK, {"type": "custom"}]}, "tools[1]"),
+        ({"tools": [{**AGENTS, "tools": [{"name": "x"}]}]}, "tools[0].tools[0].type"),
+        ({"input": [{"type": "additional_tools", "tools": "x"}]}, "input[0].tools"),
         ({"tools": {}}, "tools"),
         ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"stream": "yes"}, "stream"),
@@ -216,6 +225,146 @@ def test_what_is_not_served_is_refused_by_name(members: Json, param: str) -> Non
         read(**members)
     assert caught.value.response.status == 400
     assert caught.value.response.param == param
+
+
+# --- what other servers began ---------------------------------------------------------------
+
+PATCH: Json = {
+    "type": "custom",
+    "name": "apply_patch",
+    "description": "Patches.",
+    "format": {"type": "grammar", "syntax": "lark", "definition": "start: PATCH"},
+}
+
+
+def test_what_only_its_provider_can_run_is_left_out() -> None:
+    tools = [{"type": "web_search"}, LOOK, {"type": "tool_search", "execution": "client"}]
+    chat = read(tools=tools).chat
+    assert [tool["function"]["name"] for tool in chat.tools or ()] == ["look"]
+
+
+def test_a_tool_of_free_text_is_a_function_with_one_parameter() -> None:
+    chat = read(tools=[PATCH], tool_choice={"type": "custom", "name": "apply_patch"}).chat
+    (tool,) = chat.tools or ()
+    assert tool["function"] == {
+        "name": "apply_patch",
+        "description": "Patches.\n\nstart: PATCH",
+        "parameters": {
+            "type": "object",
+            "properties": {"input": {"type": "string"}},
+            "required": ["input"],
+        },
+    }
+    assert chat.tool_choice == {"type": "function", "function": {"name": "apply_patch"}}
+
+
+def test_the_conversation_offers_further_tools() -> None:
+    offer = {"type": "additional_tools", "role": "developer", "tools": [PATCH, LOOK]}
+    chat = read(tools=[LOOK], input=[offer, {"role": "user", "content": "hi"}]).chat
+    assert [t["function"]["name"] for t in chat.tools or ()] == ["look", "apply_patch"]
+    assert chat.messages == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ('{"input": "*** Begin\\n"}', "*** Begin\n"),
+        ('{"patch": "*** Begin"}', "*** Begin"),
+        ('{"input": "*** Begin", "why": "so"}', "*** Begin"),
+        ("*** Begin", "*** Begin"),
+        ('{"input": 3}', '{"input": 3}'),
+        ("", ""),
+    ],
+)
+def test_a_call_of_free_text_comes_back_as_its_text(arguments: str, text: str) -> None:
+    function = {"name": "apply_patch", "arguments": arguments}
+    call = {"id": "call_1", "type": "function", "function": function}
+    request = read(tools=[PATCH, LOOK])
+    reply = Reply({"role": "assistant", "content": None, "tool_calls": [call]}, "stop")
+    written = response(request, STAMP, reply)
+    (item,) = written["output"]
+    assert (item["type"], item["name"], item["input"]) == (
+        "custom_tool_call",
+        "apply_patch",
+        text,
+    )
+    official("Response").validate_python(written)
+    done = {"type": "custom_tool_call_output", "call_id": "call_1", "output": "Done."}
+    answer, result = read(input=[item, done]).chat.messages
+    assert json.loads(answer["tool_calls"][0]["function"]["arguments"]) == {"input": text}
+    assert result == {"role": "tool", "tool_call_id": "call_1", "content": "Done."}
+
+
+def test_a_call_of_free_text_is_streamed_in_the_official_events() -> None:
+    encoder = FRONT_DOOR.stream(read(tools=[PATCH]), STAMP)
+    pieces = ('{"inp', 'ut": "*** ', 'Begin"}')
+    deltas: list[Json] = [{"id": "call_1", "function": {"name": "apply_patch"}}]
+    deltas += [{"function": {"name": "", "arguments": piece}} for piece in pieces]
+    written = b""
+    for delta in deltas:
+        choice = {"index": 0, "delta": {"tool_calls": [{"index": 0, **delta}]}}
+        written += encoder.feed(Chunk({"choices": [choice]}))
+    events = events_of(written + encoder.end())
+    for event in events:
+        official("ResponseStreamEvent").validate_python(event)
+    assert [e["type"] for e in events][2:-1] == [
+        "response.output_item.added",
+        "response.custom_tool_call_input.delta",
+        "response.custom_tool_call_input.done",
+        "response.output_item.done",
+    ]
+    assert events[3]["delta"] == events[4]["input"] == "*** Begin"
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (
+            {"type": "local_shell_call", "call_id": "1", "action": {"command": ["ls"]}},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "1",
+                        "type": "function",
+                        "function": {
+                            "name": "local_shell",
+                            "arguments": '{"action": {"command": ["ls"]}}',
+                        },
+                    }
+                ],
+            },
+        ),
+        (
+            {"type": "shell_call_output", "call_id": "1", "output": [{"stdout": "a"}]},
+            {"role": "tool", "tool_call_id": "1", "content": '[{"stdout":"a"}]'},
+        ),
+        (
+            {"type": "function_call_output", "call_id": "1", "output": None},
+            {"role": "tool", "tool_call_id": "1", "content": ""},
+        ),
+        (
+            {"type": "compaction", "encrypted_content": "x"},
+            {"role": "user", "content": UNKNOWN_PART.format(kind="compaction")},
+        ),
+        (
+            {"type": "agent_message", "content": [{"type": "input_text", "text": "a"}]},
+            {"role": "user", "content": "a"},
+        ),
+        (
+            {"role": "user", "content": [{"type": "input_file", "file_id": "f"}]},
+            {"role": "user", "content": UNKNOWN_PART.format(kind="input_file")},
+        ),
+        ({"type": "web_search_call", "id": "w", "action": {"query": "a"}}, None),
+        ({"type": "ghost_snapshot", "ghost_commit": {}}, None),
+    ],
+)
+def test_a_session_of_another_server_goes_on(item: Json, message: Json | None) -> None:
+    """An agent sends the whole session each time: a refusal would be for good."""
+    hi = {"role": "user", "content": "hi"}
+    messages = [hi] if message is None else [hi, message]
+    assert read(input=[hi, item]).chat.messages == messages
 
 
 # --- whole responses and streams ------------------------------------------------------------
@@ -522,7 +671,18 @@ PARTS = st.lists(
     max_size=2,
 )
 ITEMS = odd(
-    ("message", "reasoning", "function_call", "function_call_output"),
+    (
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "shell_call",
+        "shell_call_output",
+        "additional_tools",
+    ),
+    tools=st.lists(odd(("custom",), name=TEXT, format=ANYTHING), max_size=1),
+    input=TEXT,
     role=st.sampled_from(("user", "assistant", "system")),
     content=PARTS,
     summary=PARTS,
@@ -533,7 +693,7 @@ ITEMS = odd(
     arguments=TEXT,
     output=PARTS,
 )
-TOOL = odd(("function",), name=TEXT, parameters=ANYTHING)
+TOOL = odd(("function", "custom"), name=TEXT, parameters=ANYTHING)
 TOOLS = odd(("function", "namespace"), name=TEXT, tools=st.lists(TOOL, max_size=2))
 CHOICE = odd(
     ("function", "allowed_tools"), name=TEXT, mode=TEXT, tools=st.lists(TOOLS, max_size=2)

@@ -12,6 +12,7 @@ from attrs import frozen
 from muxcore.chat import ORIGIN, THINKING_BLOCKS
 from muxcore.core.records import Endpoint
 from muxcore.dialects.messages.blocks import FAILED, call_block, image_block
+from muxcore.dialects.reading import unknown_part
 from muxcore_backends.history import contents, phrases, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.contents import parts_of
@@ -157,4 +158,4 @@ def _blocks(content: Any) -> Iterator[Block]:
             image = image_block(part.get("image_url"))
             yield image or contents.text_part(phrases.NO_IMAGE)
         else:
-            yield contents.text_part(phrases.UNKNOWN_PART.format(kind=kind))
+            yield unknown_part(kind)

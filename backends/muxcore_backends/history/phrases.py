@@ -26,6 +26,3 @@ BLANK = " "
 
 SEAM = "\n\n"
 """Between two messages that were made one."""
-
-UNKNOWN_PART = "(A part of type {kind} that this model cannot read.)"
-"""Stands for a sound or a file in front of a model that takes none."""

@@ -18,7 +18,7 @@ from muxcore.plugins.backend import BEARER, Decoder, HttpRequest, HttpResponse
 from muxcore_backends import capabilities
 from muxcore_backends.allowances import allowances
 from muxcore_backends.failures import bad_reply, classify, failed_answer, object_of
-from muxcore_backends.history import contents, phrases, reasoning, roles
+from muxcore_backends.history import contents, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.ids import UP_TO_64, ids
 from muxcore_backends.history.pairs import PAIRS
@@ -44,7 +44,7 @@ class Responses:
     def request(self, endpoint: Endpoint, chat: Chat) -> HttpRequest:
         wire = endpoint.wire
         messages, rewrites = rewritten(chat.messages, steps(endpoint))
-        items = items_of(messages, phrases.UNKNOWN_PART)
+        items = items_of(messages)
         settings, remarks = settings_of(endpoint, chat)
         body = {**settings, "model": endpoint.model, "input": items}
         if chat.stream:

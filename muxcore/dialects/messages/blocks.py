@@ -18,6 +18,7 @@ from muxcore.dialects.reading import (
     at,
     content_of,
     text_in,
+    unknown_part,
 )
 from muxcore.dialects.sealing import unsealed
 
@@ -49,6 +50,8 @@ def _messages(turn: Json) -> list[Json]:
 
 
 def blocks_of(content: Any) -> list[Json]:
+    if content is None:
+        return []
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list) or not all(isinstance(b, dict) for b in content):
@@ -68,7 +71,7 @@ def _turn_messages(role: str, blocks: Sequence[Json]) -> list[Json]:
                 continue
             if not words:
                 messages.append({"role": role, "content": words})
-            words.append(_part(block, "text, image, document, search_result, tool_result"))
+            words += _parts(block)
     messages = messages or [{"role": role, "content": []}]
     return [
         {**message, "content": content_of(message["content"])}
@@ -82,47 +85,69 @@ def _result(block: Json) -> Json:
     identity, content = text_in(block, "tool_use_id"), block.get("content")
     parts: list[Json] = []
     with at(".content"):
-        for position, each in enumerate(blocks_of([] if content is None else content)):
+        for position, each in enumerate(blocks_of(content)):
             with at(f"[{position}]"):
-                parts.append(_part(each, "text, image, document or search_result"))
+                parts += _parts(each)
     failed = {FAILED: True} if block.get(FAILED) is True else {}
     called = {"tool_call_id": identity, "content": content_of(parts)}
     return {"role": "tool", **called, **failed}
 
 
-def _part(block: Json, known: str) -> Json:
-    """Return a block as a part of content; its marks for a cache are left out."""
+def _parts(block: Json) -> list[Json]:
+    """Return a block as parts of content; its marks for a cache are left out."""
     match block:
         case {"type": "text"}:
-            return {"type": "text", "text": text_in(block, "text")}
+            return [{"type": "text", "text": text_in(block, "text")}]
         case {"type": "image", "source": dict(source)}:
-            return {"type": "image_url", "image_url": {"url": _url(source)}}
-        case {"type": "document", "source": {"type": "text", "data": str(text)}}:
-            return {"type": "text", "text": text}
+            return [_image(source)]
+        case {"type": "document", "source": dict(source)}:
+            return [*_heading(block, "title", "context"), *_document(source)]
         case {"type": "search_result", "content": list(texts)}:
             with at(".content"):
                 words = [text_in(text, "text") for text in blocks_of(texts)]
-            head = [block.get(name) for name in ("title", "source")]
-            lines = [line for line in head if isinstance(line, str)]
-            return {"type": "text", "text": "\n".join([*lines, *words])}
-        case {"type": "image"}:
+            heading = [part["text"] for part in _heading(block, "title", "source")]
+            return [{"type": "text", "text": "\n".join([*heading, *words])}]
+        case {"type": "tool_reference", "tool_name": str(name)}:
+            return [{"type": "text", "text": name}]
+        case {"type": "image" | "document"}:
             raise MalformedItemError(".source", "an object")
-        case {"type": "document"}:
-            raise MalformedItemError(
-                ".source.type", "text: no model reads other files here"
-            )
+        case {"type": str(kind)}:
+            return [unknown_part(kind)]
         case _:
-            raise MalformedItemError(".type", f"{known}, not {block.get('type')}")
+            raise MalformedItemError(".type", "a text")
 
 
-def _url(source: Json) -> str:
+def _heading(block: Json, *names: str) -> list[Json]:
+    texts = [block[name] for name in names if isinstance(block.get(name), str)]
+    return [{"type": "text", "text": text} for text in texts]
+
+
+def _image(source: Json) -> Json:
     match source:
         case {"type": "base64", "media_type": str(kind), "data": str(data)}:
-            return f"data:{kind};base64,{data}"
+            url = f"data:{kind};base64,{data}"
         case {"type": "url", "url": str(url)}:
-            return url
+            pass
+        case {"type": "base64" | "url"}:
+            raise MalformedItemError(".source", "an image in base64, or its url")
         case _:
-            raise MalformedItemError(".source", "base64 or url: no files are kept")
+            return unknown_part("image")
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _document(source: Json) -> list[Json]:
+    match source:
+        case {"type": "text", "data": str(text)}:
+            return [{"type": "text", "text": text}]
+        case {"type": "content", "content": content}:
+            with at(".source.content"):
+                # It holds no further documents, so this ends.
+                blocks = blocks_of(content)
+                kinds = ("text", "image")
+                nested = [block for block in blocks if block.get("type") in kinds]
+                return [part for block in nested for part in _parts(block)]
+        case _:
+            return [unknown_part("document")]
 
 
 def answer_of(blocks: Sequence[Json], signed: Callable[[Json], Json]) -> Json:
@@ -141,10 +166,12 @@ def answer_of(blocks: Sequence[Json], signed: Callable[[Json], Json]) -> Json:
                 case "text":
                     texts.append(text_in(block, "text"))
                 case "thinking" | "redacted_thinking" as kind:
-                    if kind == "thinking":
-                        thoughts.append(text_in(block, "thinking"))
+                    if kind == "thinking" and isinstance(block.get(kind), str):
+                        thoughts.append(block[kind])
                     for name, items in signed(block).items():
                         lists.setdefault(name, []).extend(items)
+                case "compaction" if isinstance(block.get("content"), str):
+                    texts.append(block["content"])
                 case "tool_use":
                     calls.append(_call(block))
                 case _:
@@ -161,12 +188,11 @@ def answer_of(blocks: Sequence[Json], signed: Callable[[Json], Json]) -> Json:
 
 def _call(block: Json) -> Json:
     given = block.get("input") or {}
-    if not isinstance(given, dict):
+    if isinstance(given, dict):
+        given = jsontext.encode_arguments(given)
+    elif not isinstance(given, str):
         raise MalformedItemError(".input", "an object")
-    function = {
-        "name": text_in(block, "name"),
-        "arguments": jsontext.encode_arguments(given),
-    }
+    function = {"name": text_in(block, "name"), "arguments": given}
     return {"id": text_in(block, "id"), "type": "function", "function": function}
 
 

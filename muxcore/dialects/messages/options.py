@@ -21,17 +21,22 @@ STOP_REASONS = {
 
 
 def chat_tools(tools: Sequence[Json]) -> list[Json]:
-    """Write tools as chat completions have them.
+    """Write tools as chat completions have them; what only its provider can run is left out.
 
-    Raise `MalformedItemError` for a tool that only its own provider can run.
+    Raise `MalformedItemError` for a malformed tool, and if nothing is left of some.
     """
-    return [_chat_tool(tool, f"[{place}]") for place, tool in enumerate(tools)]
+    own = [
+        _chat_tool(tool, f"[{place}]")
+        for place, tool in enumerate(tools)
+        if (tool.get("type") or "custom") == "custom"
+    ]
+    if tools and not own:
+        text = f"custom: no model of a pool can run {tools[0]['type']}"
+        raise MalformedItemError("[0].type", text)
+    return own
 
 
 def _chat_tool(tool: Json, place: str) -> Json:
-    if (kind := tool.get("type") or "custom") != "custom":
-        text = f"custom: no model of a pool can run {kind}, so leave it out"
-        raise MalformedItemError(f"{place}.type", text)
     match tool:
         case {"name": str(name), "input_schema": dict(schema)}:
             function: Json = {"name": name, "parameters": schema}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muxcore import jsontext
 from muxcore.chat import (
     ORIGIN,
     REASONING,
@@ -17,7 +18,14 @@ from muxcore.chat import (
     Message,
     Messages,
 )
-from muxcore.dialects.reading import MalformedItemError, at, content_of, text_in
+from muxcore.dialects.reading import (
+    UNKNOWN_PART,
+    MalformedItemError,
+    at,
+    content_of,
+    text_in,
+    unknown_part,
+)
 from muxcore.dialects.sealing import unsealed
 
 SEAM = "\n\n"
@@ -27,6 +35,11 @@ SEAM = "\n\n"
 ROLES = ("user", "system", "developer")
 DETAILS = ("low", "high")
 """How closely to look at an image, in the words that chat completions have as well."""
+TEXTS = ("input_text", "output_text", "text", "refusal")
+FREE_INPUT = "input"
+"""The one parameter that a tool of free text has in chat completions."""
+ENVELOPE = frozenset({"type", "id", "call_id", "status", "caller", "created_by"})
+"""Members of a call that say nothing of what is to be done."""
 
 
 # --- messages from items --------------------------------------------------------------------
@@ -53,16 +66,56 @@ def _add(messages: list[Json], item: Json) -> None:
             messages.append(_message(item))
         case "reasoning":
             _add_reasoning(messages, item)
-        case "function_call":
-            answer = _last_answer(messages)
-            answer.setdefault("tool_calls", []).append(_call(item))
+        case "function_call" | "custom_tool_call":
+            _add_call(messages, _call(item))
         case "function_call_output":
-            identity = text_in(item, "call_id")
-            content = _content(item.get("output"), ".output")
-            messages.append({"role": "tool", "tool_call_id": identity, "content": content})
-        case kind:
-            known = "message, reasoning, function_call or function_call_output"
-            raise MalformedItemError(".type", f"{known}, not {kind}")
+            _add_result(messages, text_in(item, "call_id"), item.get("output"))
+        case "item_reference":
+            expected = "that of a whole item: nothing is kept here to refer to"
+            raise MalformedItemError(".type", expected)
+        case str(kind):
+            _add_other(messages, kind, item)
+        case _:
+            raise MalformedItemError(".type", "a text")
+
+
+def _add_other(messages: list[Json], kind: str, item: Json) -> None:
+    """Add what an item of another kind holds for a model, by its form: a session goes on with it.
+
+    Notes of clients, and the work of tools that run on the server, hold nothing: its answer tells.
+    """
+    match item:
+        case {"call_id": str(identity)} if kind.endswith("_call"):
+            given = {name: item[name] for name in item if name not in ENVELOPE}
+            _add_call(messages, _made_call(identity, kind.removesuffix("_call"), given))
+        case {"call_id": str(identity)} if kind.endswith("_output"):
+            _add_result(messages, identity, item.get("output"))
+        case {"content": str() | list()}:
+            messages.append(
+                {"role": "user", "content": _content(item["content"], ".content")}
+            )
+        case {"encrypted_content": str()}:
+            messages.append({"role": "user", "content": UNKNOWN_PART.format(kind=kind)})
+        case _:
+            pass
+
+
+def _add_call(messages: list[Json], call: Json) -> None:
+    _last_answer(messages).setdefault("tool_calls", []).append(call)
+
+
+def _add_result(messages: list[Json], identity: str, output: Any) -> None:
+    match output:
+        case {"type": str()}:
+            output = [output]
+        case None | str():
+            pass
+        case list() if all(isinstance(part, dict) and "type" in part for part in output):
+            pass
+        case _:
+            output = jsontext.encode(output)
+    content = _content(output, ".output")
+    messages.append({"role": "tool", "tool_call_id": identity, "content": content})
 
 
 def _last_answer(messages: list[Json]) -> Json:
@@ -102,11 +155,33 @@ def _message(item: Json) -> Json:
 
 def _call(item: Json) -> Json:
     name, namespace = text_in(item, "name"), item.get("namespace")
-    function = {
-        "name": joined_name(namespace, name) if isinstance(namespace, str) else name,
-        "arguments": text_in(item, "arguments"),
-    }
-    return {"id": text_in(item, "call_id"), "type": "function", "function": function}
+    given: str | Json
+    if item["type"] == "custom_tool_call":
+        given = {FREE_INPUT: text_in(item, "input")}
+    else:
+        arguments = item.get("arguments")
+        given = arguments if isinstance(arguments, dict) else text_in(item, "arguments")
+    named = joined_name(namespace, name) if isinstance(namespace, str) else name
+    return _made_call(text_in(item, "call_id"), named, given)
+
+
+def _made_call(identity: str, name: str, given: str | Json) -> Json:
+    text = given if isinstance(given, str) else jsontext.encode_arguments(given)
+    function = {"name": name, "arguments": text}
+    return {"id": identity, "type": "function", "function": function}
+
+
+def free_input(arguments: str) -> str:
+    """Return the text that a model has written for a tool of free text, whatever it is in."""
+    try:
+        read = jsontext.decode(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    members = read if isinstance(read, dict) else {}
+    # A model that overlooks the name of the one parameter invents another.
+    alone = len(members) == 1
+    said = next(iter(members.values())) if alone else members.get(FREE_INPUT)
+    return said if isinstance(said, str) else arguments
 
 
 def joined_name(namespace: str, name: str) -> str:
@@ -116,31 +191,31 @@ def joined_name(namespace: str, name: str) -> str:
 
 def _content(content: Any, place: str) -> Any:
     """Return content as chat completions have it: a text where all of it is one."""
-    if isinstance(content, str):
-        return content
+    if content is None or isinstance(content, str):
+        return content or ""
     if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
         raise MalformedItemError(place, "a text, or a list of parts")
     return content_of([_part(part, f"{place}[{n}]") for n, part in enumerate(content)])
 
 
 def _part(part: Json, place: str) -> Json:
-    match part.get("type"):
-        case "input_text" | "output_text" | "text":
-            words = part.get("text")
-        case "refusal":
-            words = part.get("refusal")
-        case "input_image":
-            url = part.get("image_url")
-            if not isinstance(url, str):
-                raise MalformedItemError(f"{place}.image_url", "a URL: no files are kept")
+    match part:
+        case {"type": "refusal", "refusal": str(words)} | {
+            "type": str(),
+            "text": str(words),
+        }:
+            return {"type": "text", "text": words}
+        case {"type": str(), "image_url": str(url)}:
             detail = {"detail": part["detail"]} if part.get("detail") in DETAILS else {}
             return {"type": "image_url", "image_url": {"url": url, **detail}}
-        case kind:
-            known = "input_text, output_text, refusal or input_image"
-            raise MalformedItemError(f"{place}.type", f"{known}, not {kind}")
-    if not isinstance(words, str):
-        raise MalformedItemError(place, "a part with a text")
-    return {"type": "text", "text": words}
+        case {"type": "input_image"} if not part.get("file_id"):
+            raise MalformedItemError(f"{place}.image_url", "a URL")
+        case {"type": str(kind)} if kind not in TEXTS:
+            return unknown_part(kind)
+        case {"type": str()}:
+            raise MalformedItemError(place, "a part with a text")
+        case _:
+            raise MalformedItemError(f"{place}.type", "a text")
 
 
 def reasoning_text(item: Json) -> str:
@@ -195,19 +270,16 @@ def is_returnable(item: Json) -> bool:
 # --- items from messages --------------------------------------------------------------------
 
 
-def items_of(messages: Messages, unknown_part: str) -> list[Json]:
-    """Make the items of a conversation, whose calls and results are paired by now.
-
-    `unknown_part` is the text that stands for a sound or a file, with its `{kind}`.
-    """
-    return [item for message in messages for item in _items(message, unknown_part)]
+def items_of(messages: Messages) -> list[Json]:
+    """Make the items of a conversation, whose calls and results are paired by now."""
+    return [item for message in messages for item in _items(message)]
 
 
-def _items(message: Message, unknown_part: str) -> list[Json]:
+def _items(message: Message) -> list[Json]:
     role, content = message.get("role"), message.get("content")
     if role == "assistant":
         return _answer_items(message)
-    parts = [_input_part(part, unknown_part) for part in _parts(content)]
+    parts = [_input_part(part) for part in _parts(content)]
     if role == "tool":
         output = content if isinstance(content, str) else parts
         called = {"call_id": message.get("tool_call_id"), "output": output}
@@ -245,7 +317,7 @@ def _parts(content: Any) -> list[Mapping[str, Any]]:
     return list(content or ())
 
 
-def _input_part(part: Mapping[str, Any], unknown_part: str) -> Json:
+def _input_part(part: Mapping[str, Any]) -> Json:
     match part:
         case {"type": "text"}:
             return {"type": "input_text", "text": part.get("text") or ""}
@@ -259,5 +331,5 @@ def _input_part(part: Mapping[str, Any], unknown_part: str) -> Json:
         case {"type": "image_url", "image_url": url}:
             return {"type": "input_image", "image_url": url, "detail": "auto"}
         case _:
-            kind = part.get("type")
-            return {"type": "input_text", "text": unknown_part.format(kind=kind)}
+            words = UNKNOWN_PART.format(kind=part.get("type"))
+            return {"type": "input_text", "text": words}

@@ -7,12 +7,22 @@ from typing import Any
 
 from muxcore.assembling import count_of, usage_of
 from muxcore.chat import Json
-from muxcore.dialects.reading import MalformedItemError
-from muxcore.dialects.responses.items import joined_name
+from muxcore.dialects.reading import MalformedItemError, at
+from muxcore.dialects.responses.items import FREE_INPUT, joined_name
 
-KINDS_OF_TOOL = ("function", "namespace")
+KINDS_OF_TOOL = ("function", "custom", "namespace")
+OFFERS = ("additional_tools", "tool_search_output")
+"""Items of a conversation that offer further tools."""
 FUNCTION = ("name", "description", "parameters", "strict")
 SCHEMA = ("name", "description", "schema", "strict")
+
+
+FREE_TEXT: Json = {
+    "type": "object",
+    "properties": {FREE_INPUT: {"type": "string"}},
+    "required": [FREE_INPUT],
+}
+"""The parameters of a tool that takes free text, which no other API has."""
 
 
 def _members(names: Sequence[str], of: Mapping[str, Any]) -> Json:
@@ -22,40 +32,54 @@ def _members(names: Sequence[str], of: Mapping[str, Any]) -> Json:
 # --- tools ----------------------------------------------------------------------------------
 
 
-def functions_of(tools: Sequence[Json]) -> list[Json]:
-    """Return the functions among these tools, those of a namespace after one another.
+def functions_of(members: Json) -> list[Json]:
+    """Return the tools of a request that any model can call, each name once.
 
-    Raise `MalformedItemError` for a tool that only its own provider can run.
+    Those of a namespace come one after the other; what only its own provider can run is left out.
+    Raise `MalformedItemError` for a malformed tool, and if nothing is left of some.
     """
-    functions: list[Json] = []
+    items = members.get("input")
+    offers = [("tools", members.get("tools"))] + [
+        (f"input[{position}].tools", item.get("tools"))
+        for position, item in enumerate(items if isinstance(items, list) else ())
+        if isinstance(item, dict) and item.get("type") in OFFERS
+    ]
+    functions: dict[str, Json] = {}
+    for place, tools in offers:
+        with at(place):
+            for each in _callable(tools or []):
+                functions.setdefault(chat_name(each), each)
+    if not functions and (tools := members.get("tools")):
+        kind = tools[0].get("type")
+        text = f"function, custom or namespace: no model of a pool can run {kind}"
+        raise MalformedItemError("tools[0].type", text)
+    return list(functions.values())
+
+
+def _callable(tools: Any) -> list[Json]:
+    if not isinstance(tools, list):
+        raise MalformedItemError("", "a list of objects")
+    found: list[Json] = []
     for position, tool in enumerate(tools):
-        match tool:
-            case {"type": "function", "name": str()}:
-                functions.append(tool)
-            case {"type": "namespace", "name": str() as namespace, "tools": list() as own}:
-                functions += _namespaced(namespace, own, f"[{position}]")
-            case _:
-                raise _unknown_tool(f"[{position}]", tool)
-    return functions
+        with at(f"[{position}]"):
+            match tool:
+                case {"type": "function" | "custom", "name": str()}:
+                    found.append(tool)
+                case {"type": "namespace", "name": str(namespace), "tools": list(own)}:
+                    own = [tool for tool in own if not _is_namespace(tool)]
+                    with at(".tools"):
+                        found += [{**t, "namespace": namespace} for t in _callable(own)]
+                case {"type": str(kind)} if kind in KINDS_OF_TOOL:
+                    raise MalformedItemError("", f"a {kind} with a name")
+                case {"type": str()}:
+                    continue
+                case _:
+                    raise MalformedItemError(".type", "a text")
+    return found
 
 
-def _namespaced(namespace: str, tools: Sequence[Any], place: str) -> list[Json]:
-    named: list[Json] = []
-    for position, tool in enumerate(tools):
-        match tool:
-            case {"type": "function", "name": str()}:
-                named.append({**tool, "namespace": namespace})
-            case _:
-                raise _unknown_tool(f"{place}.tools[{position}]", tool)
-    return named
-
-
-def _unknown_tool(place: str, tool: Any) -> MalformedItemError:
-    kind = tool.get("type") if isinstance(tool, dict) else tool
-    if kind in KINDS_OF_TOOL:
-        return MalformedItemError(place, f"a {kind} with a name")
-    text = f"function or namespace: no model of a pool can run {kind}, so leave it out"
-    return MalformedItemError(f"{place}.type", text)
+def _is_namespace(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") == "namespace"
 
 
 def chat_tools(functions: Sequence[Json]) -> list[Json]:
@@ -65,6 +89,12 @@ def chat_tools(functions: Sequence[Json]) -> list[Json]:
 
 def _chat_function(function: Json) -> Json:
     written = {**_members(FUNCTION, function), "name": chat_name(function)}
+    if function["type"] == "custom":
+        form = function.get("format")
+        definition = form.get("definition") if isinstance(form, dict) else None
+        texts = (function.get("description"), definition)
+        words = "\n\n".join(text for text in texts if isinstance(text, str) and text)
+        return {"name": written["name"], "description": words, "parameters": FREE_TEXT}
     if not written.get("strict"):
         # Not strict is what chat completions take for granted, and fewer servers know it.
         written.pop("strict", None)
@@ -94,7 +124,7 @@ def response_tools(tools: Sequence[Mapping[str, Any]]) -> list[Json]:
 def chat_choice(choice: Any) -> Any:
     """Return a choice of tools as chat completions have it."""
     match choice:
-        case {"type": "function", "name": str()}:
+        case {"type": "function" | "custom", "name": str()}:
             return {"type": "function", "function": {"name": chat_name(choice)}}
         case _:
             return choice

@@ -104,6 +104,14 @@ def _tools(members: Json) -> tuple[list[Json], Any, bool | None]:
         chosen = options.chat_choice(choice)
     except MalformedItemError as error:
         refuse(f"{place}{error.place}", error.expected)
+    match chosen:
+        case {"function": {"name": name}} if any(
+            tool.get("name") == name for tool in tools
+        ):
+            if all(tool["function"]["name"] != name for tool in written):
+                refuse("tool_choice", "a tool that a model of the pool can run")
+        case _:
+            pass
     alone = choice is not None and choice.get("disable_parallel_tool_use") is True
     return written, chosen, False if alone else None
 

@@ -81,17 +81,17 @@ def _messages(members: Json) -> list[Json]:
 
 def _tools(members: Json) -> tuple[list[Json], Any]:
     """Return the functions that the model may call, and its choice among them."""
-    tools = optional_objects(members, "tools") or []
+    optional_objects(members, "tools")
     choice = members.get("tool_choice")
     try:
-        functions = settings.functions_of(tools)
+        functions = settings.functions_of(members)
     except MalformedItemError as error:
-        refuse(f"tools{error.place}", error.expected)
+        refuse(error.place, error.expected)
     match choice:
         case {"type": "allowed_tools", "tools": list(allowed), "mode": mode}:
             names = [tool.get("name") for tool in allowed if isinstance(tool, dict)]
             functions, choice = [each for each in functions if each["name"] in names], mode
-        case {"type": str() as kind} if kind != "function":
+        case {"type": str() as kind} if kind not in {"function", "custom"}:
             refuse("tool_choice", f"that of a function, not of {kind}")
         case _:
             pass

@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from muxcore.chat import REASONING, SIGNED_REASONING, Chunk, Json
 from muxcore.dialects.responses import settings
+from muxcore.dialects.responses.items import free_input
 from muxcore.dialects.sealing import sealed
 from muxcore.gateway.front_doors.completions import error_body
 from muxcore.gateway.front_doors.door import CallIds, ClientRequest, Stamp, as_json, event
@@ -85,7 +86,12 @@ _WORDS = {
 }
 """By the member of a message, in the order in which a model says them."""
 
-_PREFIXES = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
+_PREFIXES = {
+    "reasoning": "rs",
+    "message": "msg",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+}
 
 
 @define(eq=False)
@@ -137,7 +143,7 @@ class ResponsesEncoder:
         """The response as far as it has come."""
         self._functions = {
             settings.chat_name(function): function
-            for function in settings.functions_of(request.body.get("tools") or [])
+            for function in settings.functions_of(request.body)
         }
         self._ids = CallIds(request, stamp, "call")
         self._number = 0
@@ -282,21 +288,31 @@ class ResponsesEncoder:
             self._calls[index] = opened
         if piece := function.get("arguments"):
             opened.pieces.append(piece)
-            self._write_piece(opened, "response.function_call_arguments.delta", piece)
+            # The text of a free input is in the arguments: it is read when they are whole.
+            if opened.item["type"] == "function_call":
+                self._write_piece(opened, "response.function_call_arguments.delta", piece)
 
     def _begun_call(self, fragment: Json, name: str) -> Json:
         known = self._functions.get(name, {"name": name})
         named: Json = {n: known[n] for n in ("name", "namespace") if n in known}
+        is_free = known.get("type") == "custom"
         return {
-            "type": "function_call",
+            "type": "custom_tool_call" if is_free else "function_call",
             "status": "in_progress",
             "call_id": self._ids.own(fragment.get("id") or ""),
             **named,
-            "arguments": "",
+            "input" if is_free else "arguments": "",
         }
 
     def _close_call(self, opened: _OpenItem, status: str) -> None:
-        whole = {"name": opened.item["name"], "arguments": "".join(opened.pieces)}
-        self._write("response.function_call_arguments.done", **opened.at, **whole)
+        arguments = "".join(opened.pieces)
+        if opened.item["type"] == "function_call":
+            whole = {"name": opened.item["name"], "arguments": arguments}
+            self._write("response.function_call_arguments.done", **opened.at, **whole)
+        else:
+            whole = {"input": free_input(arguments)}
+            name = "response.custom_tool_call_input"
+            self._write(f"{name}.delta", **opened.at, delta=whole["input"])
+            self._write(f"{name}.done", **opened.at, **whole)
         opened.item |= {**whole, "status": status}
         self._close(opened)
