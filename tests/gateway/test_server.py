@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from muxcore.gateway import Gateway
+from muxcore.gateway.http import server as module
 from muxcore.standin import Silence, Stall
 from tests.gateway.conftest import (
     TOKEN,
@@ -113,6 +114,37 @@ def test_a_lease_lasts_as_long_as_its_connection(serve: Serve) -> None:
         assert not unleased.is_set()
     assert unleased.wait(PATIENCE)
     assert served.gateway.leases == 0
+
+
+def test_a_lease_that_is_taken_late_keeps_the_server(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_REQUEST_SECONDS", PATIENCE)
+    unleased = threading.Event()
+    served = serve(on_unleased=unleased.set)
+    lease = head(served.gateway, "GET /lease HTTP/1.1")
+    with dialled(served.gateway, lease[:-1]) as first:
+        wait_until(lambda: bool(served.gateway._busy))
+        with dialled(served.gateway, lease) as second:
+            read_until(second, b"held\n")
+        wait_until(lambda: served.gateway.leases == 0)
+        first.sendall(lease[-1:])
+        read_until(first, b"held\n")
+        wait_until(lambda: len(served.gateway._connections) == 1)
+        assert not unleased.is_set()
+    assert unleased.wait(PATIENCE)
+
+
+def test_a_client_without_a_request_does_not_keep_the_server(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_REQUEST_SECONDS", 0.0)
+    unleased = threading.Event()
+    served = serve(on_unleased=unleased.set)
+    with dialled(served.gateway, b""):
+        with dialled(served.gateway, head(served.gateway, "GET /lease HTTP/1.1")) as lease:
+            read_until(lease, b"held\n")
+        assert unleased.wait(PATIENCE)
 
 
 def test_draining_does_not_wait_for_a_lease(serve: Serve) -> None:

@@ -19,7 +19,7 @@ def event(name: bytes) -> bytes:
 class Leases:
     """The leases held now, each with the label of its `run`. Shared by threads."""
 
-    def __init__(self, on_last: Callable[[], None] | None) -> None:
+    def __init__(self, on_last: Callable[[], None]) -> None:
         self._on_last = on_last
         self._lock = threading.Lock()
         self._labels: dict[Connection, str] = {}
@@ -53,7 +53,7 @@ class Leases:
             with self._lock:
                 del self._labels[connection]
                 is_last = not self._labels
-            if is_last and self._on_last is not None:
+            if is_last:
                 self._on_last()
 
     @contextlib.contextmanager

@@ -39,6 +39,8 @@ RESERVED_DESCRIPTORS = 32
 """For the config, imports, the runtime directory and the like."""
 
 PAUSE_SECONDS = 0.05
+FIRST_REQUEST_SECONDS = 5.0
+"""How long the server that has lost its last lease waits for one that is being taken."""
 TOO_MANY = head(
     HTTPStatus.SERVICE_UNAVAILABLE, {"Content-Length": "0", "Connection": "close"}
 )
@@ -82,11 +84,14 @@ class Gateway:
         self._timeouts = timeouts
         self._most_connections = connection_limit()
         self._ledger = Ledger()
-        self._leases = Leases(on_unleased)
+        self._on_unleased = on_unleased
+        self._leases = Leases(self._last_lease_ended)
         self._selector = SelectorThread("vibe-mux gateway")
         self._changed = threading.Condition()
         self._connections: dict[Connection, threading.Thread] = {}
         self._busy: set[Connection] = set()
+        self._new: set[Connection] = set()
+        """Those whose first request has not been handled yet: it may take a lease."""
         self._draining = False
         metrics = Metrics()
         pool.multiplexer.observe("metrics", metrics)
@@ -207,6 +212,7 @@ class Gateway:
                 return False
             # The thread cannot remove the entry before this, as that needs the lock.
             self._connections[connection] = thread
+            self._new.add(connection)
             return True
 
     def _has_room(self) -> bool:
@@ -231,6 +237,7 @@ class Gateway:
             connection.close()
             with self._changed:
                 del self._connections[connection]
+                self._new.discard(connection)
                 self._changed.notify_all()
 
     @contextlib.contextmanager
@@ -242,6 +249,7 @@ class Gateway:
         finally:
             with self._changed:
                 self._busy.discard(connection)
+                self._new.discard(connection)
                 self._changed.notify_all()
 
     @contextlib.contextmanager
@@ -255,7 +263,22 @@ class Gateway:
                 if self._draining:
                     raise ClientLeftError
                 stack.enter_context(self._leases.hold(connection, label, begin))
+                self._new.discard(connection)
+                self._changed.notify_all()
             yield
+
+    def _last_lease_ended(self) -> None:
+        """Call `on_unleased`, unless a client that came before takes a lease after all.
+
+        Each connection has a thread, so requests are not handled in the order in which they
+        came.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._new or self._draining, FIRST_REQUEST_SECONDS
+            )
+            if self._on_unleased is not None and not self._leases:
+                self._on_unleased()
 
 
 def connection_limit() -> int:
