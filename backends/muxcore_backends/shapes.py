@@ -7,6 +7,7 @@ place.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from muxcore.assembling import usage_of
@@ -18,20 +19,51 @@ class MalformedError(ValueError):
     """A part of an answer has the wrong type. The text names it."""
 
 
+OTHER_NAMES = frozenset({"reasoning", "reasoning_text", "thinking"})
+"""What servers call the words of reasoning, whatever their entry says."""
+IN_PARTS = "reasoning_details"
+"""Where routers keep reasoning in parts, which stay as they are: some are signed."""
+THOUGHTS = ("thinking", "reasoning")
+"""The types of parts of reasoning; a tuple, as a server may send anything."""
+FORMS = (str, list, dict)
+"""What holds words; anything else in a list is passed over."""
+WORDS = ("text", "content", "thinking", "reasoning", "summary", "refusal")
+"""Where the words of a part may stand."""
+
+
 def normalise(message: Json, reasoning_field: str) -> None:
     """Make plain text of a message's (or delta's) content, and name its reasoning."""
     content = message.get("content")
     if content is not None and content.__class__ is not str:
-        if not isinstance(content, list):
+        parts = [content] if isinstance(content, dict) and "type" in content else content
+        if not isinstance(parts, list):
             raise MalformedError("the content is neither text nor a list of parts")
-        _flatten(message, content)
+        _flatten(message, parts)
     if reasoning_field != REASONING and reasoning_field in message:
         message[REASONING] = message.pop(reasoning_field)
+    if IN_PARTS in message or not OTHER_NAMES.isdisjoint(message):
+        _name_reasoning(message)
     if "function_call" in message:
         _modernise(message)
     reasoning = message.get(REASONING)
     if reasoning is not None and reasoning.__class__ is not str:
-        raise MalformedError("the reasoning is no text")
+        if not isinstance(reasoning, list | dict):
+            raise MalformedError("the reasoning is no text")
+        message[REASONING] = _words(reasoning)
+    if "refusal" in message and not isinstance(message["refusal"], str | None):
+        message["refusal"] = _words(message["refusal"])
+    if "role" in message:
+        # Google says "model", others nothing at all.
+        message["role"] = "assistant"
+
+
+def _name_reasoning(message: Json) -> None:
+    """Give reasoning its one name. Some servers write it under two, which is said once."""
+    said = [message.pop(name) for name in sorted(OTHER_NAMES) if name in message]
+    said = [each for each in (*said, message.get(IN_PARTS)) if isinstance(each, FORMS)]
+    found = map(_words, said)
+    if not message.get(REASONING) and (words := next(filter(None, found), "")):
+        message[REASONING] = words
 
 
 def completion(
@@ -58,36 +90,39 @@ def _modernise(message: Json) -> None:
 
 
 def _flatten(message: Json, parts: list[Any]) -> None:
-    """Separate Mistral's content into text and thinking; drop other parts."""
-    texts: list[str] = []
-    thoughts: list[str] = []
-    for part in parts:
-        if not isinstance(part, dict):
-            raise MalformedError("a part of the content is no object")
-        match part.get("type"):
-            case "text":
-                texts.append(_text(part.get("text")))
-            case "thinking":
-                thoughts.append(_thinking(part.get("thinking")))
-            case _:
-                pass
-    message["content"] = "".join(texts)
-    if thoughts:
+    """Separate content in parts into words and thinking; what holds neither is dropped."""
+    thoughts = [_words(part) for part in parts if _is_thought(part)]
+    message["content"] = "".join(_words(part) for part in parts if not _is_thought(part))
+    if any(thoughts):
         message[REASONING] = "".join(thoughts)
 
 
-def _thinking(value: object) -> str:
-    if isinstance(value, list):
-        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
-    return _text(value)
+def _is_thought(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") in THOUGHTS
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise MalformedError("a part of the content is no text")
-    return value
+def _words(value: object) -> str:
+    """Return the words of a text, of a part, or of a list of them; "" if there are none."""
+    try:
+        return "".join(_texts(value))
+    except RecursionError:
+        raise MalformedError("a part of the content is no text") from None
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for part in value:
+                if isinstance(part, FORMS):
+                    yield from _texts(part)
+        case dict():
+            yield from _texts(next(filter(None, map(value.get, WORDS)), None))
+        case None:
+            pass
+        case _:
+            raise MalformedError("a part of the content is no text")
 
 
 WITHHELD = re.compile(

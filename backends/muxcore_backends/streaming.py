@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from muxcore_backends.toolcalls import FragmentJoint
 
 DONE = "[DONE]"
 CHUNK = "chat.completion.chunk"
+COUNTS = ("prompt_tokens", "completion_tokens")
 FIRST_HALF = re.compile("[\ud800-\udbff]")
 HEARTBEAT = re.compile(r"ping|heart|alive|progress|process|queue|wait")
 FAILED = frozenset({"error", "response.failed"})
@@ -39,6 +41,7 @@ class GenericDecoder:
 
     __slots__ = (
         "_begun",
+        "_counts",
         "_emits_finish_reason",
         "_ended",
         "_finished",
@@ -56,8 +59,10 @@ class GenericDecoder:
         self._finished = False
         self._has_deltas = False
         self._ended = False
-        self._halves: dict[str, str] = {}
-        """By member: half a character, whose other half is in the next chunk."""
+        self._counts: dict[str, int] = {}
+        """The latest counts of the usage but 0."""
+        self._halves: dict[object, str] = {}
+        """By member, or index of a call: half a character, whose other half is in the next chunk."""
 
     @property
     def done(self) -> bool:
@@ -94,11 +99,24 @@ class GenericDecoder:
             self._join_halves(choice)
         if choice["finish_reason"] or "usage" in choice:
             move_usage(raw)
-        complete_head(raw)
+        self._complete(raw)
         chunk = Chunk(raw)
         if not (self._emits_finish_reason or self._begun):
             self._begun = chunk.commits
         return (chunk,)
+
+    def _complete(self, raw: Json) -> None:
+        """Fill in the head, and counts that a later usage has lost: some servers end with zeros."""
+        complete_head(raw)
+        usage = raw.get("usage")
+        if not usage:
+            return
+        told = {name: usage[name] for name in COUNTS if usage.get(name)}
+        self._counts |= told
+        if told.keys() != self._counts.keys():
+            usage |= self._counts
+            if len(self._counts) == len(COUNTS):
+                usage["total_tokens"] = sum(self._counts.values())
 
     def _normalise(self, raw: Json, choices: Any) -> None:
         if not isinstance(choices, list) or not isinstance(choices[0], dict):
@@ -106,7 +124,7 @@ class GenericDecoder:
         choice = choices[0]
         if choice.get("error"):
             raise bad_event(jsontext.encode(choice), "the stream ended with an error")
-        if "index" not in choice:
+        if choice.get("index") is None:
             choice["index"] = 0
         delta = choice.get("delta")
         if delta is None and isinstance(choice.get("message"), dict):
@@ -119,10 +137,15 @@ class GenericDecoder:
             calls = delta.get("tool_calls")
             if calls:
                 delta["tool_calls"] = self._joint.put(calls, raw.get("id"))
+                if not delta["tool_calls"]:
+                    del delta["tool_calls"]
         elif delta is None:
             choice["delta"] = {}
         else:
             raise MalformedError("the delta is no object")
+        self._finish(choice)
+
+    def _finish(self, choice: Json) -> None:
         said = choice.get("finish_reason")
         if not said:
             choice["finish_reason"] = None
@@ -138,19 +161,27 @@ class GenericDecoder:
 
     def _join_halves(self, choice: Json) -> None:
         """Join characters that were cut in two; replace halves that stay alone."""
-        delta, is_last = choice["delta"], choice["finish_reason"]
+        delta, is_last = choice["delta"], bool(choice["finish_reason"])
         for name in ("content", REASONING):
-            text = self._halves.pop(name, "") + (delta.get(name) or "")
-            if not text:
-                continue
-            if FIRST_HALF.match(text[-1]) and not is_last:
-                self._halves[name] = text[-1]
-                text = text[:-1]
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                text = jsontext.whole_characters(text)
-            delta[name] = text
+            text = self._joined(name, delta.get(name) or "", is_last=is_last)
+            if text or delta.get(name):
+                delta[name] = text
+        for call in delta.get("tool_calls") or ():
+            function = call["function"]
+            function["arguments"] = self._joined(
+                call["index"], function["arguments"], is_last=is_last
+            )
+
+    def _joined(self, place: object, piece: str, *, is_last: bool) -> str:
+        text = self._halves.pop(place, "") + piece
+        if text and FIRST_HALF.match(text[-1]) and not is_last:
+            self._halves[place] = text[-1]
+            text = text[:-1]
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = jsontext.whole_characters(text)
+        return text
 
     def _feed_unusual(self, event: ServerEvent) -> tuple[Chunk, ...]:
         """Handle an event that is no plain JSON."""
@@ -161,6 +192,13 @@ class GenericDecoder:
             self._ended = True
         elif text != event.data and text:
             return self.feed(ServerEvent(text, event.event))
+        elif len(lines := text.splitlines()) > 1 and all(map(_is_whole, lines)):
+            # Some servers leave out the empty line between events.
+            return tuple(
+                itertools.chain(
+                    *(self.feed(ServerEvent(line, event.event)) for line in lines)
+                )
+            )
         elif text.startswith(("{", "[")):
             raise bad_event(text, "a chunk is cut off, or no JSON")
         # Other text is a heartbeat. If it reports a failure, no finish reason follows.
@@ -177,7 +215,7 @@ class GenericDecoder:
         move_usage(raw)
         if "choices" in raw or "usage" in raw:
             raw["choices"] = []
-            complete_head(raw)
+            self._complete(raw)
             return (Chunk(raw),)
         names = [raw.get(name) for name in ("object", "type", "status", "event")]
         if any(isinstance(name, str) and HEARTBEAT.search(name.lower()) for name in names):
@@ -186,6 +224,15 @@ class GenericDecoder:
         if named or (event.event == "message" and not FLAT_ERROR_MEMBERS.isdisjoint(raw)):
             raise bad_event(event.data, "the stream sent an error without words")
         return ()
+
+
+def _is_whole(line: str) -> bool:
+    if line.strip().upper() == DONE:
+        return True
+    try:
+        return isinstance(jsontext.decode(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def complete_head(raw: Json) -> None:

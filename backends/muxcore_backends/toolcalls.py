@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from attrs import define, field
 
@@ -15,16 +16,19 @@ LONGEST_ID_TAIL = 24
 NAMELESS = "a tool call names no function"
 
 
-def complete_tool_calls(calls: object, completion: object) -> None:
+def complete_tool_calls(calls: Any, completion: object) -> None:
     """Fill in missing members of the tool calls of a whole message; give each its own id."""
     ids: set[str] = set()
-    for position, call in enumerate(_objects(calls)):
-        function = function_of(call)
-        if not function.get("name"):
-            raise MalformedError(NAMELESS)
+    for call in _objects(calls):
+        call["function"] = function_of(call)
+    named = [call for call in calls if call["function"].get("name")]
+    if not named or any(c["function"]["arguments"] for c in calls if c not in named):
+        raise MalformedError(NAMELESS)
+    # Some servers end with a call of nothing.
+    calls[:] = named
+    for position, call in enumerate(calls):
         call["id"] = _own_id(call.get("id"), ids, completion, position)
         call["type"] = call.get("type") or "function"
-        call["function"] = function
         ids.add(call["id"])
 
 
@@ -83,6 +87,8 @@ class _AssembledCall:
     said: str
     name: str
     pieces: list[str] = field(factory=list)
+    held: Json | None = None
+    """Its first fragment, until the name has come."""
 
     def is_whole(self) -> bool:
         """Whether the arguments are one JSON object, so that nothing can follow."""
@@ -109,7 +115,8 @@ class FragmentJoint:
 
     There, a call's first fragment has its id and name, later ones have neither, and all
     fragments of one call, and of no other, share an index. The later ones have an empty name:
-    Mistral's client takes no fragment without one, and OpenAI's joins the names.
+    Mistral's client takes no fragment without one, and OpenAI's joins the names. What comes of a
+    call before its name is held back, as clients know a call by its first fragment.
 
     Servers give parallel calls one index, one id, or none. So another name begins another
     call, and so do arguments after arguments that are whole.
@@ -126,19 +133,21 @@ class FragmentJoint:
 
     def put(self, calls: object, completion: object) -> list[Json]:
         """Return the fragments as the caller is to see them."""
-        return [self._put(call, completion) for call in _objects(calls)]
+        put = (self._put(call, completion) for call in _objects(calls))
+        return [fragment for fragment in put if fragment is not None]
 
     @property
     def begun(self) -> bool:
         """Whether any call has come."""
-        return bool(self._calls)
+        return any(call.name for call in self._calls)
 
     def finish(self) -> None:
-        """Raise `MalformedError` if a call of the answer has got no name."""
-        if not all(call.name for call in self._calls):
+        """Raise `MalformedError` if a call has got no name; one of nothing, beside others, may."""
+        nameless = [call for call in self._calls if not call.name]
+        if any(call.pieces for call in nameless) or (nameless and not self.begun):
             raise MalformedError(NAMELESS)
 
-    def _put(self, raw: Json, completion: object) -> Json:
+    def _put(self, raw: Json, completion: object) -> Json | None:
         function = function_of(raw)
         said, name = raw.pop("id", None) or "", function.pop("name", None) or ""
         kind, index = raw.pop("type", None), raw.get("index")
@@ -165,6 +174,13 @@ class FragmentJoint:
             call.pieces.append(function["arguments"])
         fragment["function"] = {"name": "" if call.name else name, **function}
         call.name = call.name or name
+        if not call.name:
+            call.held = call.held or fragment
+            return None
+        if call.held is not None:
+            function["arguments"] = "".join(call.pieces)
+            named = {"name": call.name, **function}
+            fragment, call.held = {**call.held, **fragment, "function": named}, None
         return fragment
 
     def _known(self, index: object, said: str) -> _AssembledCall | None:

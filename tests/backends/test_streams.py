@@ -11,7 +11,13 @@ from muxcore.assembling import Assembler
 from muxcore.chat import Reply, Usage
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
-from muxcore.plugins.backend import BadReplyError, Decoder, Failure, ServerEvent
+from muxcore.plugins.backend import (
+    BadReplyError,
+    Decoder,
+    Failure,
+    HttpResponse,
+    ServerEvent,
+)
 from muxcore_backends.generic import Generic
 from muxcore_backends.mistral import Mistral
 
@@ -160,6 +166,47 @@ def test_reasoning_has_one_name() -> None:
     assert fed([delta(content="x")], wire)[0] == [whole(delta(content="x"))]
 
 
+PARTS = [{"type": "reasoning.text", "text": "hm", "signature": None}]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"reasoning": "hm"},
+        {"reasoning_text": "hm"},
+        {"thinking": "hm"},
+        {"reasoning": {"content": "hm"}},
+        {"reasoning": "hm", "reasoning_content": "hm"},
+        {"reasoning": None, "reasoning_content": "hm"},
+        {"reasoning_content": [{"type": "text", "text": "hm"}]},
+        {"reasoning_content": None, "reasoning_details": PARTS},
+        {"reasoning": "hm", "reasoning_details": PARTS},
+    ],
+)
+def test_reasoning_under_any_name_is_said_once(sent: Any) -> None:
+    (raw,) = fed([delta(**sent)])[0]
+    kept = {n: v for n, v in sent.items() if n == "reasoning_details"}
+    assert raw["choices"][0]["delta"] == {**kept, "reasoning_content": "hm"}
+
+
+@pytest.mark.parametrize("sent", [{"thinking": True}, {"reasoning": 5}, {"thinking": {}}])
+def test_reasoning_without_words_is_none(sent: Any) -> None:
+    assert fed([delta(content="x", **sent)])[0] == [whole(delta(content="x"))]
+
+
+@pytest.mark.parametrize("role", ["model", "", None, 5])
+def test_only_the_assistant_answers(role: Any) -> None:
+    """Official clients take no other role from a model."""
+    assert fed([delta(role=role)])[0] == [whole(delta(role="assistant"))]
+
+
+def test_events_may_lack_the_empty_line_between_them() -> None:
+    lines = [json.dumps(delta(content=text)) for text in "ab"]
+    chunks, stream = fed(["\n".join([*lines, json.dumps(STOP), DONE])])
+    assert [raw["choices"][0]["delta"].get("content") for raw in chunks] == ["a", "b", None]
+    assert (stream.done, stream.ended) == (True, True)
+
+
 def first(index: int, identity: str, name: str, arguments: str = "") -> dict[str, Any]:
     function = {"name": name, "arguments": arguments}
     return {"index": index, "id": identity, "type": "function", "function": function}
@@ -258,16 +305,18 @@ FRAGMENTS: list[tuple[str, list[Any], list[Any]]] = [
     (
         "the name comes late",
         [{"index": 0, "id": "a"}, sent_call(index=0, name="ls", arguments="{}")],
-        [
-            first(0, "a", ""),
-            {"index": 0, "function": {"name": "ls", "arguments": "{}"}},
-        ],
+        [first(0, "a", "ls", "{}")],
     ),
     (
-        "a piece of nothing",
-        [sent_call(arguments="{}")],
-        [first(0, "call_0_chatcmpl1", "", "{}")],
+        "the name comes after arguments",
+        [
+            sent_call(id="a", arguments='{"x"'),
+            sent_call(id="b", name="cat", arguments="{}"),
+            sent_call(id="a", name="ls", arguments=":1}"),
+        ],
+        [first(1, "b", "cat", "{}"), first(0, "a", "ls", '{"x":1}')],
     ),
+    ("a piece of nothing", [sent_call(arguments="{}")], []),
 ]
 
 
@@ -278,8 +327,20 @@ def test_tool_calls_of_every_form_become_one_shape(
 ) -> None:
     events = [calls(*sent)] if together else [calls(fragment) for fragment in sent]
     chunks, _ = fed(events)
-    found = [c for raw in chunks for c in raw["choices"][0]["delta"]["tool_calls"]]
+    deltas = [raw["choices"][0]["delta"] for raw in chunks]
+    found = [call for delta in deltas for call in delta.get("tool_calls", ())]
     assert found == seen
+
+
+def test_a_call_of_nothing_beside_others_is_left_out() -> None:
+    sent = [sent_call(index=0, id="a", name="ls", arguments="{}"), sent_call(index=1)]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    reply = assembled([calls(*sent), end])
+    assert [call["id"] for call in reply.tool_calls] == ["a"]
+    message = {"content": None, "tool_calls": sent}
+    whole_answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    answer = HttpResponse(200, {}, json.dumps(whole_answer).encode())
+    assert [c["id"] for c in Generic().reply(Endpoint("a"), answer).tool_calls] == ["a"]
 
 
 REASONS: list[tuple[str, bool, str]] = [
@@ -416,6 +477,15 @@ def test_a_character_cut_in_two_is_put_together(
     assert "".join(raw["choices"][0]["delta"].get(name, "") for raw in chunks) == text
 
 
+@pytest.mark.parametrize(("pieces", "text"), HALVES)
+def test_so_is_one_in_the_arguments_of_a_call(pieces: list[str], text: str) -> None:
+    sent = [sent_call(index=0, id="a", name="ls", arguments='"')]
+    sent += [sent_call(index=0, arguments=piece) for piece in pieces]
+    sent += [sent_call(index=0, arguments='"')]
+    function = assembled([*map(calls, sent), STOP]).tool_calls[0]["function"]
+    assert function["arguments"] == f'"{text}"'
+
+
 def test_a_whole_message_in_one_event_is_the_answer() -> None:
     message = {
         "role": "assistant",
@@ -457,6 +527,23 @@ def test_usage_is_read_at_every_known_place(place: Any, counts: Any) -> None:
     text = json.dumps(place).replace('"usage": {}', f'"usage": {json.dumps(counts)}')
     usage = assembled([delta(content="x"), json.loads(text), STOP]).usage
     assert (usage.prompt_tokens, usage.completion_tokens) == (70, 30)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [(7, 2), (0, 0)],
+        [(7, 0), (0, 2)],
+        [(7, 1), (7, 2), (None, None)],
+    ],
+)
+def test_a_count_that_was_told_is_kept(counts: list[Any]) -> None:
+    """Some servers end with zeros, others tell each count in a chunk of its own."""
+    told = [{"prompt_tokens": p, "completion_tokens": c} for p, c in counts]
+    events = [delta(content="x"), *({**STOP, "usage": usage} for usage in told)]
+    assert assembled(events).usage == Usage(7, 2)
+    last = [raw["usage"] for raw in fed(events)[0] if raw.get("usage")][-1]
+    assert last["total_tokens"] == 9
 
 
 @pytest.mark.parametrize("junk", [-1, 10**13, 1.5, True, "70", None, [], 1e300])

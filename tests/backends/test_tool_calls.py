@@ -233,7 +233,9 @@ def test_blocks_of_the_messages_api_grow_by_their_index() -> None:
 @given(st.lists(st.sampled_from(["}", "{", "{}", '{"a":1}', '"', ""]), max_size=40))
 def test_no_fragments_raise_an_error(pieces: list[str]) -> None:
     joint = FragmentJoint()
-    sent = [joint.put([fragment("", piece)], "c")[0] for piece in pieces]
+    names = ["ls", *("" for _ in pieces)]
+    named = map(fragment, names, pieces)
+    sent = [piece for call in named for piece in joint.put([call], "c")]
     assert [piece["index"] for piece in sent] == sorted(piece["index"] for piece in sent)
 
 
