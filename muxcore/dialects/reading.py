@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from muxcore import jsontext
 from muxcore.chat import Json
 
 UNREADABLE = "unreadable_arguments"
@@ -38,6 +39,15 @@ def text_in(item: Json, name: str) -> str:
     if not isinstance(value, str):
         raise MalformedItemError(f".{name}", "a text")
     return value
+
+
+def object_in(arguments: str) -> Json:
+    """Read the arguments of a call, which must be an object for a client to take it."""
+    try:
+        read = jsontext.decode(arguments or "{}")
+    except (ValueError, RecursionError):
+        read = None
+    return read if isinstance(read, dict) else {UNREADABLE: arguments}
 
 
 def unknown_part(kind: object) -> Json:

@@ -238,7 +238,7 @@ PATCH: Json = {
 
 
 def test_what_only_its_provider_can_run_is_left_out() -> None:
-    tools = [{"type": "web_search"}, LOOK, {"type": "tool_search", "execution": "client"}]
+    tools = [{"type": "web_search"}, LOOK, {"type": "tool_search", "execution": "server"}]
     chat = read(tools=tools).chat
     assert [tool["function"]["name"] for tool in chat.tools or ()] == ["look"]
 
@@ -263,6 +263,29 @@ def test_the_conversation_offers_further_tools() -> None:
     chat = read(tools=[LOOK], input=[offer, {"role": "user", "content": "hi"}]).chat
     assert [t["function"]["name"] for t in chat.tools or ()] == ["look", "apply_patch"]
     assert chat.messages == [{"role": "user", "content": "hi"}]
+
+
+def test_a_client_searches_for_its_own_tools() -> None:
+    """Codex keeps the tools of its servers behind such a search."""
+    about: Json = {"description": "Finds tools.", "parameters": {"type": "object"}}
+    search = {"type": "tool_search", "execution": "client", **about}
+    request = read(tools=[search])
+    function = {"name": "tool_search", **about}
+    assert request.chat.tools == [{"type": "function", "function": function}]
+    asked = {"name": "tool_search", "arguments": '{"query": "look"}'}
+    call = {"id": "call_1", "type": "function", "function": asked}
+    reply = Reply({"role": "assistant", "content": None, "tool_calls": [call]}, "stop")
+    written = response(request, STAMP, reply)
+    official("Response").validate_python(written)
+    (item,) = written["output"]
+    assert (item["type"], item["execution"]) == ("tool_search_call", "client")
+    assert item["arguments"] == {"query": "look"}
+    found = {"type": "tool_search_output", "call_id": "call_1", "tools": [LOOK]}
+    chat = read(tools=[search], input=[item, found]).chat
+    assert [t["function"]["name"] for t in chat.tools or ()] == ["tool_search", "look"]
+    answer, result = chat.messages
+    assert answer["tool_calls"] == [call]
+    assert result == {"role": "tool", "tool_call_id": "call_1", "content": "look"}
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 from muxcore import jsontext
 from muxcore.chat import REASONING, Json, Message
 from muxcore.dialects.reading import (
-    UNREADABLE,
     MalformedItemError,
     at,
     content_of,
+    object_in,
     text_in,
     unknown_part,
 )
@@ -202,15 +202,7 @@ def _call(block: Json) -> Json:
 def call_block(call: Message, arguments: str) -> Json:
     """Write a call with these arguments."""
     named = {"id": call["id"], "name": call["function"]["name"]}
-    return {"type": "tool_use", **named, "input": _input(arguments)}
-
-
-def _input(arguments: str) -> Json:
-    try:
-        read = jsontext.decode(arguments or "{}")
-    except (ValueError, RecursionError):
-        read = None
-    return read if isinstance(read, dict) else {UNREADABLE: arguments}
+    return {"type": "tool_use", **named, "input": object_in(arguments)}
 
 
 def image_block(image: Any) -> Json | None:

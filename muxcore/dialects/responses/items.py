@@ -86,8 +86,14 @@ def _add_other(messages: list[Json], kind: str, item: Json) -> None:
     """
     match item:
         case {"call_id": str(identity)} if kind.endswith("_call"):
-            given = {name: item[name] for name in item if name not in ENVELOPE}
+            given = item.get("arguments")
+            if not isinstance(given, dict):
+                given = {name: item[name] for name in item if name not in ENVELOPE}
             _add_call(messages, _made_call(identity, kind.removesuffix("_call"), given))
+        case {"call_id": str(identity), "tools": list(tools)}:
+            found = [tool.get("name") for tool in tools if isinstance(tool, dict)]
+            names = [name for name in found if isinstance(name, str)]
+            _add_result(messages, identity, "\n".join(names))
         case {"call_id": str(identity)} if kind.endswith("_output"):
             _add_result(messages, identity, item.get("output"))
         case {"content": str() | list()}:

@@ -11,6 +11,8 @@ from muxcore.dialects.reading import MalformedItemError, at
 from muxcore.dialects.responses.items import FREE_INPUT, joined_name
 
 KINDS_OF_TOOL = ("function", "custom", "namespace")
+SEARCH = "tool_search"
+"""A client's own search for tools, which has no name there."""
 OFFERS = ("additional_tools", "tool_search_output")
 """Items of a conversation that offer further tools."""
 FUNCTION = ("name", "description", "parameters", "strict")
@@ -65,6 +67,8 @@ def _callable(tools: Any) -> list[Json]:
             match tool:
                 case {"type": "function" | "custom", "name": str()}:
                     found.append(tool)
+                case {"type": "tool_search", "execution": "client"}:
+                    found.append({**tool, "name": SEARCH})
                 case {"type": "namespace", "name": str(namespace), "tools": list(own)}:
                     own = [tool for tool in own if not _is_namespace(tool)]
                     with at(".tools"):

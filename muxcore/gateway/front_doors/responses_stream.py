@@ -8,6 +8,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from muxcore.chat import REASONING, SIGNED_REASONING, Chunk, Json
+from muxcore.dialects.reading import object_in
 from muxcore.dialects.responses import settings
 from muxcore.dialects.responses.items import free_input
 from muxcore.dialects.sealing import sealed
@@ -91,6 +92,7 @@ _PREFIXES = {
     "message": "msg",
     "function_call": "fc",
     "custom_tool_call": "ctc",
+    "tool_search_call": "tsc",
 }
 
 
@@ -295,24 +297,32 @@ class ResponsesEncoder:
     def _begun_call(self, fragment: Json, name: str) -> Json:
         known = self._functions.get(name, {"name": name})
         named: Json = {n: known[n] for n in ("name", "namespace") if n in known}
-        is_free = known.get("type") == "custom"
-        return {
-            "type": "custom_tool_call" if is_free else "function_call",
+        begun = {
             "status": "in_progress",
             "call_id": self._ids.own(fragment.get("id") or ""),
-            **named,
-            "input" if is_free else "arguments": "",
         }
+        match known.get("type"):
+            case "custom":
+                return {"type": "custom_tool_call", **begun, **named, "input": ""}
+            case "tool_search":
+                search = {"execution": "client", "arguments": {}}
+                return {"type": "tool_search_call", **begun, **search}
+            case _:
+                return {"type": "function_call", **begun, **named, "arguments": ""}
 
     def _close_call(self, opened: _OpenItem, status: str) -> None:
         arguments = "".join(opened.pieces)
-        if opened.item["type"] == "function_call":
-            whole = {"name": opened.item["name"], "arguments": arguments}
-            self._write("response.function_call_arguments.done", **opened.at, **whole)
-        else:
-            whole = {"input": free_input(arguments)}
-            name = "response.custom_tool_call_input"
-            self._write(f"{name}.delta", **opened.at, delta=whole["input"])
-            self._write(f"{name}.done", **opened.at, **whole)
+        whole: Json = {}
+        match opened.item["type"]:
+            case "function_call":
+                whole = {"name": opened.item["name"], "arguments": arguments}
+                self._write("response.function_call_arguments.done", **opened.at, **whole)
+            case "custom_tool_call":
+                whole = {"input": free_input(arguments)}
+                name = "response.custom_tool_call_input"
+                self._write(f"{name}.delta", **opened.at, delta=whole["input"])
+                self._write(f"{name}.done", **opened.at, **whole)
+            case _:
+                whole = {"arguments": object_in(arguments)}
         opened.item |= {**whole, "status": status}
         self._close(opened)
