@@ -38,6 +38,7 @@ from muxcore_backends.capabilities import (
 from muxcore_backends.failures import bad_reply, classify, failed_answer, object_of
 from muxcore_backends.history import contents, members, reasoning, roles
 from muxcore_backends.history.calls import CALLS
+from muxcore_backends.history.forms import FORMED, MODERN
 from muxcore_backends.history.ids import LENIENT, NINE, UP_TO_40, ids
 from muxcore_backends.history.pairs import PAIRS, SPLIT
 from muxcore_backends.history.steps import Messages, Rewrite, rewritten
@@ -211,6 +212,8 @@ def _steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     names = members.MISTRAL if nine and not alternates else members.OPENAI
     signed = SIGNED_CALLS in has
     conditional: tuple[tuple[bool, Rewrite], ...] = (
+        (True, MODERN),
+        (True, FORMED),
         (True, PAIRS),
         (True, CALLS),
         (True, ids(form)),

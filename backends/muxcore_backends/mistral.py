@@ -19,6 +19,7 @@ from muxcore_backends.capabilities import REFUSES_REASONING
 from muxcore_backends.generic import Generic
 from muxcore_backends.history import contents, members, reasoning, roles
 from muxcore_backends.history.calls import CALLS
+from muxcore_backends.history.forms import FORMED, MODERN
 from muxcore_backends.history.ids import NINE, ids
 from muxcore_backends.history.pairs import PAIRS
 from muxcore_backends.history.steps import Rewrite
@@ -106,6 +107,8 @@ def _steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
         )
     )
     return (
+        MODERN,
+        FORMED,
         PAIRS,
         CALLS,
         ids(NINE),

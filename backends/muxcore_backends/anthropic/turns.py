@@ -16,6 +16,7 @@ from muxcore.dialects.reading import unknown_part
 from muxcore_backends.history import contents, phrases, reasoning, roles
 from muxcore_backends.history.calls import CALLS
 from muxcore_backends.history.contents import parts_of
+from muxcore_backends.history.forms import FORMED, MODERN
 from muxcore_backends.history.ids import UP_TO_64, ids
 from muxcore_backends.history.pairs import PAIRS, calls_of
 from muxcore_backends.history.steps import Message, Messages, Rewrite, without
@@ -31,6 +32,8 @@ def steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     thinks = endpoint.wire.thinking != "off"
     signer = reasoning.origin_of(endpoint) if thinks else None
     always = (
+        MODERN,
+        FORMED,
         PAIRS,
         CALLS,
         ids(UP_TO_64),

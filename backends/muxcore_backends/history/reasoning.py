@@ -74,8 +74,14 @@ def foreign_dropped(member: str, origin: str | None) -> Rewrite:
 
     def change(message: Message) -> Message:
         signed = message.get(member) or ()
-        own = [one for one in signed if origin and one.get(ORIGIN) == origin]
-        if own and len(own) == len(signed):
+        # A client may send anything under this name.
+        listed = signed if isinstance(signed, PARTS) else ()
+        own = [
+            one
+            for one in listed
+            if origin and isinstance(one, Mapping) and one.get(ORIGIN) == origin
+        ]
+        if own and len(own) == len(listed):
             return message
         if not message.get(REASONING) and not signed:
             return message

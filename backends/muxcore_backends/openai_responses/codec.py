@@ -20,6 +20,7 @@ from muxcore_backends.allowances import allowances
 from muxcore_backends.failures import bad_reply, classify, failed_answer, object_of
 from muxcore_backends.history import contents, reasoning, roles
 from muxcore_backends.history.calls import CALLS
+from muxcore_backends.history.forms import FORMED, MODERN
 from muxcore_backends.history.ids import UP_TO_64, ids
 from muxcore_backends.history.pairs import PAIRS
 from muxcore_backends.history.reasoning import origin_of
@@ -86,6 +87,8 @@ class Responses:
 def steps(endpoint: Endpoint) -> tuple[Rewrite, ...]:
     """Return the steps that a history needs before it is put into items."""
     always = (
+        MODERN,
+        FORMED,
         PAIRS,
         CALLS,
         ids(UP_TO_64),
