@@ -65,6 +65,7 @@ class Database:
                 raise
 
     def _open(self, salt: bytes) -> None:
+        """Make the tables, unless the file is of another program or of a newer version."""
         # The tables first: another process may be making them, and marks the file with them.
         sql = "SELECT count(*) FROM sqlite_master"
         tables = self._connection.execute(sql).fetchone()[0]

@@ -279,6 +279,7 @@ class BoardLink:
         self._fold()
 
     def _send(self) -> None:
+        """Publish what is unsent, oldest first. What waited has that much less of its time left."""
         board = self._reachable()
         while self._unsent:
             unsent = self._unsent[0]

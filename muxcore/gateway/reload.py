@@ -29,6 +29,9 @@ from muxcore.shell.factory import Parts, parts_of
 
 Adapting: TypeAlias = Callable[[Config], Config]
 
+BESIDE = (SECTION_FILE_NAME, DOTENV)
+"""The files beside the config that are part of it."""
+
 RACY_MTIME = timedelta(seconds=2)
 """Two changes within this time may leave the same modification time (git: "racily clean")."""
 
@@ -58,10 +61,6 @@ def stamp(file: Path, before: FileStamp | None = None) -> FileStamp:
     changed = datetime.fromtimestamp(found.st_mtime, tz=UTC)
     digest = hashlib.blake2b(content, digest_size=16).digest()
     return FileStamp(stat, digest, is_racy=abs(clock.now() - changed) < RACY_MTIME)
-
-
-BESIDE = (SECTION_FILE_NAME, DOTENV)
-"""The files beside the config which are part of it."""
 
 
 class ReloadingPool:

@@ -376,6 +376,7 @@ class _Call:
     multiplexer: Multiplexer
 
     def run(self) -> None:
+        """Send the answer, or the error as the API that was called writes it."""
         only = self._single_alias()
         self._refuse_unseen_images(only)
         cancellation = Cancellation()

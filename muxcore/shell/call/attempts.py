@@ -324,6 +324,7 @@ def _unanswered(
     scope: CancelScope,
     exchange: Exchange | None,
 ) -> Unanswered:
+    """Turn the error of an attempt into its outcome; a cancelled scope explains any error."""
     rewrites = () if request is None else request.rewrites
     alias, attempt = slot.endpoint.alias, slot.attempt
     if isinstance(scope.reason, CancelReason):

@@ -116,6 +116,7 @@ class CallRun:
         exchange.close(drain=decoder.ended)
 
     def _run(self, make_attempt: MakeAttempt[T]) -> Answered[T]:
+        """Drive the loop to its end; return the attempt that answered, or raise the call's error."""
         call = self._begin()
         if self._runtime.board is not None:
             self._runtime.board.freshen()
@@ -196,6 +197,7 @@ class CallRun:
     def _attempt(
         self, step: Attempt, make_attempt: MakeAttempt[T]
     ) -> Answered[T] | Unanswered:
+        """Make an attempt within its limits; repeat it if its refused key has been replaced."""
         runtime = self._runtime
         member = runtime.members[step.slot.endpoint.alias]
         scope = CancelScope(clock.elapsed() + member.limits.attempt, self._limit)
