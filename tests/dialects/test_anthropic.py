@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from muxcore.assembling import Assembler
-from muxcore.chat import Chat, Reply, Usage
+from muxcore.chat import REASONING, Chat, Json, Reply, Usage
 from muxcore.core.outcomes import Fault, Kind, Limit, Refusal
 from muxcore.core.records import Endpoint, Wire
 from muxcore.plugins.backend import BadReplyError, HttpResponse, KeyHeader, ServerEvent
@@ -721,6 +721,34 @@ def test_a_stream_is_the_whole_answer_in_pieces() -> None:
     assert streamed_reply.message == whole.message
     assert streamed_reply.finish_reason == whole.finish_reason
     assert streamed_reply.usage == Usage(15, 20, 7)
+
+
+def test_a_stream_of_another_server_loses_nothing() -> None:
+    """Some end no block, send thoughts and arguments at once, and end with zeros."""
+    call = {"type": "tool_use", "id": "t", "name": "look", "input": {"n": 1}}
+    beginning = {"id": "m", "usage": {"input_tokens": 7, "output_tokens": 1}}
+    events: list[Json] = [
+        {"type": "message_start", "message": beginning},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "thinking", "thinking": "hm"},
+        },
+        {"type": "content_block_start", "index": 1, "content_block": call},
+        {"type": "message_delta", "usage": {"output_tokens": 1}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "tool_use"},
+            "usage": {"input_tokens": 0, "output_tokens": 2},
+        },
+    ]
+    decoder, assembler = Anthropic().stream(Endpoint("a", "claude")), Assembler()
+    for event in events:
+        for chunk in decoder.feed(ServerEvent(json.dumps(event), event["type"])):
+            assembler.add(chunk)
+    reply = assembler.reply()
+    assert (reply.message[REASONING], reply.usage) == ("hm", Usage(7, 2, 0))
+    assert reply.tool_calls[0]["function"] == {"name": "look", "arguments": '{"n": 1}'}
 
 
 def test_a_stream_is_whole_after_its_end() -> None:

@@ -310,6 +310,16 @@ def test_a_server_that_streams_only_the_end() -> None:
     assert chunks(first, last).message == reply(**raw).message
 
 
+@pytest.mark.parametrize("left_out", [".delta", ".added", "output_item.done", "item", "."])
+def test_a_stream_that_leaves_out_events_says_the_same(left_out: str) -> None:
+    """Each part comes several times: in pieces, as an item, and in the whole response."""
+    raw = native_answer(THINKER, SAID, 1)
+    first, *others, last = events_of(raw)
+    rest = [event for event in others if left_out not in json.loads(event)["type"]]
+    assert len(rest) < len(others)
+    assert chunks(first, *rest, last).message == reply(**raw).message
+
+
 def test_calls_whose_arguments_come_at_once() -> None:
     item = {"type": "function_call", "call_id": "1", "name": "look", "arguments": "{}"}
     at = {"output_index": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from muxcore import jsontext
@@ -69,13 +70,17 @@ class AnthropicDecoder:
     def _count(self, usage: Any) -> None:
         """Keep the newest counts: later ones are totals, but only of what changed."""
         known = usage if isinstance(usage, dict) else {}
-        self._usage |= {name: count for name, count in known.items() if count is not None}
+        # Some servers tell what was read at the beginning, and end with a 0 for it.
+        self._usage |= {name: count for name, count in known.items() if count}
+        self._usage = {**known, **self._usage}
 
     def _open(self, index: Any, block: Json) -> tuple[Chunk, ...]:
         self._blocks[index] = opened = dict(block)
         match block["type"]:
             case "text":
                 return self._text(block.get("text"))
+            case "thinking" if words := block.get("thinking"):
+                return (self._chunk({REASONING: text_of(words)}),)
             case "tool_use":
                 opened["pieces"], opened["call"] = 0, self._calls
                 function = {"name": text_of(block["name"]), "arguments": ""}
@@ -122,15 +127,18 @@ class AnthropicDecoder:
 
     def _stop(self, data: Json) -> tuple[Chunk, ...]:
         self._count(data.get("usage"))
-        reason = data["delta"].get("stop_reason")
+        reason = (data.get("delta") or {}).get("stop_reason")
         if not reason:
             return ()
+        # Some servers end no block.
+        unended, self._blocks = self._blocks, {}
+        rest = itertools.chain(*map(self._close, unended.values()))
         end = self._chunk({}, finish_reason_of(text_of(reason), calls=self._calls > 0))
         self._said = True
         usage = chat_usage(self._usage)
         if usage is None:
-            return (end,)
-        return (end, Chunk({**self._head, "choices": [], "usage": usage}))
+            return (*rest, end)
+        return (*rest, end, Chunk({**self._head, "choices": [], "usage": usage}))
 
     def _text(self, text: Any) -> tuple[Chunk, ...]:
         return (self._chunk({"content": text_of(text)}),) if text else ()

@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import define
 
+from muxcore import jsontext
 from muxcore.chat import ORIGIN, REASONING, REASONING_ITEMS, Chunk, Json
 from muxcore.dialects.responses.items import SEAM, answer_of, is_returnable
 from muxcore.dialects.responses.settings import chat_usage
@@ -21,7 +22,9 @@ WORDS = {
 }
 """The member of a delta, by the event that holds a piece of it."""
 
-LAST = frozenset({"response.completed", "response.incomplete"})
+LAST = frozenset({"response.completed", "response.incomplete", "response.done"})
+ANSWER = frozenset({"content", "refusal"})
+"""The kinds of words that are the answer itself."""
 
 
 def finish_reason_of_response(response: Json, *, calls: bool) -> str | None:
@@ -42,6 +45,7 @@ class _OpenCall:
     """A call under way: its index for the caller, and how much of its arguments has come."""
 
     index: int
+    said: str
     pieces: int = 0
 
 
@@ -51,7 +55,16 @@ class ResponsesDecoder:
     What encrypted reasoning needs to be returned comes at its end, so it is emitted then.
     """
 
-    __slots__ = ("_calls", "_ended", "_has_words", "_head", "_origin", "_said")
+    __slots__ = (
+        "_calls",
+        "_ended",
+        "_fresh",
+        "_has_words",
+        "_head",
+        "_origin",
+        "_said",
+        "_signed",
+    )
 
     def __init__(self, model: str, origin: str) -> None:
         self._origin = origin
@@ -62,6 +75,9 @@ class ResponsesDecoder:
         """Whether anything of the answer has come."""
         self._has_words: set[str] = set()
         """The kinds of words that have come."""
+        self._fresh: set[str] = set()
+        """The kinds of words that have come since the last item of their kind ended."""
+        self._signed = False
         self._ended = False
 
     @property
@@ -102,14 +118,15 @@ class ResponsesDecoder:
 
     def _words(self, member: str, words: Any) -> tuple[Chunk, ...]:
         self._has_words.add(member)
+        self._fresh.add(member)
         return (self._chunk({member: text_of(words)}),) if words else ()
 
     def _open(self, place: Any, item: Json) -> tuple[Chunk, ...]:
         if item.get("type") != "function_call":
             return ()
-        self._calls[place] = call = _OpenCall(len(self._calls))
         function = {"name": text_of(item["name"]), "arguments": ""}
         opening = {"id": text_of(item["call_id"]), "type": "function", "function": function}
+        self._calls[place] = call = _OpenCall(len(self._calls), item["call_id"])
         return (self._call(call, opening),)
 
     def _arguments(self, place: Any, piece: Any) -> tuple[Chunk, ...]:
@@ -126,15 +143,33 @@ class ResponsesDecoder:
                 if self._calls[place].pieces:
                     return opening
                 # All of its arguments at once.
-                return (*opening, *self._arguments(place, item.get("arguments")))
-            case "reasoning" if is_returnable(item):
-                items = [{**item, ORIGIN: self._origin}]
-                return (self._chunk({REASONING_ITEMS: items}),)
+                given = item.get("arguments")
+                text = (
+                    jsontext.encode_arguments(given) if isinstance(given, dict) else given
+                )
+                return (*opening, *self._arguments(place, text))
+            case "message":
+                return self._untold(item, ANSWER)
+            case "reasoning":
+                words = self._untold(item, frozenset({REASONING}))
+                if not is_returnable(item):
+                    return words
+                self._signed = True
+                signed = [{**item, ORIGIN: self._origin}]
+                return (*words, self._chunk({REASONING_ITEMS: signed}))
             case _:
                 return ()
 
+    def _untold(self, item: Json, kinds: frozenset[str]) -> tuple[Chunk, ...]:
+        """Return the words of an item that ends, if no piece of them has come."""
+        fresh, self._fresh = self._fresh & kinds, self._fresh - kinds
+        message = {} if fresh else answer_of([item], self._origin)
+        said = {name: message[name] for name in (REASONING, "content") if message.get(name)}
+        self._has_words |= said.keys()
+        return (self._chunk(said),) if said else ()
+
     def _end(self, response: Json) -> tuple[Chunk, ...]:
-        whole = () if self._said else self._unstreamed(response)
+        whole = self._unstreamed(response)
         reason = finish_reason_of_response(response, calls=bool(self._calls))
         self._ended = True
         end = self._chunk({}, reason)
@@ -143,15 +178,21 @@ class ResponsesDecoder:
             return (*whole, end)
         return (*whole, end, Chunk({**self._head, "choices": [], "usage": usage}))
 
-    def _unstreamed(self, response: Json) -> tuple[Chunk, ...]:
-        """Return the answer of a server that has streamed nothing of it."""
-        message = answer_of(response.get("output") or (), self._origin)
-        calls = message.get("tool_calls") or ()
-        self._calls = {place: _OpenCall(place) for place in range(len(calls))}
-        if calls:
-            indexed = [{"index": place, **call} for place, call in enumerate(calls)]
-            message["tool_calls"] = indexed
-        return (self._chunk(message),)
+    def _unstreamed(self, response: Json) -> list[Chunk]:
+        """Return what has come in the whole response only."""
+        known, signed = frozenset(self._has_words), self._signed
+        chunks: list[Chunk] = []
+        for at, item in enumerate(response.get("output") or ()):
+            self._fresh |= known
+            if not (signed and item.get("type") == "reasoning"):
+                chunks += self._close(self._place_of(at, item), item)
+        return chunks
+
+    def _place_of(self, at: int, item: Json) -> Any:
+        """Return the place of a call in the stream, which may be another than in the response."""
+        said = item.get("call_id")
+        known = (place for place, call in self._calls.items() if call.said == said)
+        return next(known, ("late", at))
 
     def _call(self, call: _OpenCall, members: Json) -> Chunk:
         return self._chunk({"tool_calls": [{"index": call.index, **members}]})
