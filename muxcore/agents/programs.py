@@ -13,9 +13,8 @@ from pathlib import Path
 from attrs import field, frozen
 
 from muxcore.config import Config
-from muxcore.gateway.access import POOL, Access
+from muxcore.gateway.access import POOL, TOKEN_VARIABLE, Access
 from muxcore.gateway.api.paths import run_path
-from muxcore.gateway.discovery import TOKEN_VARIABLE
 
 PROVIDER = "vibe-mux"
 

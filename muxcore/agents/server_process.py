@@ -18,7 +18,7 @@ from typing import IO, Any
 from attrs import field, frozen
 
 from muxcore.errors import MultiplexerError
-from muxcore.gateway.discovery import TOKEN_VARIABLE
+from muxcore.gateway.access import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
 
 ENDING_SECONDS = 1.0

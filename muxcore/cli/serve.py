@@ -17,8 +17,9 @@ from pathlib import Path
 from muxcore.cli.main import WELL, UsageError
 from muxcore.errors import MultiplexerError
 from muxcore.gateway import socket_sharing
+from muxcore.gateway.access import TOKEN_VARIABLE
 from muxcore.gateway.api.authorization import is_loopback
-from muxcore.gateway.discovery import TOKEN_VARIABLE, Server, publishing, socket_file
+from muxcore.gateway.discovery import Server, publishing, socket_file
 from muxcore.gateway.faults.spec import parse_drill
 from muxcore.gateway.http.listening import literal
 from muxcore.gateway.http.server import Gateway

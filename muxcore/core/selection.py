@@ -165,7 +165,7 @@ def explain(state: PoolState, now: datetime, call: Call = FRESH) -> tuple[Verdic
 
 
 def _expect_usable(mode: Strategy, now: datetime) -> None:
-    if isinstance(mode, str | type):
+    if isinstance(mode, (str, type)):
         shown = repr(mode) if isinstance(mode, str) else f"the class {mode.__name__}"
         raise InvalidArgumentError(
             f"mode is {shown}, expected a strategy, such as Failover() of"

@@ -53,6 +53,8 @@ from muxcore.core.records import (
 from muxcore.core.sharing.facts import LeasesChanged, RefusalRefuted
 from muxcore.core.sharing.hearing import hear
 
+IDLE = Health()
+"""Of a healthy endpoint after its only attempt: made once, as nearly every call needs it."""
 MOST_PINS = 256
 WEAKNESSES = frozenset({Refusal.REQUEST, Refusal.TEMPLATE})
 """Refusals which, once refuted, count against the model. A filter and a length limit do not:
@@ -151,13 +153,19 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
         return state
     candidate = state.candidates[position]
     health, tally = candidate.health, candidate.tally
-    candidate = Candidate(
-        candidate.endpoint,
-        Health(
+    average, at, latest = tally.first_contents(outcome.after, now)
+    under_way = _without(health.under_way, outcome.attempt)
+    if under_way or health.limited or health.broken:
+        health = Health(
             cleared(health.limited, outcome.attempt),
             cleared(health.broken, outcome.attempt),
-            _without(health.under_way, outcome.attempt),
-        ),
+            under_way,
+        )
+    else:
+        health = IDLE
+    candidate = Candidate(
+        candidate.endpoint,
+        health,
         Tally(
             tally.succeeded + 1,
             tally.rate_limited,
@@ -167,7 +175,9 @@ def _succeeded(state: PoolState, outcome: Succeeded, now: datetime) -> PoolState
             tally.tokens_in + outcome.tokens_in,
             tally.tokens_cached + outcome.tokens_cached,
             tally.tokens_out + outcome.tokens_out,
-            *tally.first_contents(outcome.after, now),
+            average,
+            at,
+            latest,
             tally.refuted,
             max(tally.newest_success, outcome.attempt),
         ),

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.gateway.http.listening import LOOPBACK
 
+TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
+"""The variable that holds the token, for a server and for the agent that it serves."""
 POOL = "mux"
 """The `model` that stands for the whole pool."""
 

@@ -20,9 +20,6 @@ from muxcore.gateway import runtime_dir
 from muxcore.gateway.http.listening import literal
 from muxcore.gateway.runtime_dir import directory
 
-TOKEN_VARIABLE = "VIBE_MUX_TOKEN"  # noqa: S105 - the name of one
-"""The variable that holds the token, for a server and for the vibe that it serves."""
-
 
 @frozen
 class Server:

@@ -26,9 +26,8 @@ from muxcore.config.definitions import (
     Definitions,
     names_of,
 )
-from muxcore.gateway.access import Access
+from muxcore.gateway.access import TOKEN_VARIABLE, Access
 from muxcore.gateway.api.paths import base_path
-from muxcore.gateway.discovery import TOKEN_VARIABLE
 from muxcore.shell.masking import is_secret
 from muxcore.vibe.release import Release
 from muxcore.vibe.startup import Startup

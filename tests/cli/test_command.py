@@ -321,6 +321,7 @@ def test_checking_a_config_imports_no_http_and_no_backend(configure: Configure) 
     what = f"from muxcore.cli.main import main; main(['check', '--config', {str(configure())!r}])"
     brought = imported_by(what)
     unwanted = {"requests", "urllib3", "http.client", "asyncio", "muxcore_backends"}
+    unwanted |= {"muxcore.gateway.discovery"}
     assert not unwanted & set(brought)
 
 
