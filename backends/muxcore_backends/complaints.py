@@ -22,26 +22,30 @@ LARGEST_WINDOW = 10**9
 DEEPEST = 8
 MOST_ITEMS = 8
 
+# Names of members as `plain` makes them: AWS writes "Message" and "errorMessage".
 SAID_IN = (
     "message",
     "msg",
-    "error_description",
+    "errormessage",
+    "errordescription",
     "description",
-    "error_msg",
-    "status_msg",
+    "errormsg",
+    "statusmsg",
     "title",
 )
 """Members whose text is shown to users."""
-NAMED_IN = ("code", "type", "status", "reason", "error_code", "quotaId", "limit_source")
-"""Members whose value is a name for programs."""
-NUMBERED_IN = (
-    "raw_status_code",
-    "status_code",
-    "statusCode",
-    "http_code",
+NAMED_IN = (
     "code",
+    "type",
     "status",
+    "reason",
+    "errorcode",
+    "errortype",
+    "quotaid",
+    "limitsource",
 )
+"""Members whose value is a name for programs."""
+NUMBERED_IN = ("rawstatuscode", "statuscode", "httpcode", "code", "status")
 """Members that may hold an HTTP status, the surest first."""
 INSIDE = (
     "error",
@@ -53,8 +57,7 @@ INSIDE = (
     "raw",
     "violations",
     "innererror",
-    "inner_error",
-    "base_resp",
+    "baseresp",
 )
 """Members that hold more of the error, or the whole error as text."""
 
@@ -130,6 +133,21 @@ def _read_text(body: bytes) -> Complaint:
     return Complaint(message=clean(text, LONGEST_READ), is_foreign=text != "")
 
 
+def plain(name: str) -> str:
+    """Return the name of a member without case and underscores."""
+    return name.replace("_", "").lower()
+
+
+def quoted(text: str) -> object:
+    """Return what a text holds that is JSON itself, another server's error; else None."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return jsontext.decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _gather(value: object, found: _Found, depth: int) -> None:
     match value:
         case dict():
@@ -143,7 +161,8 @@ def _gather(value: object, found: _Found, depth: int) -> None:
             pass  # Numbers and null carry no message.
 
 
-def _gather_members(members: dict[str, Any], found: _Found, depth: int) -> None:
+def _gather_members(named: dict[str, Any], found: _Found, depth: int) -> None:
+    members = {plain(name): value for name, value in named.items()}
     _gather_names(members, found)
     place = members.get("loc")
     for name in SAID_IN:
@@ -167,22 +186,17 @@ def _gather_names(members: dict[str, Any], found: _Found) -> None:
     for name in NAMED_IN:
         if isinstance(said := members.get(name), str):
             found.names.add(clean(said, LONGEST_NAME).lower())
-    window = members.get("n_ctx")
+    window = members.get("nctx")
     if type(window) is int and 0 < window <= LARGEST_WINDOW:
         found.window = window
 
 
 def _gather_text(text: str, found: _Found, depth: int) -> None:
     """Add a text that is the error, or quotes another server's error."""
-    if depth and text.lstrip().startswith(("{", "[")):
-        try:
-            quoted = jsontext.decode(text)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            _gather(quoted, found, depth - 1)
-            return
-    if shown := clean(text, LONGEST_READ):
+    inner = quoted(text) if depth else None
+    if inner is not None:
+        _gather(inner, found, depth - 1)
+    elif shown := clean(text, LONGEST_READ):
         found.words.append(shown)
 
 

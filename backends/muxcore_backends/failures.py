@@ -26,7 +26,11 @@ from muxcore_backends.words import (
     KEY_REFUSED,
     LARGER_THAN_LIMIT,
     LIMIT_AND_REQUESTED,
+    NO_ENDPOINT,
     NO_SUCH_MODEL,
+    OF_ANSWER,
+    OF_PROMPT,
+    OF_RATE,
     OLLAMA_NO_MODEL,
     OUT_OF_MEMORY,
     QUOTA,
@@ -43,6 +47,8 @@ HOST = re.compile(
     r"https?://(?:[^/?#\s]{0,200}@)?(?P<host>[^/?#@\s]{1,200})", re.IGNORECASE
 )
 
+NO_DIGIT = re.compile(r"[^0-9]")
+
 OK = 200
 REQUEST_STATUSES = frozenset({400, 413, 422})
 KINDS: dict[int, Fault] = {
@@ -54,6 +60,9 @@ KINDS: dict[int, Fault] = {
     # spent, and it recovers in seconds. A rate limit would disable the model four times as long.
     **dict.fromkeys((408, 409, 423, 424, 425, 498, 499), Fault.TRANSIENT),
 }
+
+LASTING = frozenset({Fault.AUTH, Fault.NOT_FOUND, Fault.PERSISTENT})
+"""What no time heals: a length in the words is about something else."""
 
 
 def classify(answer: HttpResponse, now: datetime | None, otherwise: str = "") -> Failure:
@@ -114,6 +123,9 @@ def _classified(
         return _web_page(complaint)
     hint = hints.hint(answer.headers, answer.body, now, complaint.message)
     kind = _kind(answer, status, text, now, hint)
+    if kind in LASTING:
+        # "If you created the deployment within the last 5 minutes" is no time to wait.
+        hint = hints.hint(answer.headers, answer.body, now)
     if isinstance(kind, Refusal):
         return Failure(kind, None, clean(message))
     return Failure(kind, hint, clean(_with_pull(message, answer)))
@@ -137,6 +149,17 @@ def _kind(
         return _kind_of_bad_request(text)
     if not 400 <= status < 500:  # noqa: PLR2004
         return _kind_of_server_error(answer, text)
+    return _kind_of_other_status(answer, status, text)
+
+
+def _kind_of_other_status(answer: HttpResponse, status: int, text: str) -> Kind:
+    if QUOTA.search(text):
+        # OpenCode says it with 401; one-api, SiliconFlow and Volcengine with 403; Fireworks, 412.
+        return Fault.UNPAID
+    if answer.status == 403 and RATE_WORDS.search(text):  # noqa: PLR2004
+        return Limit.RATE
+    if status == 404 and NO_ENDPOINT.search(text):  # noqa: PLR2004
+        return Refusal.REQUEST
     # Other statuses come from a wrong address: the endpoint takes no POST, or no JSON.
     return KINDS.get(status, Fault.PERSISTENT)
 
@@ -175,9 +198,11 @@ def _quota_is_spent(text: str, hint: timedelta | None) -> bool:
 
 def _too_long(complaint: Complaint) -> tuple[bool, int | None]:
     """Return whether the prompt is too long for this model, and the window if it is named."""
-    if not TOO_LONG.search(complaint.text):
+    text = complaint.text
+    is_of_answer = OF_ANSWER.search(text) and not OF_PROMPT.search(text)
+    if is_of_answer or OF_RATE.search(text) or not TOO_LONG.search(text):
         return False, complaint.window
-    matches = (words.search(complaint.text) for words in WINDOWS)
+    matches = (words.search(text) for words in WINDOWS)
     named = (_size(match["window"]) for match in matches if match)
     return True, complaint.window or next(filter(None, named), None)
 
@@ -194,7 +219,7 @@ def _larger_than_limit(text: str) -> tuple[bool, int | None]:
 
 
 def _size(text: str) -> int | None:
-    size = int(text.replace(",", ""))
+    size = int(NO_DIGIT.sub("", text))
     return size if 0 < size <= LARGEST_WINDOW else None
 
 

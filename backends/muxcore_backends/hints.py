@@ -1,8 +1,9 @@
 """Read how long a server asks clients to wait, from the headers and body of its refusal.
 
 In order: `retry-after-ms`, `Retry-After`, members of the body whose names speak of a retry or
-a reset, the reset headers of the buckets that are empty, and the words of the message. What is
-junk, zero, negative, past or absurdly long is ignored. Nothing here raises, whatever the bytes.
+a reset, the reset headers of the buckets that are empty, and the message: a moment or a length.
+What is junk, zero, negative, past or absurdly long is ignored. Nothing here raises, whatever the
+bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from muxcore import jsontext
+from muxcore_backends.complaints import INSIDE, SAID_IN, plain, quoted
 
 LONGEST = timedelta(days=366)
 """The longest plausible hint: that of a yearly quota."""
@@ -26,10 +28,21 @@ DURATION = re.compile(
 MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{5,30}(?:[Zz]|[+-][0-9:]{4,6})?"
 )
+SAID_MOMENT = re.compile(
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(?:t| at | )"
+    r"(?P<time>[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?) ?"
+    r"(?P<zone>z|utc|gmt|[+-][0-9]{2}:?[0-9]{2})(?![a-z0-9+-])"
+)
+"""A moment in a message, in lower case. Without its time zone it could be hours off."""
+EMPTY_BUCKETS = re.compile(
+    r"(?<![a-z])r(?:emaining)? ?= ?0 ?[;,] ?(?:t|reset) ?= ?(?P<seconds>[0-9]{1,9})"
+)
+"""The seconds of each empty bucket in the `RateLimit` header, in the forms of the IETF's drafts."""
 SPEAKS_OF_TIME = re.compile(rb"retry|reset", re.IGNORECASE)
 NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 COUNTS = frozenset({"count", "max", "retries", "attempts", "attempt"})
 """Parts of names whose number counts something, and is no time."""
+MAY_QUOTE = frozenset({*SAID_IN, *INSIDE})
 MILLISECONDS = frozenset({"ms", "millis", "milliseconds"})
 MINUTES = frozenset({"min", "mins", "minutes"})
 DEEPEST = 8
@@ -79,7 +92,7 @@ def hint(
         retry_after(headers, now)
         or _in_body(body, now)
         or _resets(headers, now)
-        or _in_words(message.lower())
+        or _in_words(message.lower(), now)
     )
 
 
@@ -93,17 +106,13 @@ def retry_after(headers: Mapping[str, str], now: datetime | None) -> timedelta |
     value = headers.get("retry-after")
     if value is None:
         return None
-    return (
-        _sane(plain_number(value), timedelta(seconds=1))
-        or _duration(value)
-        or _until(http_date(value), now)
-    )
+    return _delay(value, now)
 
 
 def _in_body(body: bytes, now: datetime | None) -> timedelta | None:
     """Return the length in members of the body: of a retry, else of a reset.
 
-    Text that quotes JSON is not searched.
+    Text that quotes JSON is searched where another server's error may stand, and only there.
     """
     if not SPEAKS_OF_TIME.search(body):
         return None
@@ -125,7 +134,8 @@ def _lengths(
     if not isinstance(value, dict):
         return
     lowered = {name.lower(): said for name, said in value.items() if isinstance(said, str)}
-    for name, said in value.items():
+    for name, told in value.items():
+        said = _opened(name, told)
         if isinstance(said, dict | list):
             if depth:
                 yield from _lengths(said, now, depth - 1)
@@ -140,11 +150,18 @@ def _lengths(
             yield "retry" in parts, length
 
 
+def _opened(name: str, said: object) -> object:
+    """Return what a text quotes, if it is another server's error; else the value itself."""
+    if isinstance(said, str) and plain(name) in MAY_QUOTE:
+        return quoted(said) or said
+    return said
+
+
 def _length_of(said: object, parts: set[str], now: datetime | None) -> timedelta | None:
     text = str(said)
     number = plain_number(text)
     if number is None or number >= UNIX_SECONDS_FROM:
-        return reset_delay(text, now) or _until(http_date(text), now)
+        return _delay(text, now)
     unit = timedelta(seconds=1)
     if parts & MILLISECONDS:
         unit = timedelta(milliseconds=1)
@@ -153,8 +170,12 @@ def _length_of(said: object, parts: set[str], now: datetime | None) -> timedelta
     return _sane(number, unit)
 
 
-def _in_words(message: str) -> timedelta | None:
-    """Read "please wait 300 seconds", "try again in 6m0s", "wait 1 hour and 5 minutes"."""
+def _in_words(message: str, now: datetime | None) -> timedelta | None:
+    """Read "resets at 2026-11-24 12:40 UTC", "try again in 6m0s", "wait 1 hour and 5 minutes"."""
+    moment = SAID_MOMENT.search(message)
+    if moment is not None:
+        zone = "+00:00" if moment["zone"].isalpha() else moment["zone"]
+        return _until(_moment(f"{moment['date']}T{moment['time']}{zone}"), now)
     said = WAIT.search(message)
     if said is not None:
         length, _ = _first_amount(said["amounts"])
@@ -184,6 +205,10 @@ def _first_amount(text: str) -> tuple[timedelta, str]:
 def _resets(headers: Mapping[str, str], now: datetime | None) -> timedelta | None:
     """Return when the last of the empty buckets is full again."""
     found = [
+        reset_delay(bucket["seconds"], now)
+        for bucket in EMPTY_BUCKETS.finditer(headers.get("ratelimit", ""))
+    ]
+    found += [
         reset_delay(value, now)
         for name, value in headers.items()
         if "limit" in name and _is_empty(headers, name)
@@ -218,6 +243,10 @@ def reset_delay(value: str, now: datetime | None) -> timedelta | None:
         return _until(datetime.fromtimestamp(number / scale, UTC), now)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def _delay(text: str, now: datetime | None) -> timedelta | None:
+    return reset_delay(text, now) or _until(http_date(text), now)
 
 
 def plain_number(text: str) -> float | None:

@@ -32,7 +32,9 @@ CONTEXT = r"context[_ ](?:length|size|window|limit)"
 EXCEEDS = r"(?:exceed(?:s|ed|ing)?|cannot exceed|must (?:not exceed|be (?:<=|less than)))"
 TOO_LONG = Words(
     # Of tokens, but not those of the answer: "max_tokens exceeds" is about a parameter.
-    rf"(?<!max_)(?<!max_completion_)(?<!output )(?<!completion )tokens?\b.{{1,60}}{EXCEEDS}",
+    rf"(?<!output )(?<!completion )tokens?\b.{{1,60}}{EXCEEDS}",
+    rf"\b(?:prompt|input)s?\b[^.]{{0,20}}\b(?:tokens?|length)\b.{{0,60}}"
+    rf"(?:too long|exceeds|only|{CONTEXT})",
     r"(?:max(?:imum)?|longer|larger|greater|more|less|available|only|exceed\w*|enough|too long)"
     rf"\b.{{0,40}}\b{CONTEXT}",
     rf"{CONTEXT}\w*.{{0,20}}(?:exceed|only|overflow)|exceed_{CONTEXT}",
@@ -49,7 +51,16 @@ counted against it.
 None of it may match otherwise: "context deadline exceeded" is Go's timeout, "string too
 long" and "maximum length 64" are of a field, "too many tokens, please wait" of a rate."""
 
-NUMBER = r"(?P<window>[0-9][0-9,]{0,15})\b"
+OF_ANSWER = re.compile(r"max_(?:[a-z]{1,20}_)?tokens|maxtokens|maximum tokens")
+OF_PROMPT = re.compile(r"prompt|input|messages")
+"""A limit of the answer's length is no window: to learn it would keep a large model from all
+longer prompts. It is one if the prompt is not spoken of."""
+
+# "1.5M", "1 million" and "128 k" are no numbers of tokens.
+NUMBER = (
+    r"(?P<window>[0-9]{1,3}(?:[., '_][0-9]{3})+|[0-9]{1,16})"
+    r"\b(?![.,'_][0-9]| ?(?:k|m|thousand|million)\b)"
+)
 WINDOWS = (
     Words(rf"\[[0-9]{{1,9}}, ?{NUMBER}\]"),
     Words(rf"> ?{NUMBER}"),
@@ -57,7 +68,7 @@ WINDOWS = (
     Words(
         rf"(?:(?:max[a-z_]*(?: (?!by |output )[a-z]+){{0,4}}|{CONTEXT}(?: limit)?)"
         rf"(?: is| of| only|:| ?\()*?"
-        rf"|(?:limit|max size|exceed|less than|<=)(?: is| of|:)?) ?{NUMBER}"
+        rf"|(?:limit|max size|exceed|less than|<=|up to)(?: is| of|:)?) ?{NUMBER}"
     ),
 )
 """Where such a message names the window: the end of a range, after ">", before "maximum", or
@@ -83,16 +94,16 @@ QUOTA = Words(
         r"|depleted|exceeded|reached|too low|used up|expired)"
     ),
     r"spend(?:ing)?[_ ](?:limit|cap)|account (?:is )?suspended",
-    r"usage[_ ]limit|monthly|(?:per|/) ?month|weekly (?:limit|quota|usage)",
+    r"usage[_ ](?:limit|quota)|monthly|(?:per|/) ?month|weekly (?:limit|quota|usage)",
     # Zhipu's codes for an account in arrears and a plan that is spent; what its words say.
     r"(?m:^1113$|^1308$)|余额不足|欠费|额度|限额|使用上限",
 )
-"""A quota, not a rate: the model is disabled for longer. With a 400 or an error without a status,
-the account cannot pay."""
+"""A quota, not a rate: the model is disabled for longer. With another 4xx or an error without a
+status, the account cannot pay."""
 QUOTA_WORDS = re.compile(r"exceeded_current_quota|exceeded your current quota")
 """OpenAI's and Moonshot's words for a spent quota; Google's for any limit, minutes too."""
 GOOGLE_LIMIT = "resource_exhausted"
-DAY = re.compile(r"(?:per[-_ ]?|/ ?)day|daily")
+DAY = re.compile(r"(?:per[-_ ]?|/ ?)day|daily|\b[rt]pd\b")
 """A day's allowance is spent: a quota, unless the server names a shorter time."""
 QUOTA_LENGTH = timedelta(minutes=15)
 
@@ -134,6 +145,10 @@ NO_SUCH_MODEL = Words(
 )
 """With status 400: the config is wrong, so the model is disabled for longer each time."""
 
+NO_ENDPOINT = re.compile("no endpoints found that")
+"""With status 404: OpenRouter knows the model, and no server of it takes this request (an image,
+a tool). Another request it serves, so the model is not disabled."""
+
 KEY_REFUSED = Words(
     r"api[_ ]key (?:is )?(?:not valid|invalid|expired)|api_key_(?:invalid|expired)",
     r"(?:incorrect|invalid)[_ ](?:x-)?api[_ -]key|authentication_error|location is not supported|unsupported_country",
@@ -166,4 +181,7 @@ STATUS_NAMES = tuple(
     )
 )
 """The status of an error inside of a 200, by its code or type: what a 200 says of itself."""
-RATE_WORDS = re.compile(r"rate.?limit|too many requests")
+PER_MINUTE = r"\b[rt]pm\b|per[-_ ]?minute"
+OF_RATE = re.compile(PER_MINUTE)
+"""Tokens by the minute are a rate, and no window."""
+RATE_WORDS = re.compile(rf"rate.?limit|too many requests|{PER_MINUTE}")

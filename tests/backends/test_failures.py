@@ -333,6 +333,33 @@ TOO_LONG: list[tuple[int, Any, int | None]] = [
     ),
     (429, openai("Limit: 30,000 / min. Requested: 34,238", "rate_limit_exceeded"), 30_000),
     (429, openai("Request too large for gpt-4o. See your limits."), None),
+    (
+        400,
+        {"error": "Prompt is 11543 tokens but the model context window is 4096 tokens."},
+        4096,
+    ),
+    (
+        400,
+        openai(
+            "Unable to submit request because the input token count is 1500000 but model only"
+            " supports up to 1048576. Reduce the input token count and try again."
+        ),
+        1_048_576,
+    ),
+    (400, openai("Input length 240000 exceeds the maximum length 229376"), 229_376),
+    (400, openai("Input token length too long"), None),
+    # AWS begins the names of members with a capital, or writes them in one word.
+    (400, {"Message": "Input is too long for requested model."}, None),
+    (
+        400,
+        {"errorType": "ValidationException", "errorMessage": "Input is too long for it."},
+        None,
+    ),
+    (
+        200,
+        {"choices": None, "error_message": "maximum context length is 163840 tokens"},
+        163_840,
+    ),
     (400, openai("maximum context length is 99999999999999 tokens"), None),
     (400, openai("maximum context length is 0 tokens"), None),
 ]
@@ -367,6 +394,16 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (429, openai("Rate limit reached on requests per min (RPM): Limit 3, Used 3, Requested 1."),
      Limit.RATE),
     (429, openai("Limit 0, Requested 5"), Limit.RATE),
+    (200, {"base_resp": {"status_code": 1039, "status_msg": "token limit exceeded(TPM)"}},
+     Limit.RATE),
+    # The limit of the answer's length is no window.
+    (400, {"message": "The maximum tokens you requested exceeds the model limit of 32768"},
+     Refusal.REQUEST),
+    (400, openai("`max_completion_tokens` must be less than or equal to `8192`, the maximum value"
+                 " for `max_completion_tokens` is less than the `context_window` for this model"),
+     Refusal.REQUEST),
+    (400, openai('Illegal param: "max_tokens" must be less than or equal to the model\'s context'
+                 " length."), Refusal.REQUEST),
     # Quotas apart from rates.
     (429, openai("x", "insufficient_quota"), Limit.QUOTA),
     (429, openai("x", None, "insufficient_quota"), Limit.QUOTA),
@@ -392,6 +429,9 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (429, openai("requests per day: please try again in 5h"), Limit.QUOTA),
     (429, openai("requests per day: please try again in 14m59s"), Limit.RATE),
     (429, openai("requests per day: please try again in 15m1s"), Limit.QUOTA),
+    (429, openai("You have exceeded the 5-hour usage quota."), Limit.QUOTA),
+    (429, openai("request reached organization TPD rate limit, current: 1526210, limit: 1500000"),
+     Limit.QUOTA),
     (429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, Limit.QUOTA),
     (429, {"error": {"code": "1308", "message": "已达到 5 小时的使用上限。"}}, Limit.QUOTA),
     (429, {"error": {"code": "1302", "message": "您当前使用该API的并发数过高"}}, Limit.RATE),
@@ -417,6 +457,15 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (400, openai("Access denied, please make sure your account is in good standing.", "Arrearage"),
      Fault.UNPAID),
     (400, {"message": "Sorry, your account balance is insufficient"}, Fault.UNPAID),
+    # Some servers say it with another status. The key is not blamed.
+    (401, {"type": "error", "error": {"type": "CreditsError", "message": "Insufficient balance."}},
+     Fault.UNPAID),
+    (403, openai("用户额度不足", "insufficient_user_quota"), Fault.UNPAID),
+    (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}, Fault.UNPAID),
+    (403, openai("your account has an overdue balance", "AccountOverdueError"), Fault.UNPAID),
+    (412, openai("Account x is suspended, possibly due to reaching the monthly spending limit"),
+     Fault.UNPAID),
+    (403, {"message": "API rate limit exceeded for user ID 1."}, Limit.RATE),
     (400, [{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key.",
                       "status": "INVALID_ARGUMENT"}}], Fault.AUTH),
     (400, {"code": "x", "error": "Incorrect API key provided: sk***"}, Fault.AUTH),
@@ -431,6 +480,12 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (400, openai("The model `gpt-9` does not exist"), Fault.NOT_FOUND),
     (404, openai("The model `gpt-9` does not exist", "model_not_found"), Fault.NOT_FOUND),
     (404, b"<html><title>404 Not Found</title></html>", Fault.NOT_FOUND),
+    # The model is there, and another request is served.
+    (404, openai("No endpoints found that support image input", 404), Refusal.REQUEST),
+    (404, openai("No endpoints found that support the provided 'tool_choice' value.", 404),
+     Refusal.REQUEST),
+    (404, openai("No endpoints found for nousresearch/hermes-3:free.", 404), Fault.NOT_FOUND),
+    (404, openai("No endpoints found matching your data policy.", 404), Fault.NOT_FOUND),
     (400, openai("Invalid value for 'tool_choice'"), Refusal.REQUEST),
     (400, {"object": "error", "message": {"detail": [
         {"type": "extra_forbidden", "loc": ["body", "store"], "msg": "Extra inputs are not"
@@ -582,6 +637,50 @@ def test_hints_go_with_faults_and_limits_only() -> None:
     assert failure(400, retry_after="7").hint is None
 
 
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            404,
+            "If you created the deployment within the last 5 minutes, please wait a moment.",
+        ),
+        (404, "It can take up to 15 minutes for access to propagate."),
+        (403, "Retry in 10 minutes with another key."),
+        (410, "Try again in 10 minutes at another address."),
+    ],
+)
+def test_what_no_time_heals_is_not_disabled_for_a_time_in_the_words(
+    status: int, message: str
+) -> None:
+    assert failure(status, openai(message)).hint is None
+    assert failure(status, openai(message), retry_after="7").hint == timedelta(seconds=7)
+
+
+@pytest.mark.parametrize(
+    ("number", "window"),
+    [
+        ("128000", 128_000),
+        ("128,000", 128_000),
+        ("128.000", 128_000),
+        ("128 000", 128_000),
+        ("128'000", 128_000),
+        ("1_048_576", 1_048_576),
+        # What is no number of tokens teaches no window: a tiny one would disable the model.
+        ("128k", None),
+        ("128 K", None),
+        ("1 million", None),
+        ("1M", None),
+        ("1.5 million", None),
+        ("1.5M", None),
+    ],
+)
+def test_a_window_is_read_in_every_way_of_writing_numbers(
+    number: str, window: int | None
+) -> None:
+    found = failure(400, openai(f"This model's maximum context length is {number} tokens."))
+    assert (found.kind, found.window) == (Refusal.TOO_LONG, window)
+
+
 def deep(levels: int) -> Any:
     inner: Any = {"message": "The words"}
     for _ in range(levels):
@@ -605,6 +704,9 @@ MESSAGES: list[tuple[int, Any, str]] = [
     (400, deep(7), "The words"),
     (400, deep(9), "HTTP 400 without a word of explanation"),
     (400, {"title": "The words", "detail": "and more"}, "The words; and more"),
+    (403, {"Message": "The words"}, "The words"),
+    (400, {"errorMessage": "The words"}, "The words"),
+    (400, {"Error": {"Code": "x", "Message": "The words"}}, "The words"),
     (400, openai("Provider returned error"), "Provider returned error"),
     (
         502,

@@ -28,6 +28,8 @@ READ: list[tuple[Headers, float | None]] = [
     ({"retry-after": "Tuesday, 24-Nov-26 12:00:30 GMT"}, 30),
     ({"retry-after": "Tue Nov 24 12:00:30 2026"}, 30),
     ({"retry-after": "Tue, 24 Nov 2026 13:00:30 +0100"}, 30),
+    ({"retry-after": "2026-11-24T12:01:40Z"}, 100),
+    ({"retry-after": "1795521630"}, 30),
     ({"retry-after": "Tue, 24 Nov 2026 11:59:30 GMT"}, None),
     ({"retry-after": "Tue, 24 Nov 2099 12:00:30 GMT"}, None),
     ({"retry-after": "Tue, 99 Nov 2026 12:00:30 GMT"}, None),
@@ -103,6 +105,12 @@ READ: list[tuple[Headers, float | None]] = [
         {"x-ratelimit-reset": "0001-01-01T00:00:00+23:59", "x-ratelimit-remaining": "0"},
         None,
     ),
+    # One header for all buckets, in the forms of the IETF's drafts.
+    ({"ratelimit": "limit=100, remaining=0, reset=50"}, 50),
+    ({"ratelimit": '"default";r=0;t=30'}, 30),
+    ({"ratelimit": '"minute";r=0;t=30, "hour";r=0;t=900, "day";r=7;t=80000'}, 900),
+    ({"ratelimit": '"default";r=50;t=30'}, None),
+    ({"ratelimit": "limit=100, remaining=10, reset=50"}, None),
     # The bucket that takes longest decides; a full one has no say.
     (
         {
@@ -145,6 +153,10 @@ DELAYS: list[tuple[bytes, float | None]] = [
     (b'{"retryDelay": ""}', None),
     (b'{"retryDelay": 58}', 58),
     (json.dumps({"input": '{"retryDelay": "58s"}'}).encode(), None),
+    # Another server's error, quoted where errors stand.
+    (json.dumps({"error": {"message": '[{"retryDelay": "26s"}]'}}).encode(), 26),
+    (json.dumps({"metadata": {"raw": '{"retry_after": 7}'}}).encode(), 7),
+    (json.dumps({"message": '{"retry_after": 7'}).encode(), None),
     # Any member that speaks of a retry or a reset, whatever its unit.
     (b'{"error": {"resets_in_seconds": 2400}}', 2400),
     (b'{"error": {"resets_at": 1795521640}}', 40),
@@ -200,6 +212,16 @@ WORDS: list[tuple[str, float | None]] = [
     ("resets in 2 days", 172_800),
     ("请在 30 秒后重试", 30),
     ("请等待5分钟", 300),
+    # A moment with its time zone. Without one it may be hours off.
+    ("5-hour usage limit reached (0/0 used), resets at 2026-11-24T12:40:00Z (2056)", 2400),
+    ("It will reset at 2026-11-24 20:30:00 +0800 CST.", 1800),
+    ("Remaining: 0. Limit resets at: 2026-11-24 12:01:00 UTC", 60),
+    ("Try again at 2026-11-24T12:05:00.5+00:00.", 300.5),
+    ("You will regain access on 2026-11-25 at 00:00 UTC.", 43_200),
+    ("It was reset at 2026-11-24 11:00 UTC", None),
+    ("It will reset at 2026-11-24 99:00 UTC", None),
+    ("Your limit will reset at 2026-11-24 20:40:00", None),
+    ("Your limit will reset at 2026-11-24 20:40:00 UTC+8", None),
     # The only numbers are one time, in any language.
     ("Zu viele Anfragen. Bitte in 90 Sekunden noch einmal.", 90),
     ("Trop de requêtes, réessayez dans 1 minute et 30 secondes", 90),

@@ -41,7 +41,7 @@ def refusal(status: int, message: str, **headers: str) -> Failure:
         ("context window exceeds limit", None),
         ("prompt is too long: 210000 tokens > 200000 maximum", 200_000),
         ("input too long", None),
-        ("`max_tokens` exceed context limit: 190000 + 20000 > 200000", 200_000),
+        ("input length and `max_tokens` exceed context limit: 190 + 20 > 200000", 200_000),
         ("model_context_window_exceeded", None),
         ("Prompt exceeds max length", None),
         ("Prompt exceeds the length limit", None),
