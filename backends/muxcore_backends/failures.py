@@ -54,7 +54,6 @@ REQUEST_STATUSES = frozenset({400, 413, 422})
 KINDS: dict[int, Fault] = {
     401: Fault.AUTH,
     403: Fault.AUTH,
-    404: Fault.NOT_FOUND,
     # Timeouts, conflicts, locks, a failed upstream, Groq's full capacity. A 529 is transient too,
     # as any 5xx: the server is overloaded for all customers, no allowance of this account is
     # spent, and it recovers in seconds. A rate limit would disable the model four times as long.
@@ -153,13 +152,13 @@ def _kind(
 
 
 def _kind_of_other_status(answer: HttpResponse, status: int, text: str) -> Kind:
+    if status == 404:  # noqa: PLR2004
+        return Refusal.REQUEST if NO_ENDPOINT.search(text) else Fault.NOT_FOUND
     if QUOTA.search(text):
         # OpenCode says it with 401; one-api, SiliconFlow and Volcengine with 403; Fireworks, 412.
         return Fault.UNPAID
     if answer.status == 403 and RATE_WORDS.search(text):  # noqa: PLR2004
         return Limit.RATE
-    if status == 404 and NO_ENDPOINT.search(text):  # noqa: PLR2004
-        return Refusal.REQUEST
     # Other statuses come from a wrong address: the endpoint takes no POST, or no JSON.
     return KINDS.get(status, Fault.PERSISTENT)
 

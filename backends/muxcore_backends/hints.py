@@ -1,9 +1,9 @@
 """Read how long a server asks clients to wait, from the headers and body of its refusal.
 
 In order: `retry-after-ms`, `Retry-After`, members of the body whose names speak of a retry or
-a reset, the reset headers of the buckets that are empty, and the message: a moment or a length.
-What is junk, zero, negative, past or absurdly long is ignored. Nothing here raises, whatever the
-bytes.
+a reset, the reset headers of the buckets that are empty, and the message, which names a moment
+or a length. What is junk, zero, negative, past or absurdly long is ignored. Nothing here raises,
+whatever the bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DURATION = re.compile(
 MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{5,30}(?:[Zz]|[+-][0-9:]{4,6})?"
 )
-SAID_MOMENT = re.compile(
+MOMENT_WITH_ZONE = re.compile(
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})(?:t| at | )"
     r"(?P<time>[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?) ?"
     r"(?P<zone>z|utc|gmt|[+-][0-9]{2}:?[0-9]{2})(?![a-z0-9+-])"
@@ -172,10 +172,10 @@ def _length_of(said: object, parts: set[str], now: datetime | None) -> timedelta
 
 def _in_words(message: str, now: datetime | None) -> timedelta | None:
     """Read "resets at 2026-11-24 12:40 UTC", "try again in 6m0s", "wait 1 hour and 5 minutes"."""
-    moment = SAID_MOMENT.search(message)
-    if moment is not None:
-        zone = "+00:00" if moment["zone"].isalpha() else moment["zone"]
-        return _until(_moment(f"{moment['date']}T{moment['time']}{zone}"), now)
+    moments = (_moment_in(match) for match in MOMENT_WITH_ZONE.finditer(message))
+    untils = [until for moment in moments if (until := _until(moment, now))]
+    if untils:
+        return max(untils)
     said = WAIT.search(message)
     if said is not None:
         length, _ = _first_amount(said["amounts"])
@@ -186,6 +186,11 @@ def _in_words(message: str, now: datetime | None) -> timedelta | None:
         if any(character.isdecimal() for character in rest):
             return None
     return _bounded(length)
+
+
+def _moment_in(match: re.Match[str]) -> datetime | None:
+    zone = "+00:00" if match["zone"].isalpha() else match["zone"]
+    return _moment(f"{match['date']}T{match['time']}{zone}")
 
 
 def _first_amount(text: str) -> tuple[timedelta, str]:

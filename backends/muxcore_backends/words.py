@@ -29,12 +29,12 @@ class Words:
 
 
 CONTEXT = r"context[_ ](?:length|size|window|limit)"
-EXCEEDS = r"(?:exceed(?:s|ed|ing)?|cannot exceed|must (?:not exceed|be (?:<=|less than)))"
+EXCEEDS = r"(?:(?<!deadline )exceed(?:s|ed|ing)?|must be (?:<=|less than))"
 TOO_LONG = Words(
     # Of tokens, but not those of the answer: "max_tokens exceeds" is about a parameter.
     rf"(?<!output )(?<!completion )tokens?\b.{{1,60}}{EXCEEDS}",
-    rf"\b(?:prompt|input)s?\b[^.]{{0,20}}\b(?:tokens?|length)\b.{{0,60}}"
-    rf"(?:too long|exceeds|only|{CONTEXT})",
+    r"\b(?:prompt|input)\b[^.]{0,20}\btokens?\b.{0,60}(?:too long|only)",
+    rf"\b(?:prompt|input) (?:token )?length\b.{{0,30}}(?:too long|exceeds)|{CONTEXT} is [0-9]",
     r"(?:max(?:imum)?|longer|larger|greater|more|less|available|only|exceed\w*|enough|too long)"
     rf"\b.{{0,40}}\b{CONTEXT}",
     rf"{CONTEXT}\w*.{{0,20}}(?:exceed|only|overflow)|exceed_{CONTEXT}",

@@ -348,6 +348,13 @@ TOO_LONG: list[tuple[int, Any, int | None]] = [
     ),
     (400, openai("Input length 240000 exceeds the maximum length 229376"), 229_376),
     (400, openai("Input token length too long"), None),
+    (
+        400,
+        openai(
+            "This model's context window is 32,768 tokens, but the input is 40,001 tokens"
+        ),
+        32_768,
+    ),
     # AWS begins the names of members with a capital, or writes them in one word.
     (400, {"Message": "Input is too long for requested model."}, None),
     (
@@ -377,6 +384,9 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     # Messages that resemble a long prompt, and are not about one.
     (500, openai("rpc error: context deadline exceeded"), Fault.TRANSIENT),
     (504, b"context deadline exceeded (Client.Timeout exceeded)", Fault.TRANSIENT),
+    (500, openai("failed to decode input tokens: context deadline exceeded"), Fault.TRANSIENT),
+    (503, openai("The prompt queue length exceeds the limit"), Fault.TRANSIENT),
+    (500, openai("input length mismatch: expected a tensor, only one is given"), Fault.TRANSIENT),
     (400, openai("Invalid 'messages[3].tool_calls[0].id': string too long. Expected a string"
                  " with maximum length 40, but got a string with length 52 instead.",
                  "string_above_max_length"), Refusal.REQUEST),
@@ -484,6 +494,7 @@ OTHER_WORDINGS: list[tuple[int, Any, Kind]] = [
     (404, openai("No endpoints found that support image input", 404), Refusal.REQUEST),
     (404, openai("No endpoints found that support the provided 'tool_choice' value.", 404),
      Refusal.REQUEST),
+    (404, openai("Model gpt-monthly not found"), Fault.NOT_FOUND),
     (404, openai("No endpoints found for nousresearch/hermes-3:free.", 404), Fault.NOT_FOUND),
     (404, openai("No endpoints found matching your data policy.", 404), Fault.NOT_FOUND),
     (400, openai("Invalid value for 'tool_choice'"), Refusal.REQUEST),

@@ -218,6 +218,8 @@ WORDS: list[tuple[str, float | None]] = [
     ("Remaining: 0. Limit resets at: 2026-11-24 12:01:00 UTC", 60),
     ("Try again at 2026-11-24T12:05:00.5+00:00.", 300.5),
     ("You will regain access on 2026-11-25 at 00:00 UTC.", 43_200),
+    ("At 2026-11-24 11:59:59 UTC: please retry in 20s", 20),
+    ("From 2026-11-24 12:01 UTC to 2026-11-24 12:02 UTC", 120),
     ("It was reset at 2026-11-24 11:00 UTC", None),
     ("It will reset at 2026-11-24 99:00 UTC", None),
     ("Your limit will reset at 2026-11-24 20:40:00", None),
